@@ -1,0 +1,91 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 with its venv module; everything else goes into .venv.
+#
+#   PYTHON=python3.12 make demo     choose the interpreter .venv is made with (read only while .venv is absent)
+#   make test ARGS="-k kkt"         pass arguments on to pytest (to the benchmark in `make bench`)
+#   WORKERS=4 make test             number of parallel test processes
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+ARGS ?=
+
+# Two BLAS thread pools on few cores stall each other for seconds: one thread each, everywhere.
+export OPENBLAS_NUM_THREADS ?= 1
+export PIP_NO_INPUT := 1
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: help demo test lint format docs bench dev clean
+
+help:
+	@echo "make demo    install into .venv if needed, then run examples/quickstart.py"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff check, ruff format --check, pyright"
+	@echo "make format  let ruff rewrite what it can"
+	@echo "make docs    build the documentation into site/, warnings are errors"
+	@echo "make bench   measure the solver against its peers"
+	@echo "make dev     install every extra"
+	@echo "make clean   remove caches and build products, keep .venv"
+
+# -- environment: one stamp per extra, redone when pyproject.toml changes ---------------------------------------------
+
+$(PY):
+	@python='$(PYTHON)'; \
+	wanted='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	if [ -z "$$python" ]; then \
+	    for name in python3 python3.13 python3.12 python3.11 python; do \
+	        if "$$name" -c "$$wanted" >/dev/null 2>&1; then python="$$name"; break; fi; \
+	    done; \
+	fi; \
+	if [ -z "$$python" ] || ! "$$python" -c "$$wanted"; then \
+	    echo "error: Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "creating $(VENV) with $$("$$python" --version)"; \
+	if ! "$$python" -m venv $(VENV); then \
+	    rm -rf $(VENV); \
+	    echo "error: '$$python -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi
+
+$(VENV)/.stamp-run: pyproject.toml | $(PY)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs $(VENV)/.stamp-dev: $(VENV)/.stamp-%: pyproject.toml | $(PY)
+	$(PIP) install --editable ".[$*]"
+	@touch $@ $(VENV)/.stamp-run
+
+# -- what one runs ----------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.stamp-run
+	$(PY) examples/quickstart.py
+
+test: $(VENV)/.stamp-test
+	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -q $(ARGS)
+
+lint: $(VENV)/.stamp-lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+format: $(VENV)/.stamp-lint
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+docs: $(VENV)/.stamp-docs
+	$(PY) -m mkdocs build --strict
+
+bench: $(VENV)/.stamp-test
+	$(PY) -m benchmarks.nlp $(ARGS)
+
+dev: $(VENV)/.stamp-dev
+
+clean:
+	rm -rf build dist site .jax_cache .pytest_cache .ruff_cache *.egg-info
+	find pounce tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

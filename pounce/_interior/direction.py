@@ -1,0 +1,162 @@
+"""The search direction: the primal-dual Newton system, its elimination, and the inertia-correction ladder.
+
+Waechter and Biegler 2006, eqs. 9-13. Slacks and elastic variables enter one row each with coefficient +-1, so they are
+eliminated into the row diagonal and the linear solver only ever sees ``[[H, J'], [J, -D]]``. Refinement runs on the system
+before that elimination.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.refinement import refined_solve
+from . import perturbation as ladder
+from .iterate import AUXILIARY_SIGNS, select, View
+from .options import Numbers
+from .perturbation import Perturbation
+
+
+class System(eqx.Module):
+    """The symmetric Newton system in ``(x, s, n, p | y)``, before elimination and perturbation."""
+
+    n: int = eqx.field(static=True)
+    hessian: Float[Array, "n n"]  # zero rows and columns at fixed variables
+    jacobian: Float[Array, "m n"]
+    sigma: Float[Array, " N"]
+    active: Bool[Array, " N"]
+    present: Bool[Array, " m"]
+
+    def _auxiliary_inverse(self, dw: Float[Array, ""]) -> Float[Array, "3 m"]:
+        active = self.active[self.n :]
+        pivot = jnp.where(active, self.sigma[self.n :] + dw, 1.0)
+        return jnp.where(active, 1.0 / pivot, 0.0).reshape(3, -1)
+
+    def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator:
+        """The condensed operator in ``(x | y)``; fixed variables and absent rows get a unit diagonal."""
+        free = self.active[: self.n]
+        hessian = self.hessian + jnp.diag(jnp.where(free, self.sigma[: self.n] + dw, 1.0))
+        diagonal = jnp.where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
+        return KKTOperator(hessian, self.jacobian, diagonal)
+
+    def apply(self, dw: Float[Array, ""], dc: Float[Array, ""], vector):
+        primal, y = vector
+        free = self.active[: self.n]
+        x, u = primal[: self.n], primal[self.n :].reshape(3, -1)
+        top = self.hessian @ x + jnp.where(free, self.sigma[: self.n] + dw, 1.0) * x + y @ self.jacobian
+        signs = AUXILIARY_SIGNS.astype(y.dtype)
+        active = self.active[self.n :].reshape(3, -1)
+        middle = (self.sigma[self.n :].reshape(3, -1) + dw) * u + jnp.where(active, signs * y, 0.0)
+        bottom = self.jacobian @ x + jnp.sum(signs * u, axis=0) - jnp.where(self.present, dc, 1.0) * y
+        return jnp.concatenate([top, jnp.where(active, middle, u).ravel()]), bottom
+
+    def solve(self, solver: AbstractKKTSolver, factor, dw: Float[Array, ""], vector):
+        """Through the condensed factor; right-hand sides must vanish on inactive entries."""
+        primal, r_y = vector
+        signs = AUXILIARY_SIGNS.astype(r_y.dtype)
+        inverse = self._auxiliary_inverse(dw)
+        r_u = primal[self.n :].reshape(3, -1)
+        reduced = r_y - jnp.sum(signs * inverse * r_u, axis=0)
+        (x, y), _, _ = solver.compute(factor, (primal[: self.n], reduced), {})
+        return jnp.concatenate([x, (inverse * (r_u - signs * y)).ravel()]), y
+
+
+def newton_system(
+    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], sigma: Float[Array, " N"], present
+) -> System:
+    free = view.active[: view.n]
+    hessian = jnp.where(free[:, None] & free, hessian + jnp.diag(view.proximity), 0.0)
+    return System(view.n, hessian, jnp.where(free, jacobian, 0.0), sigma, view.active, present)
+
+
+def least_squares_system(view: View, jacobian: Float[Array, "m n"], present) -> System:
+    """``[[I, A'], [A, 0]]``: its multipliers minimise the dual infeasibility (Waechter and Biegler 2006, section 3.6)."""
+    free = view.active[: view.n]
+    n = view.n
+    ones = jnp.ones(view.active.shape, jacobian.dtype)
+    return System(n, jnp.zeros((n, n), jacobian.dtype), jnp.where(free, jacobian, 0.0), ones, view.active, present)
+
+
+class Solved(eqx.Module):
+    """A solved Newton system and the factor that solved it."""
+
+    primal: Float[Array, " N"]
+    rows: Float[Array, " m"]
+    factor: eqx.Module
+    perturbation: Perturbation
+    success: Bool[Array, ""]
+    factorizations: Int[Array, ""]
+
+
+class _Rung(eqx.Module):
+    perturbation: Perturbation
+    factor: eqx.Module
+    solution: tuple
+    running: Bool[Array, ""]
+    success: Bool[Array, ""]
+    pretended: Bool[Array, ""]
+    count: Int[Array, ""]
+
+
+def solve_system(
+    solver: AbstractKKTSolver,
+    system: System,
+    rhs: tuple,
+    perturbation: Perturbation,
+    mu: Float[Array, ""],
+    least_squares: Bool[Array, ""],
+    enabled: Bool[Array, ""],
+    numbers: Numbers,
+    always_dc: bool,
+) -> Solved:
+    """Factorise with growing perturbations until the inertia is right and refinement succeeds.
+
+    A least-squares system is tried once, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
+    """
+    started = select(least_squares, Perturbation.fresh(mu.dtype), ladder.begin(perturbation, mu, numbers, always_dc))
+    some_rows = jnp.any(system.present)
+
+    def rung(c: _Rung) -> _Rung:
+        p = c.perturbation
+        factor = solver.init(system.operator(p.dw, p.dc), {})
+        inertia = solver.inertia(factor)
+        dependent = inertia.singular & (p.dc == 0) & some_rows
+        sound = inertia.correct & ~dependent
+        refined = refined_solve(
+            lambda v: system.apply(p.dw, p.dc, v),
+            lambda v: system.solve(solver, factor, p.dw, v),
+            rhs,
+            enabled=sound,
+            min_steps=numbers.min_refinement_steps,
+            max_steps=numbers.max_refinement_steps,
+            ratio_max=numbers.residual_ratio_max,
+            improvement=numbers.residual_improvement_factor,
+        )
+        stalled = sound & ~(refined.ratio < numbers.residual_ratio_singular)
+        unusable = stalled & ~jnp.isfinite(refined.ratio)
+        accepted = sound & (~stalled | (c.pretended & ~unusable))
+        singular = (dependent | stalled) & some_rows
+        after_singular, fine_s = ladder.for_singularity(p, mu, numbers, always_dc)
+        after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
+        following = select(singular, after_singular, after_wrong)
+        go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~least_squares & (c.count < 100)
+        return _Rung(
+            select(accepted, p, following),
+            factor,
+            refined.solution,
+            go_on,
+            accepted,
+            c.pretended | stalled,
+            c.count + 1,
+        )
+
+    shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    no = jnp.array(False)
+    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0))
+    last = lax.while_loop(lambda c: c.running, rung, start)
+    primal, rows = last.solution
+    kept = select(least_squares | ~enabled, perturbation, last.perturbation)
+    return Solved(primal, rows, last.factor, kept, last.success, last.count)

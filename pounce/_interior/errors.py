@@ -1,0 +1,107 @@
+"""Optimality errors of an iterate (Waechter and Biegler 2006, section 2.1; scaling factors s_d, s_c eq. 6)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .iterate import Iterate, maximum_norm, View
+from .options import Numbers
+
+
+class Errors(eqx.Module):
+    """Sizes of the KKT residuals of the phase's scaled problem."""
+
+    dual: Float[Array, ""]  # |grad L|_inf
+    primal: Float[Array, ""]  # |c - s|_inf, what the barrier problem sees
+    violation: Float[Array, ""]  # largest violation of a row or its bounds, what the user sees
+    product_max: Float[Array, ""]  # largest and smallest slack * multiplier
+    product_min: Float[Array, ""]
+    average: Float[Array, ""]  # average complementarity
+    dual_scale: Float[Array, ""]  # s_d
+    complementarity_scale: Float[Array, ""]  # s_c
+    unscaled_dual: Float[Array, ""]
+    unscaled_violation: Float[Array, ""]
+    unscaled_complementarity: Float[Array, ""]
+    system: Float[Array, ""]  # averaged 1-norm of the primal-dual equations at mu, for soft restoration
+
+    def complementarity(self, mu: Float[Array, ""]) -> Float[Array, ""]:
+        """``max |slack z - mu|``; zero without bounds."""
+        return jnp.maximum(jnp.maximum(self.product_max - mu, mu - self.product_min), 0.0)
+
+    def at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
+        """E_mu, the error of the barrier problem."""
+        scaled = jnp.maximum(self.dual / self.dual_scale, self.complementarity(mu) / self.complementarity_scale)
+        return jnp.maximum(scaled, self.primal)
+
+    def overall(self, mu_target: Float[Array, ""]) -> Float[Array, ""]:
+        """E_0, the error of the program itself."""
+        scaled = jnp.maximum(
+            self.dual / self.dual_scale, self.complementarity(mu_target) / self.complementarity_scale
+        )
+        return jnp.maximum(scaled, self.violation)
+
+
+def row_violation(view: View, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:
+    """Violation of each row's own bounds (elastic variables included while restoring), ignoring the slacks."""
+    m = rows.shape[0]
+    _, n, p = view.auxiliary(primal)
+    value = rows + n - p
+    slack_block = slice(view.n, view.n + m)
+    below = jnp.where(view.has[0, slack_block], view.bound[0, slack_block] - value, 0.0)
+    above = jnp.where(view.has[1, slack_block], value - view.bound[1, slack_block], 0.0)
+    inequality = jnp.maximum(jnp.maximum(below, above), 0.0)
+    return jnp.where(view.equality, jnp.abs(value), inequality)
+
+
+def measure(
+    view: View,
+    iterate: Iterate,
+    gradient: Float[Array, " N"],
+    jacobian: Float[Array, "m n"],
+    rows: Float[Array, " m"],
+    slack: Float[Array, "2 N"],
+    mu: Float[Array, ""],
+    objective_scale: Float[Array, ""],
+    row_scale: Float[Array, " m"],
+    numbers: Numbers,
+) -> Errors:
+    """All errors of one iterate; ``gradient`` is that of the phase's objective."""
+    z = iterate.bounds
+    lagrangian = gradient + view.transposed_rows(jacobian, iterate.rows) - z[0] + z[1]
+    lagrangian = jnp.where(view.active, lagrangian, 0.0)
+    residual = view.residual(rows, iterate.primal)
+    violation = row_violation(view, rows, iterate.primal)
+    product = slack * z
+    bounds = jnp.sum(view.has)
+    total_z, total_y = jnp.sum(z), jnp.sum(jnp.abs(iterate.rows))
+    present = jnp.sum(row_scale > 0)
+    floor = numbers.s_max
+    dual_scale = jnp.maximum(floor, (total_y + total_z) / jnp.maximum(present + bounds, 1)) / floor
+    comp_scale = jnp.maximum(floor, total_z / jnp.maximum(bounds, 1)) / floor
+    some = bounds > 0
+    product_max = jnp.max(jnp.where(view.has, product, -jnp.inf), initial=-jnp.inf)
+    product_min = jnp.min(jnp.where(view.has, product, jnp.inf), initial=jnp.inf)
+    system = (
+        jnp.sum(jnp.abs(lagrangian)) / jnp.maximum(jnp.sum(view.active), 1)
+        + jnp.sum(jnp.abs(residual)) / jnp.maximum(present, 1)
+        + jnp.sum(jnp.where(view.has, jnp.abs(product - mu), 0.0)) / jnp.maximum(bounds, 1)
+    )
+    # Inside restoration there is no scaling object: its problem is already the scaled one.
+    per_row = jnp.where(view.restoring, 1.0, jnp.where(row_scale > 0, row_scale, 1.0))
+    per_objective = jnp.where(view.restoring, 1.0, jnp.abs(objective_scale))
+    dual = maximum_norm(lagrangian)
+    complementarity = jnp.where(some, jnp.maximum(product_max, 0.0), 0.0)
+    return Errors(
+        dual,
+        maximum_norm(residual),
+        maximum_norm(violation),
+        product_max,
+        product_min,
+        jnp.sum(jnp.where(view.has, product, 0.0)) / jnp.maximum(bounds, 1),
+        dual_scale,
+        comp_scale,
+        dual / per_objective,
+        maximum_norm(violation / per_row),
+        complementarity / per_objective,
+        system,
+    )

@@ -1,0 +1,61 @@
+"""Everything a pass knows about its iterate before it decides anything."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._problem.nlp import Derivatives
+from .errors import Errors, measure, row_violation
+from .iterate import Iterate, maximum_norm, View
+from .options import Numbers
+from .restoration import phase_view
+from .state import Frame, State
+
+
+class Observation(eqx.Module):
+    """Derivatives, slacks and errors of an iterate in the problem of its phase."""
+
+    derivatives: Derivatives  # scaled
+    iterate: Iterate
+    view: View
+    slack: Float[Array, "2 N"]
+    gradient: Float[Array, " N"]  # of the phase's objective
+    errors: Errors
+    present: Bool[Array, " m"]  # rows that have a bound
+    square: Bool[Array, ""]  # as many equality rows as free variables
+    finite: Bool[Array, ""]
+    infeasibility: Float[Array, ""]  # |c - s|_inf without elastic variables
+    row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
+
+
+def finite_derivatives(d: Derivatives, restoring: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Restoration does not look at the objective's gradient."""
+    fine = jnp.isfinite(d.objective) & jnp.all(jnp.isfinite(d.rows)) & jnp.all(jnp.isfinite(d.jacobian))
+    fine = fine & (restoring | jnp.all(jnp.isfinite(d.gradient)))
+    return fine if d.hessian is None else fine & jnp.all(jnp.isfinite(d.hessian))
+
+
+def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, numbers: Numbers) -> Observation:
+    """Look at an iterate of the state's phase."""
+    mu, n, m = state.globalization.mu, frame.free.shape[0], frame.equality.shape[0]
+    view = phase_view(frame, state.phase, mu, state.entry, numbers)
+    slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
+    gradient = view.objective_gradient(d.gradient, iterate.primal)
+    errors = measure(
+        view, iterate, gradient, d.jacobian, d.rows, slack, mu, frame.objective_scale, frame.row_scale, numbers
+    )
+    original = jnp.concatenate([iterate.primal[: n + m], jnp.zeros(2 * m, iterate.primal.dtype)])
+    per_row = jnp.where(frame.row_scale > 0, frame.row_scale, 1.0)
+    return Observation(
+        d,
+        iterate,
+        view,
+        slack,
+        gradient,
+        errors,
+        frame.equality | frame.inequality,
+        (jnp.sum(frame.equality) == jnp.sum(frame.free)) & jnp.any(frame.free),
+        finite_derivatives(d, view.restoring),
+        maximum_norm(view.residual(d.rows, original)),
+        maximum_norm(row_violation(view, d.rows, original) / per_row),
+    )

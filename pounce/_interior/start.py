@@ -1,0 +1,183 @@
+"""From the user's bounds and point to the first iterate (Waechter and Biegler 2006, sections 3.6 and 3.8)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._problem.nlp import Derivatives
+from .._results import Status
+from .iterate import Iterate, maximum_norm
+from .options import Choices, Numbers
+from .state import Frame
+
+
+class Bounds(eqx.Module):
+    """The user's bounds; infinities (or magnitudes from 1e19 on) mean none."""
+
+    lb: Float[Array, " n"]
+    ub: Float[Array, " n"]
+    cl: Float[Array, " m"]
+    cu: Float[Array, " m"]
+
+
+class WarmStart(eqx.Module):
+    """Multipliers in user units: rows, lower and upper bounds."""
+
+    rows: Float[Array, " m"]
+    lower: Float[Array, " n"]
+    upper: Float[Array, " n"]
+
+
+def _relaxed(lower, upper, o: Numbers):
+    def distance(bound):
+        return jnp.minimum(o.constr_viol_tol, o.bound_relax_factor * jnp.maximum(1.0, jnp.abs(bound)))
+
+    return lower - distance(lower), upper + distance(upper)
+
+
+def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Frame, Int[Array, ""]]:
+    """Masks and relaxed bounds (rows not yet scaled), and the status: running, or why there is nothing to run."""
+    o, b = numbers, bounds
+    n, m = b.lb.shape[0], b.cl.shape[0]
+    has_lb, has_ub = b.lb > o.nlp_lower_bound_inf, b.ub < o.nlp_upper_bound_inf
+    has_cl, has_cu = b.cl > o.nlp_lower_bound_inf, b.cu < o.nlp_upper_bound_inf
+    equality = (b.cl == b.cu) & has_cl & has_cu
+    inequality = (has_cl | has_cu) & ~equality
+    fixed = (b.lb == b.ub) & has_lb & has_ub
+    if choices.fixed_variable_treatment == "relax_bounds":
+        fixed = jnp.zeros_like(fixed)
+    equalities = jnp.sum(equality)
+    # Too few unknowns left after removing fixed variables: keep them as variables between relaxed bounds.
+    fixed = fixed & (jnp.sum(~fixed) >= equalities)
+    free = ~fixed
+    finite = jnp.where(jnp.concatenate([has_lb, has_cl & inequality]), jnp.concatenate([b.lb, b.cl]), 0.0)
+    finite_upper = jnp.where(jnp.concatenate([has_ub, has_cu & inequality]), jnp.concatenate([b.ub, b.cu]), 0.0)
+    lower, upper = _relaxed(finite, finite_upper, o)
+    has = jnp.stack([jnp.concatenate([has_lb & free, has_cl & inequality]), jnp.concatenate([has_ub & free, has_cu & inequality])])
+    bound = jnp.where(has, jnp.stack([lower, upper]), 0.0)
+    pad = ((0, 0), (0, 2 * m))
+    frame = Frame(
+        jnp.pad(bound, pad),
+        jnp.pad(has, pad),
+        free,
+        equality,
+        inequality,
+        jnp.ones((), b.lb.dtype),
+        (equality | inequality).astype(b.lb.dtype),
+        jnp.where(equality, b.cl, 0.0),
+    )
+    # Written so that a NaN bound counts as inconsistent.
+    consistent = jnp.all(b.lb <= b.ub) & jnp.all(b.cl <= b.cu) & jnp.all(b.lb < jnp.inf) & jnp.all(b.ub > -jnp.inf)
+    consistent = consistent & jnp.all(b.cl < jnp.inf) & jnp.all(b.cu > -jnp.inf)
+    status = jnp.where(
+        consistent & (n > 0),
+        jnp.where(jnp.sum(free) < equalities, Status.Not_Enough_Degrees_Of_Freedom, Status.Running),
+        Status.Invalid_Problem_Definition,
+    )
+    return frame, status.astype(jnp.int32)
+
+
+def starting_variables(frame: Frame, bounds: Bounds, x0: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The user's point with fixed variables at their values."""
+    return jnp.where(frame.free, x0, bounds.lb)
+
+
+def scaling_factors(
+    frame: Frame, d: Derivatives, numbers: Numbers
+) -> tuple[Float[Array, ""], Float[Array, " m"]]:
+    """Gradient-based scaling of the objective and of the equality and inequality blocks (section 3.8)."""
+    o = numbers
+    gradient = jnp.where(frame.free, d.gradient, 0.0)
+    size = maximum_norm(gradient)
+    by_target = o.nlp_scaling_obj_target_gradient / jnp.where(size > 0, size, 1.0)
+    by_limit = jnp.where(size > o.nlp_scaling_max_gradient, o.nlp_scaling_max_gradient / size, 1.0)
+    objective = jnp.where((o.nlp_scaling_obj_target_gradient > 0) & (size > 0), by_target, by_limit)
+    objective = jnp.where(jnp.isfinite(size), jnp.maximum(objective, o.nlp_scaling_min_value), 1.0)
+
+    row = jnp.max(jnp.abs(jnp.where(frame.free, d.jacobian, 0.0)), axis=1, initial=0.0)
+
+    def block(mask):
+        largest = jnp.max(jnp.where(mask, row, 0.0), initial=0.0)
+        each = jnp.minimum(1.0, o.nlp_scaling_max_gradient / jnp.where(row > 0, row, 1.0))
+        limited = jnp.where(largest > o.nlp_scaling_max_gradient, jnp.maximum(each, o.nlp_scaling_min_value), 1.0)
+        target = o.nlp_scaling_constr_target_gradient
+        common = jnp.maximum(target / jnp.where(largest > 0, largest, 1.0), o.nlp_scaling_min_value)
+        return jnp.where(mask, jnp.where((target > 0) & (largest > 0), common, limited), 0.0)
+
+    rows = block(frame.equality) + block(frame.inequality)
+    present = frame.equality | frame.inequality
+    rows = jnp.where(jnp.isfinite(rows), rows, jnp.where(present, 1.0, 0.0))
+    return objective, rows
+
+
+def scaled_frame(frame: Frame, objective_scale: Float[Array, ""], row_scale: Float[Array, " m"]) -> Frame:
+    """With scaling factors, and the slack bounds in scaled units."""
+    n, m = frame.free.shape[0], row_scale.shape[0]
+    factor = jnp.concatenate([jnp.ones(n, row_scale.dtype), row_scale, jnp.ones(2 * m, row_scale.dtype)])
+    # A negative row factor (user scaling) is not meaningful; its size is what counts.
+    return eqx.tree_at(
+        lambda f: (f.bound, f.objective_scale, f.row_scale),
+        frame,
+        (frame.bound * factor, objective_scale, row_scale),
+    )
+
+
+def pushed(
+    values: Float[Array, " k"],
+    bound: Float[Array, "2 k"],
+    has: Bool[Array, "2 k"],
+    push: Float[Array, ""],
+    fraction: Float[Array, ""],
+) -> Float[Array, " k"]:
+    """Project on the bounds, then move inside by ``min(push max(1, |bound|), fraction width)``."""
+    lower, upper = bound
+    both = has[0] & has[1]
+    width = jnp.where(both, fraction * (upper - lower), jnp.inf)
+    low = jnp.minimum(push * jnp.maximum(1.0, jnp.abs(lower)), width)
+    high = jnp.minimum(push * jnp.maximum(1.0, jnp.abs(upper)), width)
+    values = jnp.where(has[0], jnp.maximum(values, lower + low), values)
+    return jnp.where(has[1], jnp.minimum(values, upper - high), values)
+
+
+def push_variables(frame: Frame, x: Float[Array, " n"], numbers: Numbers, choices: Choices) -> Float[Array, " n"]:
+    n = x.shape[0]
+    warm = choices.warm_start_init_point
+    push = numbers.warm_start_bound_push if warm else numbers.bound_push
+    fraction = numbers.warm_start_bound_frac if warm else numbers.bound_frac
+    return jnp.where(frame.free, pushed(x, frame.bound[:, :n], frame.has[:, :n], push, fraction), x)
+
+
+def push_slacks(frame: Frame, rows: Float[Array, " m"], numbers: Numbers, choices: Choices) -> Float[Array, " m"]:
+    n, m = frame.free.shape[0], rows.shape[0]
+    warm = choices.warm_start_init_point
+    push = numbers.warm_start_slack_bound_push if warm else numbers.slack_bound_push
+    fraction = numbers.warm_start_slack_bound_frac if warm else numbers.slack_bound_frac
+    block = slice(n, n + m)
+    values = pushed(rows, frame.bound[:, block], frame.has[:, block], push, fraction)
+    return jnp.where(frame.inequality, values, 0.0)
+
+
+def first_multipliers(
+    frame: Frame, primal: Float[Array, " N"], mu: Float[Array, ""], warm: WarmStart | None, numbers: Numbers, choices: Choices
+) -> Iterate:
+    """Bound multipliers (and, warm, row multipliers) of the first iterate, in scaled units."""
+    n, m = frame.free.shape[0], frame.equality.shape[0]
+    if not choices.warm_start_init_point or warm is None:
+        z = jnp.full(frame.bound.shape, numbers.bound_mult_init_val)
+        if choices.bound_mult_init_method == "mu-based":
+            slack = jnp.where(frame.has, jnp.abs(primal - frame.bound), 1.0)
+            z = mu / slack
+        return Iterate(primal, jnp.zeros(m, primal.dtype), jnp.where(frame.has, z, 0.0))
+    limit, least = numbers.warm_start_mult_init_max, numbers.warm_start_mult_bound_push
+    scale = frame.objective_scale / jnp.where(frame.row_scale > 0, frame.row_scale, 1.0)
+    y = jnp.where(jnp.isnan(warm.rows), 0.0, warm.rows) * scale
+    y = jnp.clip(jnp.where(frame.row_scale > 0, y, 0.0), -limit, limit)
+    seeds = jnp.stack([warm.lower, warm.upper]) * frame.objective_scale
+    seeds = jnp.minimum(jnp.where(jnp.isnan(seeds), numbers.bound_mult_init_val, seeds), limit)
+    slack_part = jnp.stack([-y, y])
+    z = jnp.concatenate([seeds, slack_part, jnp.zeros((2, 2 * m), y.dtype)], axis=1)
+    z = jnp.where(frame.has, jnp.maximum(z, least), 0.0)
+    target = numbers.warm_start_target_mu
+    slack = jnp.where(frame.has, jnp.abs(primal - frame.bound), 1.0)
+    z = jnp.where((target > 0) & frame.has, jnp.maximum(target / slack, least), z)
+    return Iterate(primal, y, z)

@@ -1,0 +1,169 @@
+"""What an interior-point solve carries from one pass to the next."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .filter import Filter, Reference
+from .iterate import Iterate
+from .perturbation import Perturbation
+
+
+# Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one.
+SCALING, STARTING, REGULAR, RESTORING = 0, 1, 2, 3
+
+
+class Frame(eqx.Module):
+    """The scaled, relaxed problem the iterations see. Which rows and bounds exist is data."""
+
+    bound: Float[Array, "2 N"]
+    has: Bool[Array, "2 N"]
+    free: Bool[Array, " n"]  # variables that are not fixed
+    equality: Bool[Array, " m"]
+    inequality: Bool[Array, " m"]
+    objective_scale: Float[Array, ""]
+    row_scale: Float[Array, " m"]  # zero for rows without any bound
+    row_shift: Float[Array, " m"]  # right-hand sides of the equality rows
+
+
+class Point(eqx.Module):
+    """An iterate with the scaled function values there."""
+
+    iterate: Iterate
+    objective: Float[Array, ""]
+    rows: Float[Array, " m"]
+
+
+class Direction(eqx.Module):
+    """A step in all primal and dual variables."""
+
+    primal: Float[Array, " N"]
+    rows: Float[Array, " m"]
+    bounds: Float[Array, "2 N"]
+
+
+class Watchdog(eqx.Module):
+    """The stored point and direction of the watchdog, and how many steps it has let pass."""
+
+    active: Bool[Array, ""]
+    trials: Int[Array, ""]
+    point: Point
+    direction: Direction
+    alpha: Float[Array, ""]
+    reference: Reference
+
+
+class Adaptive(eqx.Module):
+    """State of the adaptive barrier strategy."""
+
+    free: Bool[Array, ""]
+    mu_max: Float[Array, ""]
+    filter: Filter  # accepted (objective, violation) pairs
+    errors: Float[Array, " k"]  # recent values of the quality measure
+    started: Bool[Array, ""]
+    first_dual: Float[Array, ""]
+    first_primal: Float[Array, ""]
+    kept: Iterate  # last iterate that made progress in free mode
+
+
+class QuasiNewton(eqx.Module):
+    """Limited memory: the latest pairs as columns, the oldest first; and the previous point."""
+
+    steps: Float[Array, "n k"]
+    changes: Float[Array, "n k"]
+    count: Int[Array, ""]
+    skipped: Int[Array, ""]
+    ready: Bool[Array, ""]
+    previous_x: Float[Array, " n"]
+    previous_gradient: Float[Array, " n"]
+    previous_jacobian: Float[Array, "m n"]
+
+
+class Globalization(eqx.Module):
+    """Everything a restoration run owns a copy of."""
+
+    mu: Float[Array, ""]
+    tau: Float[Array, ""]
+    tol: Float[Array, ""]
+    first: Bool[Array, ""]  # the first barrier update of a restoration run is skipped
+    filter: Filter
+    theta_max: Float[Array, ""]  # negative until the first trial
+    theta_min: Float[Array, ""]
+    reference: Reference  # of the latest line search
+    last_rejected_by_filter: Bool[Array, ""]
+    filter_rejections: Int[Array, ""]
+    perturbation: Perturbation
+    acceptable_count: Int[Array, ""]
+    acceptable: Iterate
+    has_acceptable: Bool[Array, ""]
+    last_objective: Float[Array, ""]
+    tiny_last: Bool[Array, ""]
+    tiny_flag: Bool[Array, ""]
+    shortened: Int[Array, ""]
+    watchdog: Watchdog
+    soft: Bool[Array, ""]
+    soft_count: Int[Array, ""]
+    adaptive: Adaptive | None
+    quasi_newton: QuasiNewton | None
+
+
+class Entry(eqx.Module):
+    """Where the restoration phase was entered."""
+
+    iterate: Iterate
+    infeasibility: Float[Array, ""]  # |c - s|_inf there
+    steps: Int[Array, ""]  # accepted restoration steps since
+
+
+class Backup(eqx.Module):
+    """The point to fall back to when a soft restoration step turns out not to reduce the primal-dual error."""
+
+    pending: Bool[Array, ""]
+    point: Point
+    system_error: Float[Array, ""]
+
+
+class Row(eqx.Module):
+    """One row of the iteration table. ``tag`` is the character code after alpha_pr, zero in row 0."""
+
+    objective: Float[Array, ""]
+    primal_infeasibility: Float[Array, ""]
+    dual_infeasibility: Float[Array, ""]
+    mu: Float[Array, ""]
+    step: Float[Array, ""]
+    regularization: Float[Array, ""]
+    alpha_dual: Float[Array, ""]
+    alpha_primal: Float[Array, ""]
+    tag: Int[Array, ""]
+    trials: Int[Array, ""]
+    restoring: Bool[Array, ""]
+
+
+class Counts(eqx.Module):
+    """How much work was done."""
+
+    evaluations: Int[Array, ""]
+    factorizations: Int[Array, ""]
+    restorations: Int[Array, ""]
+    restoration_iterations: Int[Array, ""]
+
+
+class State(eqx.Module):
+    """The whole state of a solve."""
+
+    phase: Int[Array, ""]
+    status: Int[Array, ""]
+    iteration: Int[Array, ""]
+    iterate: Iterate
+    frame: Frame
+    globalization: Globalization
+    outer: Globalization  # the main phase's, while restoring
+    entry: Entry
+    backup: Backup
+    estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate
+    row: Row
+    errors: Float[Array, " 8"]  # final errors, see solver.ERROR_NAMES
+    objective: Float[Array, ""]  # scaled values at the iterate
+    rows: Float[Array, " m"]
+    counts: Counts
+    history: Row | None

@@ -1,0 +1,108 @@
+"""When a solve ends, judged at the top of every pass (Waechter and Biegler 2006, section 3.5; Ipopt's convergence checks)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._results import Status
+from .errors import Errors
+from .iterate import maximum_norm
+from .options import Numbers
+from .state import Globalization, RESTORING, State
+
+
+class Verdict(eqx.Module):
+    """``status`` (running or final), whether the point is acceptable, and the tightened restoration tolerance."""
+
+    status: Int[Array, ""]
+    acceptable: Bool[Array, ""]
+    tol: Float[Array, ""]
+
+
+def converged(errors: Errors, tol: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
+    return (
+        (errors.overall(o.mu_target) <= tol)
+        & (errors.unscaled_dual <= o.dual_inf_tol)
+        & (errors.unscaled_violation <= o.constr_viol_tol)
+        & (errors.unscaled_complementarity <= o.compl_inf_tol)
+    )
+
+
+def acceptable(errors: Errors, objective: Float[Array, ""], last: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
+    change = jnp.abs(objective - last) / jnp.maximum(1.0, jnp.abs(objective))
+    return (
+        (errors.overall(o.mu_target) <= o.acceptable_tol)
+        & (errors.unscaled_dual <= o.acceptable_dual_inf_tol)
+        & (errors.unscaled_violation <= o.acceptable_constr_viol_tol)
+        & (errors.unscaled_complementarity <= o.acceptable_compl_inf_tol)
+        & ~(change > o.acceptable_obj_change_tol)
+    )
+
+
+def infeasible_or_failed(infeasibility: Float[Array, ""], o: Numbers) -> Int[Array, ""]:
+    """Verdict when the restoration problem is solved: no feasible point near, or a feasible one the filter refuses."""
+    return jnp.where(infeasibility > 1e2 * o.tol, Status.Infeasible_Problem_Detected, Status.Restoration_Failed)
+
+
+def judge(
+    state: State,
+    errors: Errors,
+    original_infeasibility: Float[Array, ""],
+    finite: Bool[Array, ""],
+    square: Bool[Array, ""],
+    numbers: Numbers,
+) -> Verdict:
+    """Status at the present iterate. ``original_infeasibility`` is ``|c - s|_inf`` without elastic variables."""
+    o, g = numbers, state.globalization
+    restoring = state.phase == RESTORING
+    good = converged(errors, g.tol, o)
+    fine = acceptable(errors, state.objective, g.last_objective, o) & (o.acceptable_iter > 0)
+    count = jnp.where(fine, g.acceptable_count + 1, 0)
+    enough = fine & (count >= o.acceptable_iter)
+
+    regular = jnp.where(good, Status.Solve_Succeeded, jnp.where(enough, Status.Solved_To_Acceptable_Level, Status.Running))
+    # A restoration problem that converges close to feasibility is first tightened once.
+    solved = good | enough
+    nearly = original_infeasibility <= 1e2 * g.tol
+    tighten = restoring & solved & nearly & (g.tol > 0.1 * o.tol)
+    feasible_end = jnp.where(square, Status.Feasible_Point_Found, Status.Restoration_Failed)
+    end = jnp.where(nearly, feasible_end, Status.Infeasible_Problem_Detected)
+    in_restoration = jnp.where(solved & ~tighten, end, Status.Running)
+    status = jnp.where(restoring, in_restoration, regular)
+
+    x = state.iterate.primal[: state.frame.free.shape[0]]
+    diverging = maximum_norm(x) > o.diverging_iterates_tol
+    limit = (state.iteration >= o.max_iter) | (restoring & (state.entry.steps > o.max_resto_iter))
+    later = jnp.where(
+        diverging,
+        Status.Diverging_Iterates,
+        jnp.where(limit, Status.Maximum_Iterations_Exceeded, Status.Running),
+    )
+    status = jnp.where(status == Status.Running, later, status)
+    status = jnp.where(finite, status, Status.Invalid_Number_Detected)
+    return Verdict(status.astype(jnp.int32), fine & finite, jnp.where(tighten, 1e-2 * g.tol, g.tol))
+
+
+def after_failed_search(
+    g: Globalization,
+    violation: Float[Array, ""],
+    errors: Errors,
+    is_acceptable: Bool[Array, ""],
+    original_infeasibility: Float[Array, ""],
+    restoring: Bool[Array, ""],
+    outer_has_acceptable: Bool[Array, ""],
+    o: Numbers,
+) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+    """Status when no step was found (running: go to restoration), and whether to go back to the stored acceptable point."""
+    almost = (violation <= 1e-2 * g.tol) & (errors.unscaled_violation <= 0.1 * o.constr_viol_tol)
+    recover = almost & jnp.where(restoring, outer_has_acceptable, g.has_acceptable) & ~is_acceptable
+    failure = jnp.where(restoring, Status.Restoration_Failed, Status.Error_In_Step_Computation)
+    at_acceptable = jnp.where(
+        restoring, infeasible_or_failed(original_infeasibility, o), Status.Solved_To_Acceptable_Level
+    )
+    status = jnp.where(
+        is_acceptable,
+        at_acceptable,
+        jnp.where(almost, jnp.where(recover, Status.Solved_To_Acceptable_Level, failure), Status.Running),
+    )
+    return status.astype(jnp.int32), recover

@@ -1,0 +1,151 @@
+"""What a pass makes of its search: the accepted iterate, the restoration phase entered or left, new multipliers."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._results import Status
+from .direction import Solved
+from .errors import measure
+from .iterate import Iterate, maximum_norm, select, SIDES, View
+from .observation import Observation
+from .options import Choices, Numbers
+from .restoration import entered, may_return, phase_view, recentred, returned
+from .search import Outcome, SOFT_TENTATIVE
+from .state import Backup, Entry, Frame, Globalization, Point, REGULAR, RESTORING, Row, STARTING, State
+from .termination import after_failed_search, converged
+
+
+def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Numbers) -> tuple[Frame, Iterate]:
+    """Bounds moved away from iterates that touch them, and bound multipliers kept near ``mu / slack`` (eq. 16)."""
+    slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
+    moved = slack != view.slack(iterate.primal)
+    bound = jnp.where(moved, iterate.primal - SIDES.astype(slack.dtype) * slack, frame.bound)
+    least, most = mu / (numbers.kappa_sigma * slack), numbers.kappa_sigma * mu / slack
+    z = jnp.where(view.has, jnp.clip(iterate.bounds, least, most), 0.0)
+    z = jnp.where(numbers.kappa_sigma >= 1, z, iterate.bounds)
+    return eqx.tree_at(lambda f: f.bound, frame, bound), eqx.tree_at(lambda i: i.bounds, iterate, z)
+
+
+def accepted(
+    judged: State,
+    seen: Observation,
+    view: View,
+    frame: Frame,
+    g: Globalization,
+    outcome: Outcome,
+    clip_mu: Float[Array, ""],
+    row: Row,
+    numbers: Numbers,
+) -> State:
+    """The state after a step; leaves the restoration phase if the new point allows it."""
+    new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
+    point = Point(iterate, outcome.point.objective, outcome.point.rows)
+    restoring = judged.phase == RESTORING
+    error = jnp.where(outcome.reverted, jnp.inf, seen.errors.system)
+    pending = outcome.result == SOFT_TENTATIVE
+    entry = eqx.tree_at(lambda e: e.steps, judged.entry, judged.entry.steps + restoring)
+    main_view = phase_view(new_frame, jnp.array(REGULAR), judged.outer.mu, judged.entry, numbers)
+    leaving = restoring & may_return(main_view, point, judged.outer, judged.entry, seen.square, numbers)
+    back = returned(main_view, point, judged.outer, judged.entry, numbers)
+    _, back = corrected_bounds(main_view, new_frame, back, judged.outer.mu, numbers)
+    return eqx.tree_at(
+        lambda s: (
+            s.phase, s.iterate, s.frame, s.globalization, s.row, s.iteration, s.backup, s.estimated, s.objective,
+            s.rows, s.entry,
+        ),
+        judged,
+        (
+            jnp.where(leaving, REGULAR, judged.phase), select(leaving, back, iterate), new_frame,
+            select(leaving, judged.outer, g), row, judged.iteration + 1, Backup(pending, outcome.origin, error),
+            jnp.array(False), point.objective, point.rows, entry,
+        ),
+    )  # fmt: skip
+
+
+def restoration(
+    judged: State,
+    seen: Observation,
+    g: Globalization,
+    frame: Frame,
+    origin: Point,
+    is_acceptable: Bool[Array, ""],
+    relapse: Bool[Array, ""],
+    row: Row,
+    numbers: Numbers,
+) -> State:
+    """The state after a search that found no step: in restoration, or ended."""
+    view, restoring = seen.view, judged.phase == RESTORING
+    violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
+    status, recover = after_failed_search(
+        g, violation, seen.errors, is_acceptable, seen.infeasibility, restoring, judged.outer.has_acceptable, numbers
+    )
+    first, fresh, entry = entered(view, frame, origin, g, numbers)
+    # Restoration of the restoration phase only recomputes its elastic variables.
+    again = recentred(view, origin, g, numbers)
+    iterate = select(restoring, again, first)
+    stored = select(restoring, judged.outer.acceptable, g.acceptable)
+    n_m = frame.free.shape[0] + frame.equality.shape[0]
+    bound = jnp.where(jnp.arange(frame.bound.shape[1]) < n_m, frame.bound, 0.0)
+    running = status == Status.Running
+    iterate = select(running, iterate, select(recover, stored, origin.iterate))
+    tag = jnp.where(restoring, row.tag, ord("R"))
+    row = eqx.tree_at(
+        lambda r: (r.mu, r.step, r.tag, r.alpha_dual),
+        row,
+        (jnp.where(restoring, g.mu, fresh.mu), jnp.where(restoring, row.step, 0.0), tag, jnp.zeros_like(row.step)),
+    )
+    calm = eqx.tree_at(lambda q: (q.soft, q.soft_count, q.shortened), g, (jnp.array(False), jnp.array(0), jnp.array(0)))
+    counts = eqx.tree_at(lambda c: c.restorations, judged.counts, judged.counts.restorations + (running & ~restoring))
+    return eqx.tree_at(
+        lambda s: (
+            s.phase, s.status, s.iterate, s.frame, s.globalization, s.outer, s.entry, s.row, s.iteration, s.backup.pending,
+            s.estimated, s.counts,
+        ),
+        judged,
+        (
+            jnp.where(running, RESTORING, judged.phase), status, iterate,
+            eqx.tree_at(lambda f: f.bound, frame, bound), select(restoring, calm, fresh),
+            select(restoring, judged.outer, calm), select(restoring, judged.entry, entry), row,
+            judged.iteration + (running & ~relapse), jnp.array(False), jnp.array(False), counts,
+        ),
+    )  # fmt: skip
+
+
+def estimated(
+    judged: State,
+    seen: Observation,
+    frame: Frame,
+    solved: Solved,
+    squared: Bool[Array, ""],
+    keep_rows: bool,
+    numbers: Numbers,
+) -> State:
+    """The state after a least-squares estimate of the row multipliers.
+
+    At the start it is taken unless it is large; in a feasible square problem only if it makes the iterate optimal with zero
+    bound multipliers; otherwise (``recalc_y``) always.
+    """
+    o, starting = numbers, judged.phase == STARTING
+    y = jnp.where(solved.success & seen.present, solved.rows, 0.0)
+    moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
+    first = jnp.where(moderate, y, 0.0)
+    if keep_rows:
+        first = seen.iterate.rows
+    bare = Iterate(seen.iterate.primal, y, jnp.zeros_like(seen.iterate.bounds))
+    d = seen.derivatives
+    errors = measure(
+        seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame.objective_scale,
+        frame.row_scale, o,
+    )  # fmt: skip
+    optimal = squared & solved.success & converged(errors, judged.globalization.tol, o)
+    replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
+    kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))
+    return eqx.tree_at(
+        lambda s: (s.phase, s.frame, s.iterate, s.status, s.estimated),
+        judged,
+        (
+            jnp.where(starting, REGULAR, judged.phase), frame, select(optimal, bare, kept),
+            jnp.where(optimal, Status.Solve_Succeeded, judged.status).astype(jnp.int32), ~starting,
+        ),
+    )  # fmt: skip

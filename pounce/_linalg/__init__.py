@@ -1,0 +1,1 @@
+"""KKT operators and the solvers that factorise them."""

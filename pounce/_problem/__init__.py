@@ -1,0 +1,1 @@
+"""What is solved: nonlinear programs, their derivatives and their scaling."""
