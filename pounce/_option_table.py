@@ -139,7 +139,7 @@ HONOURED: dict[str, dict[str, tuple[str, str]]] = {
         "expect_infeasible_problem": ("", "Whether restoration starts early, to detect infeasibility sooner"),
         "start_with_resto": ("", "Whether the solve begins with restoration"),
         "required_infeasibility_reduction": ("[0, 1)", "Factor by which restoration must lower the violation"),
-        "soft_resto_pderror_reduction_factor": ("[0, inf)", "Reduction asked of the soft phase; 0 switches it off"),
+        "soft_resto_pderror_reduction_factor": ("[0, inf)", "Factor by which the soft phase lowers the error; 0: off"),
         "max_soft_resto_iters": ("integer [0, inf)", "Iterations of the soft phase"),
         "max_resto_iter": ("integer [0, inf)", "Restoration iterations in a row"),
         "resto_penalty_parameter": ("(0, inf)", "Weight of the violation in the restoration problem"),

@@ -11,7 +11,8 @@ from .options import Numbers
 class Errors(eqx.Module):
     """Sizes of the KKT residuals of the phase's scaled problem."""
 
-    dual: Float[Array, ""]  # |grad L|_inf
+    lagrangian: Float[Array, " N"]  # grad L on the unknowns of the phase
+    dual: Float[Array, ""]  # its max norm
     primal: Float[Array, ""]  # |c - s|_inf, what the barrier problem sees
     violation: Float[Array, ""]  # largest violation of a row or its bounds, what the user sees
     product_max: Float[Array, ""]  # largest and smallest slack * multiplier
@@ -28,17 +29,13 @@ class Errors(eqx.Module):
         """``max |slack z - mu|``; zero without bounds."""
         return jnp.maximum(jnp.maximum(self.product_max - mu, mu - self.product_min), 0.0)
 
-    def at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
-        """E_mu, the error of the barrier problem."""
-        scaled = jnp.maximum(self.dual / self.dual_scale, self.complementarity(mu) / self.complementarity_scale)
-        return jnp.maximum(scaled, self.primal)
+    def at(self, mu: Float[Array, ""], dual: Float[Array, ""]) -> Float[Array, ""]:
+        """The scaled dual and complementarity part of E_mu, for a given dual infeasibility."""
+        return jnp.maximum(dual / self.dual_scale, self.complementarity(mu) / self.complementarity_scale)
 
     def overall(self, mu_target: Float[Array, ""]) -> Float[Array, ""]:
         """E_0, the error of the program itself."""
-        scaled = jnp.maximum(
-            self.dual / self.dual_scale, self.complementarity(mu_target) / self.complementarity_scale
-        )
-        return jnp.maximum(scaled, self.violation)
+        return jnp.maximum(self.at(mu_target, self.dual), self.violation)
 
 
 def row_violation(view: View, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:
@@ -92,6 +89,7 @@ def measure(
     dual = maximum_norm(lagrangian)
     complementarity = jnp.where(some, jnp.maximum(product_max, 0.0), 0.0)
     return Errors(
+        lagrangian,
         dual,
         maximum_norm(residual),
         maximum_norm(violation),

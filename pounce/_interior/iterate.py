@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
 
@@ -119,4 +118,4 @@ def select(condition: Bool[Array, ""], new, old):
     """``where`` over equal pytrees of arrays."""
     import jax
 
-    return jax.tree.map(lambda a, b: lax.select(jnp.broadcast_to(condition, jnp.shape(a)), a, b), new, old)
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), new, old)

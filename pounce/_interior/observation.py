@@ -26,6 +26,14 @@ class Observation(eqx.Module):
     finite: Bool[Array, ""]
     infeasibility: Float[Array, ""]  # |c - s|_inf without elastic variables
     row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
+    mu: Float[Array, ""]
+
+    def error_at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
+        """E_mu. The proximity term of the restoration objective changes with mu, so its gradient does too."""
+        e, view = self.errors, self.view
+        drift = (jnp.sqrt(mu / self.mu) - 1) * view.proximity * (self.iterate.primal[: view.n] - view.reference)
+        dual = jnp.maximum(maximum_norm(e.lagrangian[: view.n] + drift), maximum_norm(e.lagrangian[view.n :]))
+        return jnp.maximum(e.at(mu, dual), e.primal)
 
 
 def finite_derivatives(d: Derivatives, restoring: Bool[Array, ""]) -> Bool[Array, ""]:
@@ -58,4 +66,5 @@ def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, number
         finite_derivatives(d, view.restoring),
         maximum_norm(view.residual(d.rows, original)),
         maximum_norm(row_violation(view, d.rows, original) / per_row),
+        mu,
     )

@@ -271,7 +271,7 @@ class InteriorPointMethod(eqx.Module):
         """The globalisation state with its new barrier parameter, and whether tiny steps end the solve."""
         scale = jnp.where(seen.view.restoring, 1.0, jnp.abs(frame.objective_scale))
         update = monotone_update(
-            lambda mu: seen.errors.at(mu),
+            seen.error_at,
             g.mu,
             g.tau,
             g.tol,
