@@ -1,0 +1,13 @@
+"""Differentiable optimisation in JAX: nonlinear programs solved by an interior-point method that is a JAX function."""
+
+from ._results import Status as Status
+from ._solution import (
+    History as History,
+    Multipliers as Multipliers,
+    Quality as Quality,
+    Residuals as Residuals,
+    Solution as Solution,
+    Statistics as Statistics,
+)
+from .nlp import InteriorPoint as InteriorPoint, NLP as NLP, solve as solve
+from .options import OptionError as OptionError

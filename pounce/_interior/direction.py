@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
 from .._linalg.refinement import refined_solve
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, select, View
@@ -64,19 +64,32 @@ class System(eqx.Module):
 
 
 def newton_system(
-    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], sigma: Float[Array, " N"], present
+    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], sigma: Float[Array, " N"]
 ) -> System:
     free = view.active[: view.n]
     hessian = jnp.where(free[:, None] & free, hessian + jnp.diag(view.proximity), 0.0)
-    return System(view.n, hessian, jnp.where(free, jacobian, 0.0), sigma, view.active, present)
+    return System(view.n, hessian, jnp.where(free, jacobian, 0.0), sigma, view.active, view.present)
 
 
-def least_squares_system(view: View, jacobian: Float[Array, "m n"], present) -> System:
+def least_squares_system(view: View, jacobian: Float[Array, "m n"]) -> System:
     """``[[I, A'], [A, 0]]``: its multipliers minimise the dual infeasibility (Waechter and Biegler 2006, section 3.6)."""
     free = view.active[: view.n]
     n = view.n
     ones = jnp.ones(view.active.shape, jacobian.dtype)
-    return System(n, jnp.zeros((n, n), jacobian.dtype), jnp.where(free, jacobian, 0.0), ones, view.active, present)
+    return System(n, jnp.zeros((n, n), jacobian.dtype), jnp.where(free, jacobian, 0.0), ones, view.active, view.present)
+
+
+def active_set_system(
+    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], bound_active: Bool[Array, " N"]
+) -> System:
+    """The KKT system of the equality-constrained problem with every active bound and row held."""
+    n, m = view.n, view.present.shape[0]
+    moving = view.active[:n] & ~bound_active[:n]
+    held = view.equality | bound_active[n : n + m]
+    hessian = jnp.where(moving[:, None] & moving, hessian, 0.0)
+    jacobian = jnp.where(held[:, None] & moving, jacobian, 0.0)
+    active = jnp.concatenate([moving, jnp.zeros(3 * m, bool)])
+    return System(n, hessian, jacobian, jnp.zeros(n + 3 * m, hessian.dtype), active, held)
 
 
 class Solved(eqx.Module):
@@ -88,6 +101,8 @@ class Solved(eqx.Module):
     perturbation: Perturbation
     success: Bool[Array, ""]
     factorizations: Int[Array, ""]
+    inertia: Inertia
+    ratio: Float[Array, ""]
 
 
 class _Rung(eqx.Module):
@@ -98,6 +113,8 @@ class _Rung(eqx.Module):
     success: Bool[Array, ""]
     pretended: Bool[Array, ""]
     count: Int[Array, ""]
+    inertia: Inertia
+    ratio: Float[Array, ""]
 
 
 def solve_system(
@@ -106,16 +123,16 @@ def solve_system(
     rhs: tuple,
     perturbation: Perturbation,
     mu: Float[Array, ""],
-    least_squares: Bool[Array, ""],
+    once: Bool[Array, ""],
     enabled: Bool[Array, ""],
     numbers: Numbers,
     always_dc: bool,
 ) -> Solved:
     """Factorise with growing perturbations until the inertia is right and refinement succeeds.
 
-    A least-squares system is tried once, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
+    Where ``once``, the system is tried a single time, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
     """
-    started = select(least_squares, Perturbation.fresh(mu.dtype), ladder.begin(perturbation, mu, numbers, always_dc))
+    started = select(once, Perturbation.fresh(mu.dtype), ladder.begin(perturbation, mu, numbers, always_dc))
     some_rows = jnp.any(system.present)
 
     def rung(c: _Rung) -> _Rung:
@@ -141,7 +158,7 @@ def solve_system(
         after_singular, fine_s = ladder.for_singularity(p, mu, numbers, always_dc)
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
         following = select(singular, after_singular, after_wrong)
-        go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~least_squares & (c.count < 100)
+        go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
         return _Rung(
             select(accepted, p, following),
             factor,
@@ -150,13 +167,15 @@ def solve_system(
             accepted,
             c.pretended | stalled,
             c.count + 1,
+            inertia,
+            refined.ratio,
         )
 
     shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     no = jnp.array(False)
-    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0))
+    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0), Inertia(no, no), mu)
     last = lax.while_loop(lambda c: c.running, rung, start)
     primal, rows = last.solution
-    kept = select(least_squares | ~enabled, perturbation, last.perturbation)
-    return Solved(primal, rows, last.factor, kept, last.success, last.count)
+    kept = select(once | ~enabled, perturbation, last.perturbation)
+    return Solved(primal, rows, last.factor, kept, last.success, last.count, last.inertia, last.ratio)

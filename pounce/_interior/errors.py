@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from .iterate import Iterate, maximum_norm, View
 from .options import Numbers
+from .state import Frame
 
 
 class Errors(eqx.Module):
@@ -58,8 +59,7 @@ def measure(
     rows: Float[Array, " m"],
     slack: Float[Array, "2 N"],
     mu: Float[Array, ""],
-    objective_scale: Float[Array, ""],
-    row_scale: Float[Array, " m"],
+    frame: Frame,
     numbers: Numbers,
 ) -> Errors:
     """All errors of one iterate; ``gradient`` is that of the phase's objective."""
@@ -71,7 +71,7 @@ def measure(
     product = slack * z
     bounds = jnp.sum(view.has)
     total_z, total_y = jnp.sum(z), jnp.sum(jnp.abs(iterate.rows))
-    present = jnp.sum(row_scale > 0)
+    present = jnp.sum(view.present)
     floor = numbers.s_max
     dual_scale = jnp.maximum(floor, (total_y + total_z) / jnp.maximum(present + bounds, 1)) / floor
     comp_scale = jnp.maximum(floor, total_z / jnp.maximum(bounds, 1)) / floor
@@ -84,8 +84,8 @@ def measure(
         + jnp.sum(jnp.where(view.has, jnp.abs(product - mu), 0.0)) / jnp.maximum(bounds, 1)
     )
     # Inside restoration there is no scaling object: its problem is already the scaled one.
-    per_row = jnp.where(view.restoring, 1.0, jnp.where(row_scale > 0, row_scale, 1.0))
-    per_objective = jnp.where(view.restoring, 1.0, jnp.abs(objective_scale))
+    per_row = jnp.where(view.restoring, 1.0, frame.row_scale)
+    per_objective = jnp.where(view.restoring, 1.0, jnp.abs(frame.objective_scale))
     dual = maximum_norm(lagrangian)
     complementarity = jnp.where(some, jnp.maximum(product_max, 0.0), 0.0)
     return Errors(

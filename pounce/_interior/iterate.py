@@ -32,6 +32,7 @@ class View(eqx.Module):
     has: Bool[Array, "2 N"]
     active: Bool[Array, " N"]  # entries that are unknowns in this phase
     equality: Bool[Array, " m"]
+    present: Bool[Array, " m"]  # rows that have a bound
     restoring: Bool[Array, ""]
     penalty: Float[Array, ""]  # rho of the restoration objective
     proximity: Float[Array, " n"]  # eta(mu) * D_R^2, zero outside restoration
@@ -58,9 +59,9 @@ class View(eqx.Module):
         return jnp.where(self.has & (slack < smallest), repaired, slack)
 
     def residual(self, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:
-        """``c(x) - s + n - p``."""
+        """``c(x) - s + n - p``, zero for rows without bounds."""
         s, n, p = self.auxiliary(primal)
-        return rows - s + n - p
+        return jnp.where(self.present, rows - s + n - p, 0.0)
 
     def auxiliary(self, primal: Float[Array, " N"]) -> Float[Array, "3 m"]:
         return primal[self.n :].reshape(3, -1)

@@ -21,12 +21,22 @@ class Observation(eqx.Module):
     slack: Float[Array, "2 N"]
     gradient: Float[Array, " N"]  # of the phase's objective
     errors: Errors
-    present: Bool[Array, " m"]  # rows that have a bound
     square: Bool[Array, ""]  # as many equality rows as free variables
     finite: Bool[Array, ""]
     infeasibility: Float[Array, ""]  # |c - s|_inf without elastic variables
     row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
     mu: Float[Array, ""]
+
+    @property
+    def bound_active(self) -> Bool[Array, " N"]:
+        """Bounds whose multiplier exceeds their slack."""
+        return jnp.any(self.view.has & (self.iterate.bounds > self.slack), axis=0)
+
+    @property
+    def margin(self) -> Float[Array, ""]:
+        """The smallest strict-complementarity gap."""
+        gap = jnp.maximum(self.iterate.bounds, self.slack)
+        return jnp.min(jnp.where(self.view.has, gap, jnp.inf), initial=jnp.inf)
 
     def error_at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
         """E_mu. The proximity term of the restoration objective changes with mu, so its gradient does too."""
@@ -49,11 +59,8 @@ def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, number
     view = phase_view(frame, state.phase, mu, state.entry, numbers)
     slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
     gradient = view.objective_gradient(d.gradient, iterate.primal)
-    errors = measure(
-        view, iterate, gradient, d.jacobian, d.rows, slack, mu, frame.objective_scale, frame.row_scale, numbers
-    )
+    errors = measure(view, iterate, gradient, d.jacobian, d.rows, slack, mu, frame, numbers)
     original = jnp.concatenate([iterate.primal[: n + m], jnp.zeros(2 * m, iterate.primal.dtype)])
-    per_row = jnp.where(frame.row_scale > 0, frame.row_scale, 1.0)
     return Observation(
         d,
         iterate,
@@ -61,10 +68,9 @@ def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, number
         slack,
         gradient,
         errors,
-        frame.equality | frame.inequality,
         (jnp.sum(frame.equality) == jnp.sum(frame.free)) & jnp.any(frame.free),
         finite_derivatives(d, view.restoring),
         maximum_norm(view.residual(d.rows, original)),
-        maximum_norm(row_violation(view, d.rows, original) / per_row),
+        maximum_norm(row_violation(view, d.rows, original) / frame.row_scale),
         mu,
     )

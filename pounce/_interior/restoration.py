@@ -29,7 +29,7 @@ def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers:
     has = jnp.concatenate([frame.has[:, : n + m], jnp.stack([elastic, none])], axis=1)
     active = jnp.concatenate([frame.free, frame.inequality, elastic])
     return View(
-        n, frame.bound, has, active, frame.equality, restoring, numbers.resto_penalty_parameter, proximity, reference,
+        n, frame.bound, has, active, frame.equality, present, restoring, numbers.resto_penalty_parameter, proximity, reference,
         numbers.kappa_d,
     )
 
@@ -62,16 +62,16 @@ def fresh_globalization(
     )
 
 
-def entered(view: View, frame: Frame, origin: Point, main: Globalization, numbers: Numbers) -> tuple:
+def entered(view: View, origin: Point, main: Globalization, numbers: Numbers) -> tuple:
     """First iterate of the restoration phase, its globalisation state, and the record of the entry."""
     n, m = view.n, view.equality.shape[0]
     iterate = origin.iterate
     s = iterate.primal[n : n + m]
-    residual = origin.rows - s
+    present = view.present
+    residual = jnp.where(present, origin.rows - s, 0.0)
     infeasibility = maximum_norm(residual)
     mu = jnp.maximum(main.mu, infeasibility)
     rho = numbers.resto_penalty_parameter
-    present = frame.equality | frame.inequality
     n_p = jnp.where(present, elastics(residual, mu, rho), 0.0)
     primal = jnp.concatenate([iterate.primal[: n + m], n_p.ravel()])
     z = jnp.minimum(rho, iterate.bounds[:, : n + m])
@@ -88,7 +88,7 @@ def recentred(view: View, point: Point, g: Globalization, numbers: Numbers) -> I
     n, m = view.n, view.equality.shape[0]
     iterate = point.iterate
     residual = point.rows - iterate.primal[n : n + m]
-    present = view.active[n + m : n + 2 * m]
+    present = view.present
     n_p = jnp.where(present, elastics(residual, g.mu, numbers.resto_penalty_parameter), 0.0)
     return eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([iterate.primal[: n + m], n_p.ravel()]))
 

@@ -16,7 +16,7 @@ from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from . import start
 from .barrier import monotone_update
-from .direction import least_squares_system, newton_system, Solved, solve_system, System
+from .direction import active_set_system, least_squares_system, newton_system, Solved, solve_system, System
 from .filter import Filter, Reference
 from .iterate import Iterate, maximum_norm, select, View
 from .observation import finite_derivatives, Observation, observe
@@ -34,6 +34,7 @@ from .state import (
     Globalization,
     Point,
     REGULAR,
+    Report,
     RESTORING,
     Row,
     SCALING,
@@ -42,7 +43,7 @@ from .state import (
     Watchdog,
 )
 from .termination import infeasible_or_failed, judge
-from .transitions import accepted, estimated, restoration
+from .transitions import accepted, certified, estimated, restoration
 
 
 class InteriorPointMethod(eqx.Module):
@@ -95,7 +96,8 @@ class InteriorPointMethod(eqx.Module):
             Backup(no, point, zero),
             no,
             row,
-            jnp.zeros(8, x.dtype),
+            Report(zero, zero, zero, zero, zero, zero, zero, no, no),
+            jnp.zeros_like(x),
             zero,
             y,
             Counts(none, none, none, none),
@@ -115,7 +117,10 @@ class InteriorPointMethod(eqx.Module):
         d = scaled.derivatives(state.iterate.primal[:n], state.iterate.rows, weight, second_order=True)
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
-        state = eqx.tree_at(lambda s: (s.objective, s.rows), state, (d.objective, d.rows))
+        fixed_gradient = d.gradient + iterate.rows @ d.jacobian
+        state = eqx.tree_at(
+            lambda s: (s.objective, s.rows, s.fixed_gradient), state, (d.objective, d.rows, fixed_gradient)
+        )
         running = state.status == Status.Running
 
         # A soft restoration step is kept only if it reduced the primal-dual error, which takes derivatives to see.
@@ -126,6 +131,7 @@ class InteriorPointMethod(eqx.Module):
         judged, is_acceptable = self._judge(state, seen, iterating & ~relapse, o)
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
+        ended = ~running & (state.status == Status.Running) & (phase == REGULAR)
         squared = running & (phase == REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
         least_squares = (running & starting) | squared
         searching = running & iterating & ~squared & ~relapse
@@ -134,7 +140,7 @@ class InteriorPointMethod(eqx.Module):
         searching = searching & ~stuck
         view = phase_view(frame, phase, g.mu, state.entry, o)
         gradient = view.objective_gradient(d.gradient, iterate.primal)
-        solved, system, rhs = self._solve(seen, view, gradient, g, squared, least_squares, searching, o)
+        solved, system, rhs = self._solve(seen, view, gradient, g, squared, least_squares, ended, searching, o)
         g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
         bound_step = bound_direction(view, iterate, seen.slack, g.mu, solved.primal)
         direction = Direction(solved.primal, solved.rows, bound_step)
@@ -178,6 +184,7 @@ class InteriorPointMethod(eqx.Module):
             (took, accepted(judged, seen, view, frame, g, outcome, g.mu, row, o)),
             (failed | relapse, restoration(judged, seen, g, frame, origin, sure, relapse, row, o)),
             (least_squares, estimated(judged, seen, frame, solved, squared, choices.warm_start_init_point, o)),
+            (ended, certified(judged, seen, solved)),
             (stuck, _stopped(judged, seen, restoring, o)),
             (running & (phase == SCALING), _scaled_state(judged, frame, iterate)),
         )
@@ -227,18 +234,16 @@ class InteriorPointMethod(eqx.Module):
                 jnp.where(state.iteration == 0, g.mu, state.row.mu),
             ),
         )
-        target = o.mu_target
-        report = jnp.stack(
-            [
-                errors.overall(target),
-                errors.dual,
-                errors.violation,
-                errors.complementarity(target),
+        report = eqx.tree_at(
+            lambda r: (r.kkt_error, r.stationarity, r.violation, r.complementarity, r.mu),
+            state.report,
+            (
+                errors.overall(o.mu_target),
                 errors.unscaled_dual,
                 seen.row_violation,
                 errors.unscaled_complementarity,
                 g.mu,
-            ]
+            ),
         )
         fine = verdict.acceptable & judging
         g = eqx.tree_at(
@@ -258,7 +263,7 @@ class InteriorPointMethod(eqx.Module):
             here = (jnp.arange(self.history) == state.iteration) & judging
             history = _written(history, row, here)
         judged = eqx.tree_at(
-            lambda s: (s.status, s.row, s.errors, s.globalization, s.history),
+            lambda s: (s.status, s.row, s.report, s.globalization, s.history),
             state,
             (status, row, report, g, history),
             is_leaf=lambda leaf: leaf is None,
@@ -301,20 +306,25 @@ class InteriorPointMethod(eqx.Module):
         return select(searching, g_new, g), searching & update.stuck
 
     def _solve(
-        self, seen: Observation, view: View, gradient, g: Globalization, squared, least_squares, searching, o: Numbers
+        self, seen: Observation, view: View, gradient, g: Globalization, squared, least_squares, ended, searching, o: Numbers
     ) -> tuple[Solved, System, tuple]:
-        """One linear system: Newton's, or the least-squares problem for the row multipliers."""
+        """One linear system: Newton's, the least-squares problem for the row multipliers, or, at the end, that of the
+        active set, solved for no particular right-hand side to learn whether the solution can be differentiated."""
         d, iterate, slack = seen.derivatives, seen.iterate, seen.slack
         barrier = _barrier_rhs(view, gradient, slack, g.mu) - view.transposed_rows(d.jacobian, iterate.rows)
         z = jnp.where(squared, 0.0, iterate.bounds)
         dual = jnp.where(view.active, z[0] - z[1] - gradient, 0.0)
         residual = view.residual(d.rows, iterate.primal)
-        rhs = (jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual))
         sigma = jnp.sum(iterate.bounds / slack, axis=0)
-        system = select(
-            least_squares,
-            least_squares_system(view, d.jacobian, seen.present),
-            newton_system(view, d.hessian, d.jacobian, sigma, seen.present),
+        system = newton_system(view, d.hessian, d.jacobian, sigma)
+        system = select(least_squares, least_squares_system(view, d.jacobian), system)
+        final = active_set_system(view, d.hessian, d.jacobian, seen.bound_active)
+        system = select(ended, final, system)
+        primal_rhs, row_rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
+        probe = jnp.cos(jnp.arange(primal_rhs.shape[0], dtype=primal_rhs.dtype))
+        rhs = (
+            jnp.where(ended, jnp.where(final.active, probe, 0.0), primal_rhs),
+            jnp.where(ended, jnp.where(final.present, probe[: residual.shape[0]], 0.0), row_rhs),
         )
         solved = solve_system(
             self.linear_solver,
@@ -322,8 +332,8 @@ class InteriorPointMethod(eqx.Module):
             rhs,
             g.perturbation,
             g.mu,
-            least_squares,
-            searching | least_squares,
+            least_squares | ended,
+            searching | least_squares | ended,
             o,
             self.choices.perturb_always_cd,
         )

@@ -63,7 +63,7 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
         equality,
         inequality,
         jnp.ones((), b.lb.dtype),
-        (equality | inequality).astype(b.lb.dtype),
+        jnp.ones_like(b.cl),
         jnp.where(equality, b.cl, 0.0),
     )
     # Written so that a NaN bound counts as inconsistent.
@@ -102,12 +102,10 @@ def scaling_factors(
         limited = jnp.where(largest > o.nlp_scaling_max_gradient, jnp.maximum(each, o.nlp_scaling_min_value), 1.0)
         target = o.nlp_scaling_constr_target_gradient
         common = jnp.maximum(target / jnp.where(largest > 0, largest, 1.0), o.nlp_scaling_min_value)
-        return jnp.where(mask, jnp.where((target > 0) & (largest > 0), common, limited), 0.0)
+        return jnp.where(mask, jnp.where((target > 0) & (largest > 0), common, limited), 1.0)
 
-    rows = block(frame.equality) + block(frame.inequality)
-    present = frame.equality | frame.inequality
-    rows = jnp.where(jnp.isfinite(rows), rows, jnp.where(present, 1.0, 0.0))
-    return objective, rows
+    rows = block(frame.equality) * block(frame.inequality)
+    return objective, jnp.where(jnp.isfinite(rows), rows, 1.0)
 
 
 def scaled_frame(frame: Frame, objective_scale: Float[Array, ""], row_scale: Float[Array, " m"]) -> Frame:
@@ -169,9 +167,10 @@ def first_multipliers(
             z = mu / slack
         return Iterate(primal, jnp.zeros(m, primal.dtype), jnp.where(frame.has, z, 0.0))
     limit, least = numbers.warm_start_mult_init_max, numbers.warm_start_mult_bound_push
-    scale = frame.objective_scale / jnp.where(frame.row_scale > 0, frame.row_scale, 1.0)
+    scale = frame.objective_scale / frame.row_scale
+    present = frame.equality | frame.inequality
     y = jnp.where(jnp.isnan(warm.rows), 0.0, warm.rows) * scale
-    y = jnp.clip(jnp.where(frame.row_scale > 0, y, 0.0), -limit, limit)
+    y = jnp.clip(jnp.where(present, y, 0.0), -limit, limit)
     seeds = jnp.stack([warm.lower, warm.upper]) * frame.objective_scale
     seeds = jnp.minimum(jnp.where(jnp.isnan(seeds), numbers.bound_mult_init_val, seeds), limit)
     slack_part = jnp.stack([-y, y])

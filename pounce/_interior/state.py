@@ -22,7 +22,7 @@ class Frame(eqx.Module):
     equality: Bool[Array, " m"]
     inequality: Bool[Array, " m"]
     objective_scale: Float[Array, ""]
-    row_scale: Float[Array, " m"]  # zero for rows without any bound
+    row_scale: Float[Array, " m"]
     row_shift: Float[Array, " m"]  # right-hand sides of the equality rows
 
 
@@ -139,6 +139,20 @@ class Row(eqx.Module):
     restoring: Bool[Array, ""]
 
 
+class Report(eqx.Module):
+    """What a solution says about itself, in user units but for the first entry."""
+
+    kkt_error: Float[Array, ""]
+    stationarity: Float[Array, ""]
+    violation: Float[Array, ""]
+    complementarity: Float[Array, ""]
+    mu: Float[Array, ""]
+    margin: Float[Array, ""]
+    linear_residual: Float[Array, ""]
+    inertia_correct: Bool[Array, ""]
+    regular: Bool[Array, ""]
+
+
 class Counts(eqx.Module):
     """How much work was done."""
 
@@ -162,7 +176,8 @@ class State(eqx.Module):
     backup: Backup
     estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate
     row: Row
-    errors: Float[Array, " 8"]  # final errors, see solver.ERROR_NAMES
+    report: Report
+    fixed_gradient: Float[Array, " n"]  # scaled gradient of f + y'c, kept for the multipliers of fixed variables
     objective: Float[Array, ""]  # scaled values at the iterate
     rows: Float[Array, " m"]
     counts: Counts

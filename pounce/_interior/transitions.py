@@ -80,7 +80,7 @@ def restoration(
     status, recover = after_failed_search(
         g, violation, seen.errors, is_acceptable, seen.infeasibility, restoring, judged.outer.has_acceptable, numbers
     )
-    first, fresh, entry = entered(view, frame, origin, g, numbers)
+    first, fresh, entry = entered(view, origin, g, numbers)
     # Restoration of the restoration phase only recomputes its elastic variables.
     again = recentred(view, origin, g, numbers)
     iterate = select(restoring, again, first)
@@ -112,6 +112,17 @@ def restoration(
     )  # fmt: skip
 
 
+def certified(judged: State, seen: Observation, solved: Solved) -> State:
+    """The final state with what the active-set system told about differentiability."""
+    sound = solved.inertia.correct & ~solved.inertia.singular
+    regular = solved.ratio <= jnp.sqrt(jnp.finfo(solved.ratio.dtype).eps)
+    return eqx.tree_at(
+        lambda s: (s.report.margin, s.report.linear_residual, s.report.inertia_correct, s.report.regular),
+        judged,
+        (seen.margin, jnp.where(sound, solved.ratio, jnp.inf), solved.inertia.correct, sound & regular),
+    )
+
+
 def estimated(
     judged: State,
     seen: Observation,
@@ -127,7 +138,7 @@ def estimated(
     bound multipliers; otherwise (``recalc_y``) always.
     """
     o, starting = numbers, judged.phase == STARTING
-    y = jnp.where(solved.success & seen.present, solved.rows, 0.0)
+    y = jnp.where(solved.success & seen.view.present, solved.rows, 0.0)
     moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
     first = jnp.where(moderate, y, 0.0)
     if keep_rows:
@@ -135,9 +146,8 @@ def estimated(
     bare = Iterate(seen.iterate.primal, y, jnp.zeros_like(seen.iterate.bounds))
     d = seen.derivatives
     errors = measure(
-        seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame.objective_scale,
-        frame.row_scale, o,
-    )  # fmt: skip
+        seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o
+    )
     optimal = squared & solved.success & converged(errors, judged.globalization.tol, o)
     replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
     kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))

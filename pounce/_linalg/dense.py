@@ -27,12 +27,13 @@ class _Scaled(eqx.Module):
     diagonal: Float[Array, " m"]
 
 
-def _scaled(operator: KKTOperator, delta: float) -> _Scaled:
+def _scaled(operator: KKTOperator, exponent: float) -> _Scaled:
     scale = symmetric_scale(operator.hessian)
     hessian = scale[:, None] * operator.hessian * scale
     jacobian = operator.jacobian * scale
     norms = jnp.sum(jacobian * jacobian, axis=1)
     # An equality row (D = 0) is condensed with a small multiple of its own size; refinement removes the difference.
+    delta = jnp.finfo(jacobian.dtype).eps ** exponent
     floor = delta * jnp.where(norms > 0, norms, 1.0)
     return _Scaled(scale, hessian, jacobian, jnp.maximum(operator.diagonal, floor))
 
@@ -45,11 +46,11 @@ class CondensedFactor(eqx.Module):
 class CondensedCholesky(AbstractKKTSolver[CondensedFactor]):
     """Cholesky of ``H + J' (D + delta)^-1 J``. The cheapest, and the one to use on a GPU."""
 
-    delta: float = eqx.field(static=True, default=1e-8)
+    exponent: float = eqx.field(static=True, default=0.5)  # delta = eps ** exponent
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> CondensedFactor:
         del options
-        scaled = _scaled(operator, self.delta)
+        scaled = _scaled(operator, self.exponent)
         rows = scaled.jacobian * lax.rsqrt(scaled.diagonal)[:, None]
         return CondensedFactor(scaled, lax.linalg.cholesky(scaled.hessian + rows.T @ rows, symmetrize_input=False))
 
@@ -82,11 +83,11 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
     precision. The diagonal of R shows dependent equality rows.
     """
 
-    delta: float = eqx.field(static=True, default=1e-10)
+    exponent: float = eqx.field(static=True, default=0.625)  # delta = eps ** exponent
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> NullSpaceFactor:
         del options
-        scaled = _scaled(operator, self.delta)
+        scaled = _scaled(operator, self.exponent)
         n, m = operator.hessian.shape[0], operator.diagonal.shape[0]
         norms = jnp.sqrt(jnp.sum(scaled.jacobian * scaled.jacobian, axis=1))
         order = jnp.argsort(scaled.diagonal / jnp.where(norms > 0, norms * norms, 1.0))
@@ -127,13 +128,13 @@ class PivotedLU(AbstractKKTSolver[LUFactor]):
     """Pivoted LU of the whole KKT matrix for the solves. ``exact_inertia``: count eigenvalues instead of trusting a
     condensed Cholesky (slow; the oracle the others are measured against)."""
 
-    delta: float = eqx.field(static=True, default=1e-8)
+    exponent: float = eqx.field(static=True, default=0.5)  # delta = eps ** exponent
     exact_inertia: bool = eqx.field(static=True, default=False)
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> LUFactor:
         del options
         m, n = operator.jacobian.shape
-        scaled = _scaled(operator, self.delta)
+        scaled = _scaled(operator, self.exponent)
         matrix = KKTOperator(scaled.hessian, scaled.jacobian, operator.diagonal).as_matrix()
         if self.exact_inertia:
             finite = jnp.all(jnp.isfinite(matrix))

@@ -1,0 +1,88 @@
+"""Checks of what users hand in: Python errors that name the argument, what came and what was expected."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the numbers can be looked at now (false under a transformation)."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:
+    """``value`` as a one-dimensional float array."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be an array of real numbers, got {type(value).__name__}") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or not (
+        jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+    ):
+        raise TypeError(f"`{name}` must be real, got dtype {array.dtype}")
+    if array.ndim != 1:
+        hint = f" of length {length}" if length is not None else ""
+        raise ValueError(f"`{name}` must be a one-dimensional array{hint}, got shape {array.shape}")
+    if length is not None and array.shape[0] != length:
+        raise ValueError(f"`{name}` must have length {length}, got shape {array.shape}")
+    if dtype is None:
+        dtype = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
+    return array.astype(dtype)
+
+
+def start_point(value: Any, name: str = "x0") -> Array:
+    """A finite, non-empty vector."""
+    array = vector(value, name)
+    if array.shape[0] == 0:
+        raise ValueError(f"`{name}` is empty: there is nothing to solve for")
+    if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
+        index = int(np.flatnonzero(~np.isfinite(np.asarray(array)))[0])
+        raise ValueError(f"`{name}[{index}]` is {np.asarray(array)[index]}; a starting point must be finite")
+    return array
+
+
+def bound_pair(lower: Any, upper: Any, names: tuple[str, str], length: int, dtype) -> tuple[Array, Array]:
+    """Lower and upper bounds, infinite where not given; a scalar stands for every entry."""
+    pair = []
+    for value, name, default in ((lower, names[0], -np.inf), (upper, names[1], np.inf)):
+        if value is None:
+            value = np.full(length, default)
+        elif jnp.ndim(value) == 0:
+            value = jnp.broadcast_to(jnp.asarray(value), (length,))
+        pair.append(vector(value, name, length=length, dtype=dtype))
+        if is_concrete(pair[-1]) and np.any(np.isnan(np.asarray(pair[-1]))):
+            index = int(np.flatnonzero(np.isnan(np.asarray(pair[-1])))[0])
+            raise ValueError(f"`{name}[{index}]` is NaN; use -inf or inf where there is no bound")
+    low, high = pair
+    if is_concrete(low) and is_concrete(high):
+        reversed_at = np.flatnonzero(np.asarray(low) > np.asarray(high))
+        if reversed_at.size:
+            i = int(reversed_at[0])
+            raise ValueError(
+                f"`{names[0]}[{i}]` = {np.asarray(low)[i]} exceeds `{names[1]}[{i}]` = {np.asarray(high)[i]}"
+            )
+    return low, high
+
+
+def function(value: Any, name: str, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if not callable(value):
+        raise TypeError(f"`{name}` must be callable, got {type(value).__name__}")
+
+
+def output_shape(value: Any, name: str, expected: tuple[int, ...] | None, dtype) -> tuple[int, ...]:
+    """Shape of what a user function returns, from its abstract value."""
+    leaves = jax.tree.leaves(value)
+    if len(leaves) != 1 or not hasattr(leaves[0], "shape"):
+        raise TypeError(f"`{name}` must return one array, got {value}")
+    leaf = leaves[0]
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        raise TypeError(f"`{name}` must return real numbers, got dtype {leaf.dtype}")
+    if expected is not None and leaf.shape != expected:
+        what = "a scalar" if expected == () else f"shape {expected}"
+        raise ValueError(f"`{name}` must return {what}, got shape {leaf.shape}")
+    return leaf.shape

@@ -1,0 +1,294 @@
+"""The native door: a problem object, a solver object, and one `solve`."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from . import _check as check
+from ._adjoint import differentiable_solve, Inputs, OnFailure
+from ._compile import compiler_options
+from ._interior.options import Choices, Numbers
+from ._interior.solver import InteriorPointMethod
+from ._interior.start import Bounds, WarmStart
+from ._linalg.choice import dense_solver
+from ._linalg.refined import Refined
+from ._problem.nlp import FunctionNLP
+from ._solution import Multipliers, Solution
+from ._solve import solve_nlp
+from .options import split_options
+
+
+NO_BOUND = 1e19
+
+
+class NLP(eqx.Module):
+    """A nonlinear program ``min f(x, p)  s.t.  cl <= g(x, p) <= cu,  lb <= x <= ub``.
+
+    Bounds are data: they may be traced, batched and differentiated, and changing them never recompiles. A bound of magnitude
+    1e19 or more is absent; ``cl[i] == cu[i]`` makes row i an equality; ``lb[i] == ub[i]`` fixes a variable.
+    """
+
+    f: Callable
+    g: Callable | None
+    lb: Any
+    ub: Any
+    cl: Any
+    cu: Any
+
+    def __init__(
+        self,
+        f: Callable[[Float[Array, " n"], PyTree], Any],
+        g: Callable[[Float[Array, " n"], PyTree], Any] | None = None,
+        *,
+        lb: Any = None,
+        ub: Any = None,
+        cl: Any = None,
+        cu: Any = None,
+    ):
+        """**Arguments:**
+
+        - `f`: objective ``f(x, p) -> scalar``, a JAX function.
+        - `g`: constraint rows ``g(x, p) -> (m,)``, or nothing.
+        - `lb`, `ub`: bounds of the variables, shape ``(n,)`` or a scalar; none by default.
+        - `cl`, `cu`: bounds of the rows, shape ``(m,)`` or a scalar; at least one is needed with `g`.
+
+        Raises `TypeError` for a function that is not callable and `ValueError` for row bounds without rows.
+        """
+        check.function(f, "f")
+        check.function(g, "g", optional=True)
+        if g is not None and cl is None and cu is None:
+            raise ValueError("`cl` and `cu` are both missing: rows `g` need a lower or an upper bound")
+        if g is None and not all(value is None or np.size(value) == 0 for value in (cl, cu)):
+            raise ValueError("`cl` and `cu` bound the rows of `g`, but there is no `g`")
+        self.f, self.g, self.lb, self.ub = f, g, lb, ub
+        self.cl, self.cu = (None, None) if g is None else (cl, cu)
+
+
+class InteriorPoint(eqx.Module):
+    """The interior-point solver with its options, every one under Ipopt's name.
+
+    Numbers (`tol`, `max_iter`, `mu_init`, ...) are traced: solvers that differ only in them share one compiled program.
+    """
+
+    numbers: Numbers
+    choices: Choices
+    linear_solver: str = eqx.field(static=True)
+    history: int = eqx.field(static=True)
+
+    def __init__(self, *, history: int = 0, **options: Any):
+        """**Arguments:**
+
+        - `history`: how many rows of the iteration table to return in `Solution.history` (0: none).
+        - `options`: Ipopt options by name, as in ``InteriorPoint(tol=1e-9, mu_strategy="adaptive")``.
+
+        Raises `pounce.OptionError` for an unknown name or a bad value, naming the nearest valid ones.
+        """
+        chosen = split_options(options)
+        self.numbers, self.choices, self.linear_solver = chosen.numbers, chosen.choices, chosen.linear_solver
+        if not isinstance(history, int) or history < 0:
+            raise ValueError(f"`history` must be a number of rows, got {history!r}")
+        self.history = history
+
+
+class _Program(eqx.Module):
+    """The static half of a compiled solve: hashable, so that equal calls share one program."""
+
+    method: InteriorPointMethod
+    functions: tuple = eqx.field(static=True)
+    relaxation: float = eqx.field(static=True)
+    on_failure: OnFailure = eqx.field(static=True)
+
+    def __call__(self, dynamic, parameters, x0, bounds, warm, user_scaling, numbers) -> Solution:
+        f, g = self.combined(dynamic)
+        dtype = x0.dtype
+
+        def evaluate(x, p):
+            value = jnp.asarray(f(x, p), dtype).reshape(())
+            return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
+
+        # Traced once here; every use below evaluates the jaxpr.
+        evaluate = eqx.filter_closure_convert(evaluate, x0, parameters)
+        adjoint_solver = Refined(self.method.linear_solver)
+
+        def run(inputs: Inputs, rest) -> Solution:
+            x0, warm, user_scaling, numbers = rest
+            return solve_nlp(self.method, inputs.nlp, x0, inputs.bounds, warm, user_scaling, numbers)
+
+        inputs = Inputs(FunctionNLP(evaluate, parameters), bounds)
+        rest = (x0, warm, user_scaling, numbers)
+        return differentiable_solve(run, inputs, rest, adjoint_solver, NO_BOUND, self.relaxation, self.on_failure)
+
+    def combined(self, dynamic):
+        leaves, structure = self.functions
+        return eqx.combine(dynamic, jax.tree.unflatten(structure, leaves))
+
+
+@functools.cache
+def _compiled(program: _Program, top_level: bool):
+    options = compiler_options() if top_level else None
+    return jax.jit(program.__call__, compiler_options=options)
+
+
+def solve(
+    problem: NLP,
+    solver: InteriorPoint,
+    x0: Any,
+    p: PyTree = None,
+    *,
+    warm_start: Multipliers | tuple | None = None,
+    scaling: tuple | None = None,
+    relaxation: float = 0.0,
+    on_failure: OnFailure = "zero",
+) -> Solution:
+    """Solve a nonlinear program: a JAX function of ``p``, the bounds and ``x0``.
+
+    Works under `jit`, `vmap`, `grad`, `jvp`, `jacfwd`, `jacrev`, `hessian`, `lax.scan`; no host callback in its jaxpr. A solve
+    that fails is a status, never an exception; under `vmap` no lane touches another.
+
+    **Arguments:**
+
+    - `problem`, `solver`: what to solve and how.
+    - `x0`: starting point, shape ``(n,)``; its dtype is the dtype of the solve.
+    - `p`: parameters handed to ``f`` and ``g``, any pytree of arrays.
+    - `warm_start`: multipliers to start from (a `Multipliers` or ``(rows, lower, upper)``), used with the option
+      ``warm_start_init_point="yes"``.
+    - `scaling`: ``(objective, rows)`` factors for ``nlp_scaling_method="user-scaling"``.
+    - `relaxation`: 0 differentiates the active set; a positive value differentiates the central path at that barrier
+      parameter.
+    - `on_failure`: derivative of a lane that was not solved: ``"zero"``, ``"nan"``, ``"raise"`` or ``"warn"``.
+
+    **Returns:** a `Solution`. Derivatives flow through ``x``, ``objective``, ``constraints`` and ``multipliers`` with respect
+    to ``p`` and the bounds; those with respect to ``x0`` and ``warm_start`` are zero.
+
+    **Raises:** `TypeError` or `ValueError` naming the argument, before anything is compiled.
+    """
+    if not isinstance(problem, NLP):
+        raise TypeError(f"`problem` must be a pounce.NLP, got {type(problem).__name__}")
+    if not isinstance(solver, InteriorPoint):
+        raise TypeError(f"`solver` must be a pounce.InteriorPoint, got {type(solver).__name__}")
+    if on_failure not in ("zero", "nan", "raise", "warn"):
+        raise ValueError(f"`on_failure` must be 'zero', 'nan', 'raise' or 'warn', got {on_failure!r}")
+    if not isinstance(relaxation, (int, float)) or not 0 <= relaxation < float("inf"):
+        raise ValueError(f"`relaxation` must be a finite number >= 0, got {relaxation!r}")
+    x0 = check.start_point(x0)
+    n, dtype = x0.shape[0], x0.dtype
+    parameters = parameter_arrays(p)
+    m = check_functions(problem, x0, parameters)
+    lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
+    cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)
+    warm = warm_arrays(warm_start, n, m, dtype)
+    if scaling is not None:
+        scaling = (jnp.asarray(scaling[0], dtype), check.vector(scaling[1], "scaling[1]", length=m, dtype=dtype))
+    dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
+    leaves, structure = jax.tree.flatten(static)
+    method = InteriorPointMethod(
+        dense_solver(solver.linear_solver, n, m), solver.choices, history=solver.history
+    )
+    program = _Program(method, (tuple(leaves), structure), float(relaxation), on_failure)
+    numbers = numbers_for(solver.numbers, dtype)
+    arguments = (dynamic, parameters, x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers)
+    top_level = not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+    return _compiled(program, top_level)(*arguments)
+
+
+def parameter_arrays(p: PyTree) -> PyTree:
+    """The parameters as a pytree of arrays."""
+    try:
+        return jax.tree.map(jnp.asarray, p)
+    except (TypeError, ValueError) as error:
+        raise TypeError("`p` must be a pytree of arrays or numbers") from error
+
+
+def check_functions(problem: NLP, x0: Array, parameters: PyTree) -> int:
+    """Number of rows; raises if a function returns the wrong thing."""
+    key = (problem.f, problem.g, x0.shape, x0.dtype, *_signature(parameters))
+    try:
+        return _checked_shapes(*key)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+    return _function_shapes(problem.f, problem.g, x0, parameters)
+
+
+def _signature(parameters: PyTree) -> tuple:
+    leaves, structure = jax.tree.flatten(parameters)
+    return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked_shapes(f, g, shape, dtype, structure, leaves) -> int:
+    abstract = [jax.ShapeDtypeStruct(s, d) for s, d in leaves]
+    return _function_shapes(f, g, jax.ShapeDtypeStruct(shape, dtype), jax.tree.unflatten(structure, abstract))
+
+
+def _function_shapes(f, g, x, parameters) -> int:
+    value = jax.eval_shape(f, x, parameters)
+    leaves = jax.tree.leaves(value)
+    if len(leaves) == 1 and getattr(leaves[0], "shape", None) == (1,):
+        raise ValueError("`f` must return a scalar, got shape (1,); index or sum it")
+    check.output_shape(value, "f", (), None)
+    if g is None:
+        return 0
+    shape = check.output_shape(jax.eval_shape(g, x, parameters), "g", None, None)
+    if len(shape) != 1:
+        raise ValueError(f"`g` must return a one-dimensional array of rows, got shape {shape}")
+    return shape[0]
+
+
+def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -> WarmStart | None:
+    if warm_start is None:
+        return None
+    if isinstance(warm_start, Multipliers):
+        warm_start = (warm_start.constraints, warm_start.lower, warm_start.upper)
+    if not isinstance(warm_start, (tuple, list)) or len(warm_start) != 3:
+        raise ValueError("`warm_start` must be a pounce.Multipliers or a triple (rows, lower, upper)")
+    sizes = (("rows", m), ("lower", n), ("upper", n))
+    parts = [
+        check.vector(part, f"warm_start ({name})", length=size, dtype=dtype)
+        for part, (name, size) in zip(warm_start, sizes)
+    ]
+    return WarmStart(*parts)
+
+
+def numbers_for(numbers: Numbers, dtype) -> np.ndarray:
+    """The packed numbers; in float32 tolerances are raised to what the dtype can reach."""
+    if dtype == np.float64:
+        return _packed(numbers)
+    eps = float(jnp.finfo(dtype).eps)
+    reachable = 100 * eps
+    if numbers.tol < reachable:
+        _warn_single_precision(reachable)
+    floors = {
+        "tol": reachable,
+        "acceptable_tol": 10 * reachable,
+        "bound_relax_factor": 10 * eps,
+        "tiny_step_tol": 10 * eps,
+        "slack_move": eps**0.75,
+        "residual_ratio_max": eps,
+        "residual_ratio_singular": eps**0.5,
+        "jacobian_regularization_value": eps**0.5,
+    }
+    changed = {name: max(getattr(numbers, name), floor) for name, floor in floors.items()}
+    names = list(changed)
+    return _packed(eqx.tree_at(lambda o: [getattr(o, name) for name in names], numbers, [changed[k] for k in names]))
+
+
+@functools.lru_cache(maxsize=256)
+def _packed(numbers: Numbers) -> np.ndarray:
+    return numbers.pack()
+
+
+@functools.cache
+def _warn_single_precision(reachable: float) -> None:
+    warnings.warn(
+        f"pounce: solving in float32, where a tolerance below {reachable:.0e} cannot be reached; for full accuracy call "
+        'jax.config.update("jax_enable_x64", True) before creating arrays',
+        stacklevel=4,
+    )
