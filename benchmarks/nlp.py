@@ -140,6 +140,8 @@ def main() -> int:
         print("no problem collection found; set POUNCE_BENCH_DATA")
         return 0
     names = arguments.names or chosen_names(arguments.set, problems, arguments.sample)
+    # Some are unrolled sums that take any solver minutes to compile: those go last.
+    names.sort(key=lambda name: float(problems._rows.get(name, {}).get("t_compile_s") or 0))
     options = {}
     for pair in arguments.options:
         key, value = pair.split("=", 1)

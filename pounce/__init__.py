@@ -11,3 +11,4 @@ from ._solution import (
 )
 from .nlp import InteriorPoint as InteriorPoint, NLP as NLP, solve as solve
 from .options import OptionError as OptionError
+from .problem import Problem as Problem

@@ -1,31 +1,104 @@
-"""The loop driver: one compiled program from a start to a solution."""
+"""The loop drivers: one compiled program, or a Python loop around the same compiled step."""
 
+import time
+from collections.abc import Callable
+
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._interior.finish import finish
 from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
+from ._interior.state import REGULAR, RESTORING, Row, State
 from ._problem.nlp import AbstractNLP
+from ._results import Status
 from ._solution import Solution
 
 
-def solve_nlp(
-    method: InteriorPointMethod,
-    nlp: AbstractNLP,
-    x0: Float[Array, " n"],
-    bounds: Bounds,
-    warm: WarmStart | None,
-    user_scaling: tuple | None,
-    packed_numbers: Float[Array, " k"],
-) -> Solution:
+class Start(eqx.Module):
+    """Everything a solve takes but the program itself."""
+
+    x0: Float[Array, " n"]
+    bounds: Bounds
+    warm: WarmStart | None
+    scaling: tuple | None  # user's (objective, rows) factors
+    packed_numbers: Float[Array, " k"]
+
+    @property
+    def numbers(self) -> Numbers:
+        return Numbers.unpack(jnp.asarray(self.packed_numbers).astype(self.x0.dtype))
+
+
+def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> Solution:
     """Run the method to its end with ``lax.while_loop``. Traceable; not differentiable by itself."""
-    numbers = Numbers.unpack(packed_numbers.astype(x0.dtype))
-    first = method.init(nlp, x0, bounds, user_scaling, numbers)
+    numbers = start.numbers
     last = jax.lax.while_loop(
         lambda state: ~method.terminate(state),
-        lambda state: method.step(nlp, bounds, warm, state, numbers),
-        first,
+        lambda state: method.step(nlp, start.bounds, start.warm, state, numbers),
+        method.init(nlp, start.x0, start.bounds, start.scaling, numbers),
     )
-    return finish(last, bounds, numbers, method.choices)
+    return finish(last, start.bounds, numbers, method.choices)
+
+
+class Stepper(eqx.Module):
+    """The same method as three functions for a Python loop; compile `init`, `step` and `finish` once each."""
+
+    method: InteriorPointMethod
+
+    def init(self, nlp: AbstractNLP, start: Start) -> State:
+        return self.method.init(nlp, start.x0, start.bounds, start.scaling, start.numbers)
+
+    def step(self, nlp: AbstractNLP, start: Start, state: State) -> State:
+        return self.method.step(nlp, start.bounds, start.warm, state, start.numbers)
+
+    def finish(self, start: Start, state: State) -> Solution:
+        return finish(state, start.bounds, start.numbers, self.method.choices)
+
+
+def drive(
+    init: Callable[[], State],
+    step: Callable[[State], State],
+    *,
+    on_row: Callable[[int, Row], bool] | None = None,
+    max_wall_time: float = 1e20,
+    max_cpu_time: float = 1e20,
+) -> State:
+    """A Python loop around one compiled step.
+
+    ``on_row(iteration, row)`` sees every judged iterate once and stops the solve by answering False. Time limits are looked
+    at between steps, and Ctrl-C ends the loop between steps as itself.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    state, shown = init(), -1
+    while int(state.status) == Status.Running:
+        phase = int(state.phase)
+        previous, state = state, step(state)
+        if phase < REGULAR:
+            continue
+        iteration = int(previous.iteration)
+        status = None
+        if iteration > shown:
+            shown = iteration
+            if on_row is not None and not on_row(iteration, _judged_row(previous, state)):
+                status = Status.User_Requested_Stop
+        if time.perf_counter() - wall > max_wall_time:
+            status = Status.Maximum_WallTime_Exceeded
+        elif time.process_time() - cpu > max_cpu_time:
+            status = Status.Maximum_CpuTime_Exceeded
+        if status is not None and int(state.status) == Status.Running:
+            state = eqx.tree_at(lambda s: s.status, state, jnp.asarray(status, state.status.dtype))
+    return state
+
+
+def _judged_row(before: State, after: State) -> Row:
+    """The table row of the iterate a step judged: its errors, with the figures of the step that led to it."""
+    seen, step = after.row, before.row
+    mu = step.mu if int(before.iteration) else before.globalization.mu
+    return eqx.tree_at(
+        lambda r: (r.objective, r.primal_infeasibility, r.dual_infeasibility, r.restoring, r.mu),
+        step,
+        (seen.objective, seen.primal_infeasibility, seen.dual_infeasibility, before.phase == RESTORING, mu),
+    )

@@ -21,7 +21,7 @@ from ._linalg.choice import dense_solver
 from ._linalg.refined import Refined
 from ._problem.nlp import FunctionNLP
 from ._solution import Multipliers, Solution
-from ._solve import solve_nlp
+from ._solve import solve_nlp, Start
 from .options import split_options
 
 
@@ -97,43 +97,55 @@ class InteriorPoint(eqx.Module):
         self.history = history
 
 
-class _Program(eqx.Module):
-    """The static half of a compiled solve: hashable, so that equal calls share one program."""
+class Program(eqx.Module):
+    """The static half of a compiled solve: hashable, so that equal calls share one compiled program."""
 
     method: InteriorPointMethod
     functions: tuple = eqx.field(static=True)
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
 
-    def __call__(self, dynamic, parameters, x0, bounds, warm, user_scaling, numbers) -> Solution:
-        f, g = self.combined(dynamic)
-        dtype = x0.dtype
+    def nlp(self, data: "Data") -> FunctionNLP:
+        """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
+        leaves, structure = self.functions
+        f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
+        dtype = data.start.x0.dtype
 
         def evaluate(x, p):
             value = jnp.asarray(f(x, p), dtype).reshape(())
             return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
 
-        # Traced once here; every use below evaluates the jaxpr.
-        evaluate = eqx.filter_closure_convert(evaluate, x0, parameters)
-        adjoint_solver = Refined(self.method.linear_solver)
+        return FunctionNLP(eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters), data.parameters)
+
+    def __call__(self, data: "Data") -> Solution:
+        start = data.start
 
         def run(inputs: Inputs, rest) -> Solution:
-            x0, warm, user_scaling, numbers = rest
-            return solve_nlp(self.method, inputs.nlp, x0, inputs.bounds, warm, user_scaling, numbers)
+            x0, warm, scaling, numbers = rest
+            return solve_nlp(self.method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
 
-        inputs = Inputs(FunctionNLP(evaluate, parameters), bounds)
-        rest = (x0, warm, user_scaling, numbers)
+        inputs = Inputs(self.nlp(data), start.bounds)
+        rest = (start.x0, start.warm, start.scaling, start.packed_numbers)
+        adjoint_solver = Refined(self.method.linear_solver)
         return differentiable_solve(run, inputs, rest, adjoint_solver, NO_BOUND, self.relaxation, self.on_failure)
 
-    def combined(self, dynamic):
-        leaves, structure = self.functions
-        return eqx.combine(dynamic, jax.tree.unflatten(structure, leaves))
+
+class Data(eqx.Module):
+    """The array half of a solve."""
+
+    functions: PyTree  # arrays inside the user's callables
+    parameters: PyTree
+    start: Start
 
 
 @functools.cache
-def _compiled(program: _Program, top_level: bool):
-    options = compiler_options() if top_level else None
-    return jax.jit(program.__call__, compiler_options=options)
+def _compiled(program: Program, top_level: bool):
+    return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
+
+
+def is_concrete(data: PyTree) -> bool:
+    """Whether no transformation is at work: then our own compiler options apply."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(data))
 
 
 def solve(
@@ -169,6 +181,24 @@ def solve(
 
     **Raises:** `TypeError` or `ValueError` naming the argument, before anything is compiled.
     """
+    program, data = prepare(
+        problem, solver, x0, p, warm_start=warm_start, scaling=scaling, relaxation=relaxation, on_failure=on_failure
+    )
+    return _compiled(program, is_concrete(data))(data)
+
+
+def prepare(
+    problem: NLP,
+    solver: InteriorPoint,
+    x0: Any,
+    p: PyTree = None,
+    *,
+    warm_start: Multipliers | tuple | None = None,
+    scaling: tuple | None = None,
+    relaxation: float = 0.0,
+    on_failure: OnFailure = "zero",
+) -> tuple[Program, Data]:
+    """Everything `solve` checks, as a static program and its data."""
     if not isinstance(problem, NLP):
         raise TypeError(f"`problem` must be a pounce.NLP, got {type(problem).__name__}")
     if not isinstance(solver, InteriorPoint):
@@ -180,7 +210,7 @@ def solve(
     x0 = check.start_point(x0)
     n, dtype = x0.shape[0], x0.dtype
     parameters = parameter_arrays(p)
-    m = check_functions(problem, x0, parameters)
+    m = count_rows(problem, x0, parameters)
     lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
     cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)
     warm = warm_arrays(warm_start, n, m, dtype)
@@ -188,14 +218,10 @@ def solve(
         scaling = (jnp.asarray(scaling[0], dtype), check.vector(scaling[1], "scaling[1]", length=m, dtype=dtype))
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
-    method = InteriorPointMethod(
-        dense_solver(solver.linear_solver, n, m), solver.choices, history=solver.history
-    )
-    program = _Program(method, (tuple(leaves), structure), float(relaxation), on_failure)
+    method = InteriorPointMethod(dense_solver(solver.linear_solver, n, m), solver.choices, history=solver.history)
+    program = Program(method, (tuple(leaves), structure), float(relaxation), on_failure)
     numbers = numbers_for(solver.numbers, dtype)
-    arguments = (dynamic, parameters, x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers)
-    top_level = not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-    return _compiled(program, top_level)(*arguments)
+    return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers))
 
 
 def parameter_arrays(p: PyTree) -> PyTree:
@@ -206,7 +232,7 @@ def parameter_arrays(p: PyTree) -> PyTree:
         raise TypeError("`p` must be a pytree of arrays or numbers") from error
 
 
-def check_functions(problem: NLP, x0: Array, parameters: PyTree) -> int:
+def count_rows(problem: NLP, x0: Array, parameters: PyTree) -> int:
     """Number of rows; raises if a function returns the wrong thing."""
     key = (problem.f, problem.g, x0.shape, x0.dtype, *_signature(parameters))
     try:
