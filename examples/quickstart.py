@@ -1,0 +1,131 @@
+"""The main job in one script: solve, solve four thousand at once, differentiate, and say how long it took.
+
+Run with `make demo`.
+"""
+
+import os
+
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pounce
+
+
+jax.config.update("jax_enable_x64", True)
+LANES = 4096
+
+
+def objective(x, p):
+    return x[0] * x[3] * (x[0] + x[1] + x[2]) + x[2]
+
+
+def rows(x, p):
+    return jnp.stack([jnp.prod(x), jnp.sum(x * x)])
+
+
+def hs071(p):
+    """Hock-Schittkowski 71 with the right-hand side of its product row as a parameter."""
+    return pounce.NLP(
+        objective, rows, lb=1.0, ub=5.0, cl=jnp.stack([p, jnp.full_like(p, 40.0)]), cu=jnp.array([jnp.inf, 40.0])
+    )
+
+
+X0 = jnp.array([1.0, 5.0, 5.0, 1.0])
+SOLVER = pounce.InteriorPoint()
+
+
+def solve(p):
+    return pounce.solve(hs071(p), SOLVER, X0)
+
+
+def timed(function, *arguments, repeats=5):
+    """First call (trace, compile, run) and the median of later ones, in seconds."""
+    begin = time.perf_counter()
+    result = jax.block_until_ready(function(*arguments))
+    first = time.perf_counter() - begin
+    later = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        later.append(time.perf_counter() - begin)
+    return result, first, float(np.median(later))
+
+
+def cyipopt_seconds():
+    """One solve through cyipopt with NumPy callbacks, where it is installed."""
+    try:
+        from benchmarks.peers import cyipopt_hs071
+    except ImportError:
+        return None
+    return cyipopt_hs071()
+
+
+def main() -> int:
+    print(f"pounce on {jax.devices()[0].platform}, float64\n")
+    solution, first_one, one = timed(jax.jit(solve), jnp.array(25.0), repeats=50)
+    print(f"HS071: f = {float(solution.objective):.7f}, x = {np.asarray(solution.x).round(6)}")
+    print(f"       {pounce.Status(int(solution.status)).name} in {int(solution.stats.iterations)} iterations")
+    assert abs(float(solution.objective) - 17.0140173) < 1e-6
+
+    batch = jnp.linspace(24.0, 26.0, LANES)
+    many, first_many, all_many = timed(jax.jit(jax.vmap(solve)), batch)
+    print(f"\n{LANES} parametric copies in one vmap: {int(jnp.sum(many.success))} solved")
+    assert bool(jnp.all(many.success))
+
+    def cost(p):
+        return jnp.sum(solve(p).x ** 2)
+
+    derivative, first_gradient, one_gradient = timed(jax.jit(jax.grad(cost)), jnp.array(25.0), repeats=50)
+    h = 1e-4
+    difference = (cost(jnp.array(25.0 + h)) - cost(jnp.array(25.0 - h))) / (2 * h)
+    print(f"\nd(sum x^2)/dp = {float(derivative):.8f}, central difference {float(difference):.8f}")
+    assert abs(float(derivative - difference)) < 1e-5
+
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+    real_problem()
+
+    peer = cyipopt_seconds()
+    print("\n                          first call        later, per solve")
+    table = [
+        ("one solve", first_one, one),
+        (f"vmap of {LANES}", first_many, all_many / LANES),
+        ("value and gradient", first_gradient, one_gradient),
+    ]
+    for name, first, later in table:
+        ratio = f"   1/{peer / later:.0f} of cyipopt" if peer else ""
+        print(f"{name:24s} {first:9.2f} s  {1e6 * later:14.1f} us{ratio}")
+    if peer:
+        print(f"{'cyipopt':24s} {'':9s}    {1e6 * peer:14.1f} us")
+    return 0
+
+
+def real_problem(name: str = "HS100"):
+    """One problem of the benchmark collection, where that is at hand."""
+    from benchmarks.data import nlp_problems
+
+    problems = nlp_problems()
+    if problems is None:
+        print("\n(no benchmark collection here: skipping the real problem)")
+        return
+    try:
+        p = problems.load(name)
+    except ImportError:
+        print("\n(sif2jax is not installed: skipping the real problem)")
+        return
+    problem = pounce.NLP(lambda x, _: p.f(x), lambda x, _: p.g(x), lb=p.lb, ub=p.ub, cl=p.cl, cu=p.cu)
+    solution = pounce.solve(problem, SOLVER, jnp.asarray(p.x0))
+    print(
+        f"\n{name} (n = {p.n}, m = {p.m}): f = {float(solution.objective):.8f}, reference {float(p.row['best_known']):.8f}, "
+        f"{int(solution.stats.iterations)} iterations, Ipopt {p.row['ipopt_iter']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
