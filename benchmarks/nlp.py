@@ -61,10 +61,12 @@ def solve_one(name: str, options: dict) -> dict:
     rows = np.zeros(0) if p.g is None else np.asarray(p.g(x))
     jacobian = np.zeros((0, p.n)) if p.g is None else np.asarray(jax.jacfwd(p.g)(x))
     z = solution.multipliers
-    verdict = check(x, gradient, jacobian, rows, p.lb, p.ub, p.cl, p.cu, z.constraints, z.lower, z.upper)
+    at_start = float(np.max(np.abs(np.asarray(jax.grad(p.f)(jnp.asarray(p.x0)))), initial=0.0))
+    verdict = check(at_start, x, gradient, jacobian, rows, p.lb, p.ub, p.cl, p.cu, z.constraints, z.lower, z.upper)
     reference = p.row["best_known"] or p.row["ipopt_obj"]
     objective = float(solution.objective)
     target = float(reference) if reference else float("nan")
+    jax.clear_caches()  # a process compiles dozens of programs
     return dict(
         name=name,
         n=p.n,
@@ -151,7 +153,7 @@ def main() -> int:
             options[key] = value
     results = []
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(arguments.workers, context, max_tasks_per_child=15) as pool:
+    with concurrent.futures.ProcessPoolExecutor(arguments.workers, context) as pool:
         futures = {pool.submit(solve_one, name, options): name for name in names}
         for future in concurrent.futures.as_completed(futures):
             name = futures[future]

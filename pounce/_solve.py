@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 
 from ._interior.finish import finish
 from ._interior.options import Numbers
-from ._interior.solver import InteriorPointMethod
+from ._interior.solver import InteriorPointMethod, shown_row
 from ._interior.start import Bounds, WarmStart
-from ._interior.state import REGULAR, RESTORING, Row, State
+from ._interior.state import REGULAR, RESTORING, State
 from ._problem.nlp import AbstractNLP
 from ._results import Status
-from ._solution import Solution
+from ._solution import History, Solution
 
 
 class Start(eqx.Module):
@@ -62,7 +62,7 @@ def drive(
     init: Callable[[], State],
     step: Callable[[State], State],
     *,
-    on_row: Callable[[int, Row], bool] | None = None,
+    on_row: Callable[[int, History], bool] | None = None,
     max_wall_time: float = 1e20,
     max_cpu_time: float = 1e20,
 ) -> State:
@@ -72,16 +72,15 @@ def drive(
     at between steps, and Ctrl-C ends the loop between steps as itself.
     """
     wall, cpu = time.perf_counter(), time.process_time()
-    state, shown = init(), -1
+    state = init()
     while int(state.status) == Status.Running:
-        phase = int(state.phase)
         previous, state = state, step(state)
-        if phase < REGULAR:
+        if int(previous.phase) < REGULAR:
             continue
         iteration = int(previous.iteration)
         status = None
-        if iteration > shown:
-            shown = iteration
+        # A pass that neither moves on nor ends (new multipliers, a soft step taken back) comes before the judged one.
+        if int(state.iteration) > iteration or int(state.status) != Status.Running:
             if on_row is not None and not on_row(iteration, _judged_row(previous, state)):
                 status = Status.User_Requested_Stop
         if time.perf_counter() - wall > max_wall_time:
@@ -93,12 +92,7 @@ def drive(
     return state
 
 
-def _judged_row(before: State, after: State) -> Row:
+def _judged_row(before: State, after: State) -> History:
     """The table row of the iterate a step judged: its errors, with the figures of the step that led to it."""
-    seen, step = after.row, before.row
-    mu = step.mu if int(before.iteration) else before.globalization.mu
-    return eqx.tree_at(
-        lambda r: (r.objective, r.primal_infeasibility, r.dual_infeasibility, r.restoring, r.mu),
-        step,
-        (seen.objective, seen.primal_infeasibility, seen.dual_infeasibility, before.phase == RESTORING, mu),
-    )
+    objective = before.objective / before.frame.objective_scale
+    return shown_row(objective, after.report, before.row, before.phase == RESTORING)

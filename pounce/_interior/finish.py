@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from .._results import Status
-from .._solution import History, Multipliers, Quality, Residuals, Solution, Statistics
+from .._solution import Multipliers, Quality, Residuals, Solution, Statistics
 from .iterate import select
 from .options import Choices, Numbers
 from .start import Bounds
@@ -12,12 +12,12 @@ from .state import State
 
 def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> Solution:
     """The solution a final state stands for."""
-    frame, report = state.frame, state.report
+    frame, report, mu = state.frame, state.report, state.globalization.mu
     n, m = frame.free.shape[0], frame.equality.shape[0]
-    watchdog = state.globalization.watchdog
+    watchdog = state.memory.watchdog
     limited = watchdog.active & (state.status == Status.Maximum_Iterations_Exceeded)
     # A run cut off inside the watchdog answers with the point the watchdog would have gone back to.
-    iterate = select(limited, watchdog.point.iterate, state.iterate)
+    iterate = select(limited, state.memory.stored.iterate, state.iterate)
     objective_scale = frame.objective_scale
     x = iterate.primal[:n]
     if choices.honor_original_bounds:
@@ -28,22 +28,6 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
     if choices.fixed_variable_treatment != "make_parameter_nodual":
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
     constraints = state.rows / frame.row_scale + frame.row_shift
-    history = None
-    if state.history is not None:
-        h = state.history
-        history = History(
-            h.objective,
-            h.primal_infeasibility,
-            h.dual_infeasibility,
-            h.mu,
-            h.step,
-            h.regularization,
-            h.alpha_dual,
-            h.alpha_primal,
-            h.tag,
-            h.trials,
-            h.restoring,
-        )
     counts = state.counts
     return Solution(
         x,
@@ -61,8 +45,8 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
         ),
         Quality(
             report.margin, report.linear_residual, report.inertia_correct, report.regular,
-            report.inertia_correct & report.regular & (report.margin > 10 * jnp.sqrt(report.mu)),
+            report.inertia_correct & report.regular & (report.margin > 10 * jnp.sqrt(mu)),
         ),
-        report.mu,
-        history,
+        mu,
+        state.history,
     )

@@ -22,7 +22,7 @@ def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers:
     restoring = phase == RESTORING
     present = frame.equality | frame.inequality
     elastic = jnp.tile(restoring & present, 2)
-    reference = entry.iterate.primal[:n]
+    reference = entry.primal[:n]
     weight = numbers.resto_proximity_weight * jnp.sqrt(mu)
     proximity = jnp.where(restoring & frame.free, weight / jnp.square(jnp.maximum(1.0, jnp.abs(reference))), 0.0)
     none = jnp.zeros(2 * m, bool)
@@ -42,24 +42,17 @@ def elastics(residual: Float[Array, " m"], mu: Float[Array, ""], rho: Float[Arra
 
 
 def fresh_globalization(
-    main: Globalization, mu: Float[Array, ""], tau: Float[Array, ""], iterate: Iterate, numbers: Numbers
+    main: Globalization, mu: Float[Array, ""], tau: Float[Array, ""], numbers: Numbers
 ) -> Globalization:
     """The state a restoration run starts with."""
-    no, none = jnp.array(False), jnp.array(0)
-    minus = -jnp.ones_like(mu)
+    none, minus = jnp.array(0), -jnp.ones_like(mu)
     return eqx.tree_at(
         lambda g: (
-            g.mu, g.tau, g.tol, g.first, g.filter, g.theta_max, g.theta_min, g.last_rejected_by_filter,
-            g.filter_rejections, g.perturbation, g.acceptable_count, g.acceptable, g.has_acceptable, g.tiny_last,
-            g.tiny_flag, g.shortened, g.watchdog.active, g.soft, g.soft_count,
+            g.mu, g.tau, g.filter, g.theta_max, g.theta_min, g.filter_rejections, g.perturbation, g.acceptable_count
         ),
         main,
-        (
-            mu, tau, numbers.tol, jnp.array(True), main.filter.cleared(jnp.array(True)), minus, minus, no,
-            none, Perturbation.fresh(mu.dtype), none, iterate, no, no,
-            no, none, no, no, none,
-        ),
-    )
+        (mu, tau, main.filter.cleared(jnp.array(True)), minus, minus, none, Perturbation.fresh(mu.dtype), none),
+    )  # fmt: skip
 
 
 def entered(view: View, origin: Point, main: Globalization, numbers: Numbers) -> tuple:
@@ -79,8 +72,8 @@ def entered(view: View, origin: Point, main: Globalization, numbers: Numbers) ->
     bounds = jnp.concatenate([z, jnp.stack([z_elastic, jnp.zeros_like(z_elastic)])], axis=1)
     first = Iterate(primal, jnp.zeros_like(iterate.rows), bounds)
     tau = jnp.maximum(numbers.tau_min, 1 - numbers.mu_init)
-    g = fresh_globalization(main, mu, tau, first, numbers)
-    return first, g, Entry(iterate, infeasibility, jnp.array(0))
+    g = fresh_globalization(main, mu, tau, numbers)
+    return first, g, Entry(iterate.primal, iterate.bounds, infeasibility, jnp.array(0), jnp.array(False))
 
 
 def recentred(view: View, point: Point, g: Globalization, numbers: Numbers) -> Iterate:
@@ -124,9 +117,9 @@ def returned(
     """The main iterate after restoration: its bound multipliers as after one Newton step, its row multipliers zero."""
     n, m = main_view.n, main_view.equality.shape[0]
     primal = jnp.concatenate([point.iterate.primal[: n + m], jnp.zeros(2 * m, point.rows.dtype)])
-    before = main_view.guarded_slack(entry.iterate.primal, entry.iterate.bounds, outer.mu, numbers.slack_move)
-    after = main_view.guarded_slack(primal, entry.iterate.bounds, outer.mu, numbers.slack_move)
-    z = entry.iterate.bounds
+    before = main_view.guarded_slack(entry.primal, entry.bounds, outer.mu, numbers.slack_move)
+    after = main_view.guarded_slack(primal, entry.bounds, outer.mu, numbers.slack_move)
+    z = entry.bounds
     step = jnp.where(main_view.has, (outer.mu + z * (before - after)) / before - z, 0.0)
     alpha = step_to_boundary(z, step, main_view.has, outer.tau)
     z = z + alpha * step

@@ -13,10 +13,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._problem.nlp import AbstractNLP
-from .filter import acceptable_to_reference, armijo, corner, Filter, is_f_type, Reference, smallest_step
+from .filter import acceptable_to_reference, armijo, corner, is_f_type, Reference, smallest_step
 from .iterate import bound_steps, Iterate, select, step_to_boundary, View
 from .options import Choices, Numbers
-from .state import Direction, Globalization, Point, Watchdog
+from .state import Direction, Globalization, Memory, Point, Row, Watchdog
 
 
 # Kinds of trial
@@ -33,6 +33,7 @@ class Outcome(eqx.Module):
     point: Point
     origin: Point  # where the step started (the stored point after a watchdog return)
     globalization: Globalization
+    memory: Memory
     alpha: Float[Array, ""]
     alpha_dual: Float[Array, ""]
     trials: Int[Array, ""]
@@ -90,6 +91,9 @@ def line_search(
     slope: Float[Array, ""],
     correct: Callable[[Float[Array, " m"]], tuple],
     g: Globalization,
+    memory: Memory,
+    last_row: Row,
+    soft: Bool[Array, ""],
     enabled: Bool[Array, ""],
     force_restoration: Bool[Array, ""],
     numbers: Numbers,
@@ -98,13 +102,14 @@ def line_search(
     """Find the next iterate along ``direction``.
 
     ``computed`` is false where no direction could be computed; ``slope`` is the barrier objective's along it; ``correct(rows)``
-    solves the Newton system again with other row residuals. Nothing happens where ``enabled`` is false.
+    solves the Newton system again with other row residuals. ``soft``: the search belongs to the soft restoration phase.
+    Nothing happens where ``enabled`` is false.
     """
     o, mu, tau = numbers, g.mu, g.tau
     iterate = point.iterate
     violation = jnp.sum(jnp.abs(view.residual(point.rows, iterate.primal)))
     here = Reference(view.barrier(point.objective, iterate.primal, slack, mu), violation, slope)
-    watchdog = g.watchdog
+    watchdog = memory.watchdog
 
     # A failed or tiny step inside the watchdog ends it; ten shortened steps start it.
     tiny = computed & _is_tiny(view, point, direction, violation, o)
@@ -114,13 +119,13 @@ def line_search(
     alpha_max = _boundary(view, slack, direction.primal, tau)
     wake = (
         (o.watchdog_shortened_iter_trigger > 0)
-        & ~watchdog.active & ~give_up & ~force & ~tiny & ~g.soft
-        & (g.shortened >= o.watchdog_shortened_iter_trigger)
+        & ~watchdog.active & ~give_up & ~force & ~tiny & ~soft
+        & (memory.shortened >= o.watchdog_shortened_iter_trigger)
     )
     if choices.expect_infeasible_problem:
         wake = wake & False
-    fresh = Watchdog(jnp.array(True), jnp.array(0), point, direction, alpha_max, here)
-    watchdog = select(wake, fresh, watchdog)
+    fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, here)
+    watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
     watching = watchdog.active & ~give_up
     reference = select(watchdog.active, watchdog.reference, here)
 
@@ -132,10 +137,10 @@ def line_search(
     # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
     alpha_min = smallest_step(reference, g.theta_min, o)
     entry = corner(reference, o)
-    stored_slack = view.guarded_slack(watchdog.point.iterate.primal, watchdog.point.iterate.bounds, mu, o.slack_move)
+    stored_slack = view.guarded_slack(stored.iterate.primal, stored.iterate.bounds, mu, o.slack_move)
 
     def base(reverted):
-        origin = select(reverted, watchdog.point, point)
+        origin = select(reverted, stored, point)
         step = select(reverted, watchdog.direction, direction)
         return origin, step, jnp.where(reverted, stored_slack, slack)
 
@@ -145,13 +150,13 @@ def line_search(
         return jnp.where(reverted, again, alpha_max)
 
     soft_alpha = jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau))
-    soft_now = g.soft & searching
-    soft_exhausted = soft_now & (g.soft_count + 1 > o.max_soft_resto_iters)
+    soft_now = soft & searching
+    soft_exhausted = soft_now & (memory.soft_count + 1 > o.max_soft_resto_iters)
     soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
 
     def trial(c: _Trial) -> _Trial:
         origin, step, start_slack = base(c.reverted)
-        correcting, soft = c.kind == CORRECTION, c.kind == SOFT
+        correcting, softly = c.kind == CORRECTION, c.kind == SOFT
         primal_step = jnp.where(correcting, c.correction[0], step.primal)
         primal = origin.iterate.primal + c.alpha * primal_step
         f, rows = nlp.evaluate(primal[: view.n])
@@ -163,19 +168,19 @@ def line_search(
 
         full = jnp.where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
         test_alpha = jnp.where(
-            soft, 0.0, jnp.where(watching & ~c.reverted, watchdog.alpha, jnp.where(correcting, full, c.alpha))
+            softly, 0.0, jnp.where(watching & ~c.reverted, watchdog.alpha, jnp.where(correcting, full, c.alpha))
         )
         within = theta <= theta_max
         progress = acceptable_to_reference(reference, phi, theta, test_alpha, theta_min, o)
         corners = g.filter.cleared(c.cleared)
-        by_entry = ~(soft & c.from_search) | (phi <= entry[0]) | (theta <= entry[1])
+        by_entry = ~(softly & c.from_search) | (phi <= entry[0]) | (theta <= entry[1])
         in_filter = corners.accepts(phi, theta) & by_entry
         accepted = finite & within & progress & in_filter
         if choices.accept_every_trial_step:
-            accepted = jnp.where(soft, accepted, finite)
+            accepted = jnp.where(softly, accepted, finite)
         else:
             enough = (o.accept_after_max_steps >= 0) & (c.reductions >= o.accept_after_max_steps)
-            accepted = jnp.where(enough & ~soft, finite, accepted)
+            accepted = jnp.where(enough & ~softly, finite, accepted)
 
         # Filter reset heuristic: five searches in a row whose last rejection came from the filter.
         tested = finite & within
@@ -202,8 +207,8 @@ def line_search(
         shorter = jnp.where(correcting, alpha_max, c.alpha) * o.alpha_red_factor
         reductions = c.reductions + 1
         exhausted = ~(shorter > jnp.minimum(alpha_min, backtrack_start(c.reverted)))
-        to_soft = exhausted & soft_allowed & ~soft & ~want_soc & ~watch_failed
-        fails = jnp.where(soft, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
+        to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
+        fails = jnp.where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
 
         residual = view.residual(rows, primal)
         accumulated = residual + c.alpha * jnp.where(
@@ -220,9 +225,9 @@ def line_search(
 
         result = jnp.where(
             accepted,
-            jnp.where(soft, SOFT_ACCEPTED, ACCEPTED),
+            jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
             jnp.where(
-                passed, PASSED, jnp.where(fails, FAILED, jnp.where(soft & finite, SOFT_TENTATIVE, SEARCHING))
+                passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))
             ),
         )
         ongoing = result == SEARCHING
@@ -257,10 +262,9 @@ def line_search(
         )
 
     def _soft_alpha(reverted):
-        stored = watchdog.point.iterate.bounds
         again = jnp.minimum(
             _boundary(view, stored_slack, watchdog.direction.primal, tau),
-            step_to_boundary(stored, watchdog.direction.bounds, view.has, tau),
+            step_to_boundary(stored.iterate.bounds, watchdog.direction.bounds, view.has, tau),
         )
         return jnp.where(reverted, again, soft_alpha)
 
@@ -275,7 +279,7 @@ def line_search(
         no,
         watchdog.trials,
         no,
-        g.last_rejected_by_filter & no,
+        no,
         g.filter_rejections,
         none,
         violation,
@@ -304,7 +308,7 @@ def line_search(
     alpha = jnp.where(tiny, alpha_max, last.alpha)
     alpha_z = step_to_boundary(origin.iterate.bounds, z_step, view.has, tau)
     in_soft = soft_good | tentative
-    leaving_soft = soft_good & g.soft
+    leaving_soft = soft_good & soft
     alpha_z = jnp.where(in_soft & ~leaving_soft, alpha, alpha_z)
     alpha_y = _row_step_length(choices.alpha_for_y, alpha, alpha_z, primal_step, view, o)
     alpha_y = jnp.where(leaving_soft, 0.0, jnp.where(in_soft, alpha, alpha_y))
@@ -323,38 +327,40 @@ def line_search(
     test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
     phi = view.barrier(last.objective, primal, view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move), mu)
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, phi, test_alpha, o)
-    augment = (accepted & ~f_type) | last.from_search | (failed & ~g.soft)
+    augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
     filter_ = g.filter.cleared(last.cleared).augmented(*entry, augment & enabled)
 
     letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)
-    tiny_again = tiny & g.tiny_last & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol)
+    tiny_again = tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol)
     tag = jnp.where(accepted, letter, ord("w"))
     tag = jnp.where(soft_good, ord("S"), jnp.where(tentative, ord("s"), tag))
     tag = jnp.where(tiny, jnp.where(tiny_again, ord("T"), ord("t")), tag)
     full_step = (last.reductions == 0) | tiny | in_soft
     ended = accepted & watching
     active = watchdog.active & ~ended & ~last.reverted & ~give_up
-    shortened = jnp.where(full_step, 0, jnp.where(last.reverted, 1, g.shortened + 1))
+    shortened = jnp.where(full_step, 0, jnp.where(last.reverted, 1, memory.shortened + 1))
     shortened = jnp.where(failed, 0, shortened)
-    still_soft = tentative
-    updated = eqx.tree_at(
-        lambda s: (
-            s.filter, s.theta_max, s.theta_min, s.reference, s.last_rejected_by_filter, s.filter_rejections, s.tiny_last,
-            s.tiny_flag, s.shortened, s.watchdog, s.soft, s.soft_count,
-        ),
+    searched = eqx.tree_at(
+        lambda s: (s.filter, s.theta_max, s.theta_min, s.reference, s.filter_rejections),
         g,
+        (filter_, theta_max, theta_min, reference, last.rejections),
+    )
+    remembered = eqx.tree_at(
+        lambda k: (k.watchdog, k.stored, k.shortened, k.soft_count),
+        memory,
         (
-            filter_, theta_max, theta_min, reference, last.by_filter, last.rejections, tiny,
-            tiny_again, shortened,
             eqx.tree_at(lambda w: (w.active, w.trials), watchdog, (active, last.watchdog_trials)),
-            still_soft, jnp.where(still_soft & g.soft, g.soft_count + 1, 0),
+            select(tentative, origin, stored),
+            shortened,
+            jnp.where(tentative & soft, memory.soft_count + 1, 0),
         ),
     )
     return Outcome(
         jnp.where(enabled, jnp.where(tiny, ACCEPTED, last.result), SEARCHING),
         select(took, moved, origin),
         origin,
-        updated,
+        searched,
+        remembered,
         jnp.where(leaving_soft, 0.0, alpha),
         alpha_z,
         jnp.where(tiny, 0, last.reductions + 1),

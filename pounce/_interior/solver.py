@@ -14,24 +14,24 @@ from jaxtyping import Array, Bool, Float
 from .._linalg.kkt import AbstractKKTSolver
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
+from .._solution import History
 from . import start
 from .barrier import monotone_update
 from .direction import active_set_system, least_squares_system, newton_system, Solved, solve_system, System
-from .filter import Filter, Reference
+from .globalization import first_globalization, first_memory, reset_line_search
 from .iterate import Iterate, maximum_norm, select, View
 from .observation import finite_derivatives, Observation, observe
 from .options import Choices, Numbers
-from .perturbation import Perturbation
 from .restoration import phase_view
 from .search import ACCEPTED, bound_direction, FAILED, line_search, PASSED, SOFT_ACCEPTED, SOFT_TENTATIVE
 from .start import Bounds, WarmStart
 from .state import (
-    Backup,
     Counts,
     Direction,
     Entry,
     Frame,
     Globalization,
+    Memory,
     Point,
     REGULAR,
     Report,
@@ -40,9 +40,8 @@ from .state import (
     SCALING,
     STARTING,
     State,
-    Watchdog,
 )
-from .termination import infeasible_or_failed, judge
+from .termination import infeasible_or_failed, judge, phase_tolerance
 from .transitions import accepted, certified, estimated, restoration
 
 
@@ -79,11 +78,11 @@ class InteriorPointMethod(eqx.Module):
         y = jnp.zeros(m, x.dtype)
         iterate = Iterate(jnp.concatenate([x, jnp.zeros(3 * m, x.dtype)]), y, jnp.zeros(frame.bound.shape, x.dtype))
         point = Point(iterate, zero, y)
-        globalization = _fresh_globalization(point, numbers, self.filter_capacity)
-        row = Row(zero, zero, zero, zero, zero, zero, zero, zero, none, none, no)
+        globalization = first_globalization(point, numbers, choices, self.filter_capacity)
+        row = Row(globalization.mu, zero, zero, zero, zero, none, none)
         history = None
         if self.history:
-            history = _broadcast_rows(row, self.history)
+            history = _table(row, zero, no, self.history)
         return State(
             jnp.array(SCALING if scale_first else STARTING),
             status,
@@ -92,11 +91,11 @@ class InteriorPointMethod(eqx.Module):
             frame,
             globalization,
             globalization,
-            Entry(iterate, zero, none),
-            Backup(no, point, zero),
+            first_memory(point),
+            Entry(iterate.primal, iterate.bounds, zero, none, no),
             no,
             row,
-            Report(zero, zero, zero, zero, zero, zero, zero, no, no),
+            Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no),
             jnp.zeros_like(x),
             zero,
             y,
@@ -124,9 +123,8 @@ class InteriorPointMethod(eqx.Module):
         running = state.status == Status.Running
 
         # A soft restoration step is kept only if it reduced the primal-dual error, which takes derivatives to see.
-        backup = state.backup
-        reduced = seen.errors.system <= o.soft_resto_pderror_reduction_factor * backup.system_error
-        relapse = running & iterating & backup.pending & ~reduced
+        reduced = seen.errors.system <= o.soft_resto_pderror_reduction_factor * state.memory.stored_error
+        relapse = running & iterating & state.row.soft & ~reduced
 
         judged, is_acceptable = self._judge(state, seen, iterating & ~relapse, o)
         running = judged.status == Status.Running
@@ -136,7 +134,7 @@ class InteriorPointMethod(eqx.Module):
         least_squares = (running & starting) | squared
         searching = running & iterating & ~squared & ~relapse
 
-        g, stuck = self._update_barrier(judged.globalization, seen, frame, state, searching, o)
+        g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
         searching = searching & ~stuck
         view = phase_view(frame, phase, g.mu, state.entry, o)
         gradient = view.objective_gradient(d.gradient, iterate.primal)
@@ -157,17 +155,15 @@ class InteriorPointMethod(eqx.Module):
         force = (state.iteration == 0) & (phase == REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
         outcome = line_search(
-            scaled, view, here, seen.slack, direction, solved.success, slope, correct, g, searching, force, o, choices
-        )
+            scaled, view, here, seen.slack, direction, solved.success, slope, correct, g, memory, state.row, soft,
+            searching, force, o, choices,
+        )  # fmt: skip
         g = select(searching, outcome.globalization, g)
         failed = searching & (outcome.result == FAILED)
         took = searching & ~failed
 
         main = jnp.arange(direction.primal.shape[0]) < n + frame.equality.shape[0]
         row = Row(
-            judged.row.objective,
-            judged.row.primal_infeasibility,
-            judged.row.dual_infeasibility,
             g.mu,
             maximum_norm(jnp.where(main | restoring, direction.primal, 0.0)),
             solved.perturbation.dw,
@@ -175,14 +171,12 @@ class InteriorPointMethod(eqx.Module):
             outcome.alpha,
             outcome.tag,
             outcome.trials,
-            restoring,
         )
-        origin = select(relapse, backup.point, outcome.origin)
+        origin = select(relapse, state.memory.stored, outcome.origin)
         sure = is_acceptable & ~relapse & ~outcome.reverted
-        result = eqx.tree_at(lambda s: (s.globalization), judged, select(searching | relapse, g, judged.globalization))
         results = (
             (took, accepted(judged, seen, view, frame, g, outcome, g.mu, row, o)),
-            (failed | relapse, restoration(judged, seen, g, frame, origin, sure, relapse, row, o)),
+            (failed | relapse, restoration(judged, seen, g, memory, frame, origin, sure, relapse, row, o)),
             (least_squares, estimated(judged, seen, frame, solved, squared, choices.warm_start_init_point, o)),
             (ended, certified(judged, seen, solved)),
             (stuck, _stopped(judged, seen, restoring, o)),
@@ -222,88 +216,73 @@ class InteriorPointMethod(eqx.Module):
         broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
         status = jnp.where(judging, verdict.status, jnp.where(broken, Status.Invalid_Number_Detected, Status.Running))
         status = jnp.where(state.status == Status.Running, status, state.status).astype(jnp.int32)
-        violation = errors.primal if self.choices.inf_pr_output == "internal" else seen.row_violation
-        row = eqx.tree_at(
-            lambda r: (r.objective, r.primal_infeasibility, r.dual_infeasibility, r.restoring, r.mu),
-            state.row,
-            (
-                state.objective / state.frame.objective_scale,
-                violation,
-                errors.dual,
-                restoring,
-                jnp.where(state.iteration == 0, g.mu, state.row.mu),
-            ),
+        shown = errors.primal if self.choices.inf_pr_output == "internal" else seen.row_violation
+        figures = (
+            errors.overall(o.mu_target),
+            errors.unscaled_dual,
+            seen.row_violation,
+            errors.unscaled_complementarity,
+            shown,
+            errors.dual,
         )
-        report = eqx.tree_at(
-            lambda r: (r.kkt_error, r.stationarity, r.violation, r.complementarity, r.mu),
-            state.report,
-            (
-                errors.overall(o.mu_target),
-                errors.unscaled_dual,
-                seen.row_violation,
-                errors.unscaled_complementarity,
-                g.mu,
-            ),
-        )
+        old = state.report
+        report = Report(*figures, old.margin, old.linear_residual, old.inertia_correct, old.regular)
         fine = verdict.acceptable & judging
-        g = eqx.tree_at(
-            lambda q: (q.tol, q.acceptable_count, q.acceptable, q.has_acceptable, q.last_objective),
-            g,
-            (
-                verdict.tol,
-                jnp.where(fine, g.acceptable_count + 1, 0),
-                select(fine, seen.iterate, g.acceptable),
-                g.has_acceptable | fine,
-                state.objective,
-            ),
-        )
-        g = select(judging, g, state.globalization)
         history = state.history
         if history is not None:
+            objective = state.objective / state.frame.objective_scale
             here = (jnp.arange(self.history) == state.iteration) & judging
-            history = _written(history, row, here)
+            history = _written(history, shown_row(objective, report, state.row, restoring), here)
+        tightened = state.entry.tightened | (judging & verdict.tighten)
         judged = eqx.tree_at(
-            lambda s: (s.status, s.row, s.report, s.globalization, s.history),
+            lambda s: (
+                s.status,
+                s.report,
+                s.globalization.acceptable_count,
+                s.memory.acceptable,
+                s.memory.has_acceptable,
+                s.memory.last_objective,
+                s.entry.tightened,
+            ),
             state,
-            (status, row, report, g, history),
-            is_leaf=lambda leaf: leaf is None,
+            (
+                status,
+                report,
+                jnp.where(judging, jnp.where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
+                select(fine & ~restoring, seen.iterate, state.memory.acceptable),
+                state.memory.has_acceptable | (fine & ~restoring),
+                jnp.where(judging & ~restoring, state.objective, state.memory.last_objective),
+                tightened,
+            ),
         )
+        if history is not None:
+            judged = eqx.tree_at(lambda s: s.history, judged, history)
         return judged, fine
 
     def _update_barrier(
-        self, g: Globalization, seen: Observation, frame: Frame, state: State, searching: Bool[Array, ""], o: Numbers
-    ) -> tuple[Globalization, Bool[Array, ""]]:
-        """The globalisation state with its new barrier parameter, and whether tiny steps end the solve."""
-        scale = jnp.where(seen.view.restoring, 1.0, jnp.abs(frame.objective_scale))
+        self, judged: State, seen: Observation, frame: Frame, searching: Bool[Array, ""], o: Numbers
+    ) -> tuple[Globalization, Memory, Bool[Array, ""], Bool[Array, ""]]:
+        """The globalisation state with its new barrier parameter, what is left of the memory, whether the next step is one
+        of soft restoration, and whether tiny steps end the solve."""
+        g, restoring = judged.globalization, seen.view.restoring
+        scale = jnp.where(restoring, 1.0, jnp.abs(frame.objective_scale))
+        # A restoration run keeps its first barrier parameter for its first step.
+        skip = restoring & (judged.entry.steps == 0)
         update = monotone_update(
             seen.error_at,
             g.mu,
             g.tau,
-            g.tol,
+            phase_tolerance(judged, o),
             o.compl_inf_tol * scale,
-            g.tiny_flag,
-            g.first | ~searching,
-            state.iteration > 0,
+            judged.row.second_tiny,
+            skip | ~searching,
+            judged.iteration > 0,
             o,
             self.choices,
         )
-        kept = ~update.reset
-        g_new = eqx.tree_at(
-            lambda q: (q.mu, q.tau, q.first, q.tiny_flag, q.filter, q.watchdog.active, q.soft, q.soft_count, q.shortened),
-            g,
-            (
-                update.mu,
-                update.tau,
-                jnp.array(False),
-                jnp.array(False),
-                g.filter.cleared(update.reset),
-                g.watchdog.active & kept,
-                g.soft & kept,
-                jnp.where(kept, g.soft_count, 0),
-                jnp.where(kept, g.shortened, 0),
-            ),
-        )
-        return select(searching, g_new, g), searching & update.stuck
+        g = eqx.tree_at(lambda q: (q.mu, q.tau), g, (update.mu, update.tau))
+        g, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, update.reset)
+        return g, memory, soft, searching & update.stuck
 
     def _solve(
         self, seen: Observation, view: View, gradient, g: Globalization, squared, least_squares, ended, searching, o: Numbers
@@ -357,41 +336,27 @@ def _scaled_state(judged: State, frame: Frame, iterate: Iterate) -> State:
     return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(STARTING), frame, iterate))
 
 
-def _fresh_globalization(point: Point, o: Numbers, capacity: int) -> Globalization:
-    dtype, iterate = point.objective.dtype, point.iterate
-    zero, none, no = jnp.zeros((), dtype), jnp.array(0), jnp.array(False)
-    reference = Reference(zero, zero, zero)
-    direction = Direction(*(jnp.zeros_like(leaf) for leaf in (iterate.primal, iterate.rows, iterate.bounds)))
-    return Globalization(
-        mu=o.mu_init,
-        tau=jnp.maximum(o.tau_min, 1 - o.mu_init),
-        tol=o.tol,
-        first=no,
-        filter=Filter.empty(capacity, dtype),
-        theta_max=zero - 1,
-        theta_min=zero - 1,
-        reference=reference,
-        last_rejected_by_filter=no,
-        filter_rejections=none,
-        perturbation=Perturbation.fresh(dtype),
-        acceptable_count=none,
-        acceptable=iterate,
-        has_acceptable=no,
-        last_objective=zero + jnp.inf,
-        tiny_last=no,
-        tiny_flag=no,
-        shortened=none,
-        watchdog=Watchdog(no, none, point, direction, zero, reference),
-        soft=no,
-        soft_count=none,
-        adaptive=None,
-        quasi_newton=None,
+def shown_row(objective, report: Report, row: Row, restoring) -> History:
+    """The table row of a judged iterate."""
+    return History(
+        objective,
+        report.primal_infeasibility,
+        report.dual_infeasibility,
+        row.mu,
+        row.step,
+        row.regularization,
+        row.alpha_dual,
+        row.alpha_primal,
+        row.tag,
+        row.trials,
+        restoring,
     )
 
 
-def _broadcast_rows(row: Row, length: int) -> Row:
-    return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), row)
+def _table(row: Row, zero, no, length: int) -> History:
+    first = shown_row(zero, Report(*[zero] * 8, no, no), row, no)
+    return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), first)
 
 
-def _written(history: Row, row: Row, here: Bool[Array, " h"]) -> Row:
+def _written(history: History, row: History, here: Bool[Array, " h"]) -> History:
     return jax.tree.map(lambda column, value: jnp.where(here, value, column), history, row)

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._solution import History
 from .filter import Filter, Reference
 from .iterate import Iterate
 from .perturbation import Perturbation
@@ -43,11 +44,10 @@ class Direction(eqx.Module):
 
 
 class Watchdog(eqx.Module):
-    """The stored point and direction of the watchdog, and how many steps it has let pass."""
+    """The direction the watchdog started with, and how many steps it has let pass; its point is `Memory.stored`."""
 
     active: Bool[Array, ""]
     trials: Int[Array, ""]
-    point: Point
     direction: Direction
     alpha: Float[Array, ""]
     reference: Reference
@@ -80,55 +80,47 @@ class QuasiNewton(eqx.Module):
 
 
 class Globalization(eqx.Module):
-    """Everything a restoration run owns a copy of."""
+    """What a restoration run owns a copy of."""
 
     mu: Float[Array, ""]
     tau: Float[Array, ""]
-    tol: Float[Array, ""]
-    first: Bool[Array, ""]  # the first barrier update of a restoration run is skipped
     filter: Filter
     theta_max: Float[Array, ""]  # negative until the first trial
     theta_min: Float[Array, ""]
     reference: Reference  # of the latest line search
-    last_rejected_by_filter: Bool[Array, ""]
     filter_rejections: Int[Array, ""]
     perturbation: Perturbation
     acceptable_count: Int[Array, ""]
-    acceptable: Iterate
-    has_acceptable: Bool[Array, ""]
-    last_objective: Float[Array, ""]
-    tiny_last: Bool[Array, ""]
-    tiny_flag: Bool[Array, ""]
-    shortened: Int[Array, ""]
-    watchdog: Watchdog
-    soft: Bool[Array, ""]
-    soft_count: Int[Array, ""]
     adaptive: Adaptive | None
     quasi_newton: QuasiNewton | None
+
+
+class Memory(eqx.Module):
+    """What a search remembers beside its filter; forgotten when a restoration run begins or ends."""
+
+    watchdog: Watchdog
+    stored: Point  # where the watchdog or a tentative soft restoration step would go back to
+    stored_error: Float[Array, ""]  # primal-dual error there
+    shortened: Int[Array, ""]  # successive steps that were cut
+    soft_count: Int[Array, ""]
+    acceptable: Iterate  # latest iterate of the main phase that met the acceptable tolerances
+    has_acceptable: Bool[Array, ""]
+    last_objective: Float[Array, ""]
 
 
 class Entry(eqx.Module):
     """Where the restoration phase was entered."""
 
-    iterate: Iterate
+    primal: Float[Array, " N"]
+    bounds: Float[Array, "2 N"]
     infeasibility: Float[Array, ""]  # |c - s|_inf there
     steps: Int[Array, ""]  # accepted restoration steps since
-
-
-class Backup(eqx.Module):
-    """The point to fall back to when a soft restoration step turns out not to reduce the primal-dual error."""
-
-    pending: Bool[Array, ""]
-    point: Point
-    system_error: Float[Array, ""]
+    tightened: Bool[Array, ""]  # the tolerance of this run was lowered once
 
 
 class Row(eqx.Module):
-    """One row of the iteration table. ``tag`` is the character code after alpha_pr, zero in row 0."""
+    """The step into the present iterate, as the iteration table shows it. ``tag`` is a character code, zero in row 0."""
 
-    objective: Float[Array, ""]
-    primal_infeasibility: Float[Array, ""]
-    dual_infeasibility: Float[Array, ""]
     mu: Float[Array, ""]
     step: Float[Array, ""]
     regularization: Float[Array, ""]
@@ -136,17 +128,30 @@ class Row(eqx.Module):
     alpha_primal: Float[Array, ""]
     tag: Int[Array, ""]
     trials: Int[Array, ""]
-    restoring: Bool[Array, ""]
+
+    @property
+    def soft(self) -> Bool[Array, ""]:
+        """It was a tentative soft restoration step."""
+        return self.tag == ord("s")
+
+    @property
+    def tiny(self) -> Bool[Array, ""]:
+        return (self.tag == ord("t")) | (self.tag == ord("T"))
+
+    @property
+    def second_tiny(self) -> Bool[Array, ""]:
+        return self.tag == ord("T")
 
 
 class Report(eqx.Module):
-    """What a solution says about itself, in user units but for the first entry."""
+    """What the present iterate says about itself."""
 
-    kkt_error: Float[Array, ""]
-    stationarity: Float[Array, ""]
+    kkt_error: Float[Array, ""]  # E_0, scaled
+    stationarity: Float[Array, ""]  # user units, as the next two
     violation: Float[Array, ""]
     complementarity: Float[Array, ""]
-    mu: Float[Array, ""]
+    primal_infeasibility: Float[Array, ""]  # as the iteration table shows it
+    dual_infeasibility: Float[Array, ""]
     margin: Float[Array, ""]
     linear_residual: Float[Array, ""]
     inertia_correct: Bool[Array, ""]
@@ -172,8 +177,8 @@ class State(eqx.Module):
     frame: Frame
     globalization: Globalization
     outer: Globalization  # the main phase's, while restoring
+    memory: Memory
     entry: Entry
-    backup: Backup
     estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate
     row: Row
     report: Report
@@ -181,4 +186,4 @@ class State(eqx.Module):
     objective: Float[Array, ""]  # scaled values at the iterate
     rows: Float[Array, " m"]
     counts: Counts
-    history: Row | None
+    history: History | None

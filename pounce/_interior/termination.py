@@ -8,15 +8,21 @@ from .._results import Status
 from .errors import Errors
 from .iterate import maximum_norm
 from .options import Numbers
-from .state import Globalization, RESTORING, State
+from .state import RESTORING, State
 
 
 class Verdict(eqx.Module):
-    """``status`` (running or final), whether the point is acceptable, and the tightened restoration tolerance."""
+    """``status`` (running or final), whether the point is acceptable, and whether to tighten a restoration run."""
 
     status: Int[Array, ""]
     acceptable: Bool[Array, ""]
-    tol: Float[Array, ""]
+    tighten: Bool[Array, ""]
+
+
+def phase_tolerance(state: State, o: Numbers) -> Float[Array, ""]:
+    """``tol``; a hundredth of it in a restoration run that has been tightened."""
+    tightened = (state.phase == RESTORING) & state.entry.tightened
+    return jnp.where(tightened, 1e-2 * o.tol, o.tol)
 
 
 def converged(errors: Errors, tol: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
@@ -55,16 +61,17 @@ def judge(
     """Status at the present iterate. ``original_infeasibility`` is ``|c - s|_inf`` without elastic variables."""
     o, g = numbers, state.globalization
     restoring = state.phase == RESTORING
-    good = converged(errors, g.tol, o)
-    fine = acceptable(errors, state.objective, g.last_objective, o) & (o.acceptable_iter > 0)
+    tol = phase_tolerance(state, o)
+    good = converged(errors, tol, o)
+    fine = acceptable(errors, state.objective, state.memory.last_objective, o) & (o.acceptable_iter > 0)
     count = jnp.where(fine, g.acceptable_count + 1, 0)
     enough = fine & (count >= o.acceptable_iter)
 
     regular = jnp.where(good, Status.Solve_Succeeded, jnp.where(enough, Status.Solved_To_Acceptable_Level, Status.Running))
     # A restoration problem that converges close to feasibility is first tightened once.
     solved = good | enough
-    nearly = original_infeasibility <= 1e2 * g.tol
-    tighten = restoring & solved & nearly & (g.tol > 0.1 * o.tol)
+    nearly = original_infeasibility <= 1e2 * tol
+    tighten = restoring & solved & nearly & ~state.entry.tightened
     feasible_end = jnp.where(square, Status.Feasible_Point_Found, Status.Restoration_Failed)
     end = jnp.where(nearly, feasible_end, Status.Infeasible_Problem_Detected)
     in_restoration = jnp.where(solved & ~tighten, end, Status.Running)
@@ -80,22 +87,22 @@ def judge(
     )
     status = jnp.where(status == Status.Running, later, status)
     status = jnp.where(finite, status, Status.Invalid_Number_Detected)
-    return Verdict(status.astype(jnp.int32), fine & finite, jnp.where(tighten, 1e-2 * g.tol, g.tol))
+    return Verdict(status.astype(jnp.int32), fine & finite, tighten)
 
 
 def after_failed_search(
-    g: Globalization,
+    tol: Float[Array, ""],
     violation: Float[Array, ""],
     errors: Errors,
     is_acceptable: Bool[Array, ""],
     original_infeasibility: Float[Array, ""],
     restoring: Bool[Array, ""],
-    outer_has_acceptable: Bool[Array, ""],
+    has_acceptable: Bool[Array, ""],
     o: Numbers,
 ) -> tuple[Int[Array, ""], Bool[Array, ""]]:
     """Status when no step was found (running: go to restoration), and whether to go back to the stored acceptable point."""
-    almost = (violation <= 1e-2 * g.tol) & (errors.unscaled_violation <= 0.1 * o.constr_viol_tol)
-    recover = almost & jnp.where(restoring, outer_has_acceptable, g.has_acceptable) & ~is_acceptable
+    almost = (violation <= 1e-2 * tol) & (errors.unscaled_violation <= 0.1 * o.constr_viol_tol)
+    recover = almost & has_acceptable & ~is_acceptable
     failure = jnp.where(restoring, Status.Restoration_Failed, Status.Error_In_Step_Computation)
     at_acceptable = jnp.where(
         restoring, infeasible_or_failed(original_infeasibility, o), Status.Solved_To_Acceptable_Level

@@ -12,8 +12,8 @@ from .observation import Observation
 from .options import Choices, Numbers
 from .restoration import entered, may_return, phase_view, recentred, returned
 from .search import Outcome, SOFT_TENTATIVE
-from .state import Backup, Entry, Frame, Globalization, Point, REGULAR, RESTORING, Row, STARTING, State
-from .termination import after_failed_search, converged
+from .state import Frame, Globalization, Memory, Point, REGULAR, RESTORING, Row, STARTING, State
+from .termination import after_failed_search, converged, phase_tolerance
 
 
 def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Numbers) -> tuple[Frame, Iterate]:
@@ -41,32 +41,41 @@ def accepted(
     """The state after a step; leaves the restoration phase if the new point allows it."""
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
     point = Point(iterate, outcome.point.objective, outcome.point.rows)
-    restoring = judged.phase == RESTORING
+    restoring, outer = judged.phase == RESTORING, judged.outer
+    tentative = outcome.result == SOFT_TENTATIVE
     error = jnp.where(outcome.reverted, jnp.inf, seen.errors.system)
-    pending = outcome.result == SOFT_TENTATIVE
-    entry = eqx.tree_at(lambda e: e.steps, judged.entry, judged.entry.steps + restoring)
-    main_view = phase_view(new_frame, jnp.array(REGULAR), judged.outer.mu, judged.entry, numbers)
-    leaving = restoring & may_return(main_view, point, judged.outer, judged.entry, seen.square, numbers)
-    back = returned(main_view, point, judged.outer, judged.entry, numbers)
-    _, back = corrected_bounds(main_view, new_frame, back, judged.outer.mu, numbers)
+    memory = eqx.tree_at(
+        lambda k: k.stored_error, outcome.memory, jnp.where(tentative, error, judged.memory.stored_error)
+    )
+    main_view = phase_view(new_frame, jnp.array(REGULAR), outer.mu, judged.entry, numbers)
+    leaving = restoring & may_return(main_view, point, outer, judged.entry, seen.square, numbers)
+    back = returned(main_view, point, outer, judged.entry, numbers)
+    _, back = corrected_bounds(main_view, new_frame, back, outer.mu, numbers)
     return eqx.tree_at(
         lambda s: (
-            s.phase, s.iterate, s.frame, s.globalization, s.row, s.iteration, s.backup, s.estimated, s.objective,
-            s.rows, s.entry,
+            s.phase, s.iterate, s.frame, s.globalization, s.memory, s.row, s.iteration, s.estimated, s.objective, s.rows,
+            s.entry.steps,
         ),
         judged,
         (
             jnp.where(leaving, REGULAR, judged.phase), select(leaving, back, iterate), new_frame,
-            select(leaving, judged.outer, g), row, judged.iteration + 1, Backup(pending, outcome.origin, error),
-            jnp.array(False), point.objective, point.rows, entry,
+            select(leaving, outer, g), select(leaving, forgotten(memory), memory), row, judged.iteration + 1,
+            jnp.array(False), point.objective, point.rows, judged.entry.steps + restoring,
         ),
     )  # fmt: skip
+
+
+def forgotten(memory: Memory) -> Memory:
+    """As a restoration run begins or ends with it."""
+    no, none = jnp.array(False), jnp.array(0)
+    return eqx.tree_at(lambda k: (k.watchdog.active, k.shortened, k.soft_count), memory, (no, none, none))
 
 
 def restoration(
     judged: State,
     seen: Observation,
     g: Globalization,
+    memory: Memory,
     frame: Frame,
     origin: Point,
     is_acceptable: Bool[Array, ""],
@@ -78,36 +87,36 @@ def restoration(
     view, restoring = seen.view, judged.phase == RESTORING
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
     status, recover = after_failed_search(
-        g, violation, seen.errors, is_acceptable, seen.infeasibility, restoring, judged.outer.has_acceptable, numbers
-    )
+        phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.infeasibility, restoring,
+        memory.has_acceptable, numbers,
+    )  # fmt: skip
+    running = status == Status.Running
     first, fresh, entry = entered(view, origin, g, numbers)
     # Restoration of the restoration phase only recomputes its elastic variables.
     again = recentred(view, origin, g, numbers)
     iterate = select(restoring, again, first)
-    stored = select(restoring, judged.outer.acceptable, g.acceptable)
+    iterate = select(running, iterate, select(recover, memory.acceptable, origin.iterate))
     n_m = frame.free.shape[0] + frame.equality.shape[0]
     bound = jnp.where(jnp.arange(frame.bound.shape[1]) < n_m, frame.bound, 0.0)
-    running = status == Status.Running
-    iterate = select(running, iterate, select(recover, stored, origin.iterate))
-    tag = jnp.where(restoring, row.tag, ord("R"))
     row = eqx.tree_at(
         lambda r: (r.mu, r.step, r.tag, r.alpha_dual),
         row,
-        (jnp.where(restoring, g.mu, fresh.mu), jnp.where(restoring, row.step, 0.0), tag, jnp.zeros_like(row.step)),
-    )
-    calm = eqx.tree_at(lambda q: (q.soft, q.soft_count, q.shortened), g, (jnp.array(False), jnp.array(0), jnp.array(0)))
+        (
+            jnp.where(restoring, g.mu, fresh.mu), jnp.where(restoring, row.step, 0.0),
+            jnp.where(restoring, row.tag, ord("R")), jnp.zeros_like(row.step),
+        ),
+    )  # fmt: skip
     counts = eqx.tree_at(lambda c: c.restorations, judged.counts, judged.counts.restorations + (running & ~restoring))
     return eqx.tree_at(
         lambda s: (
-            s.phase, s.status, s.iterate, s.frame, s.globalization, s.outer, s.entry, s.row, s.iteration, s.backup.pending,
+            s.phase, s.status, s.iterate, s.frame.bound, s.globalization, s.outer, s.memory, s.entry, s.row, s.iteration,
             s.estimated, s.counts,
         ),
         judged,
         (
-            jnp.where(running, RESTORING, judged.phase), status, iterate,
-            eqx.tree_at(lambda f: f.bound, frame, bound), select(restoring, calm, fresh),
-            select(restoring, judged.outer, calm), select(restoring, judged.entry, entry), row,
-            judged.iteration + (running & ~relapse), jnp.array(False), jnp.array(False), counts,
+            jnp.where(running, RESTORING, judged.phase), status, iterate, bound, select(restoring, g, fresh),
+            select(restoring, judged.outer, g), forgotten(memory), select(restoring, judged.entry, entry), row,
+            judged.iteration + (running & ~relapse), jnp.array(False), counts,
         ),
     )  # fmt: skip
 
@@ -148,7 +157,7 @@ def estimated(
     errors = measure(
         seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o
     )
-    optimal = squared & solved.success & converged(errors, judged.globalization.tol, o)
+    optimal = squared & solved.success & converged(errors, phase_tolerance(judged, o), o)
     replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
     kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))
     return eqx.tree_at(

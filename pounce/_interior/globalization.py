@@ -1,0 +1,52 @@
+"""The globalisation state and the search memory: as a solve starts with them, and what a new barrier problem forgets."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from .filter import Filter, Reference
+from .options import Choices, Numbers
+from .perturbation import Perturbation
+from .state import Direction, Globalization, Memory, Point, Watchdog
+
+
+def first_globalization(point: Point, o: Numbers, choices: Choices, capacity: int) -> Globalization:
+    """The state of the main phase before its first pass."""
+    del choices
+    dtype = point.objective.dtype
+    zero, none = jnp.zeros((), dtype), jnp.array(0)
+    return Globalization(
+        mu=o.mu_init,
+        tau=jnp.maximum(o.tau_min, 1 - o.mu_init),
+        filter=Filter.empty(capacity, dtype),
+        theta_max=zero - 1,
+        theta_min=zero - 1,
+        reference=Reference(zero, zero, zero),
+        filter_rejections=none,
+        perturbation=Perturbation.fresh(dtype),
+        acceptable_count=none,
+        adaptive=None,
+        quasi_newton=None,
+    )
+
+
+def first_memory(point: Point) -> Memory:
+    """Nothing to remember yet."""
+    iterate, zero, none, no = point.iterate, jnp.zeros_like(point.objective), jnp.array(0), jnp.array(False)
+    direction = Direction(*(jnp.zeros_like(leaf) for leaf in (iterate.primal, iterate.rows, iterate.bounds)))
+    watchdog = Watchdog(no, none, direction, zero, Reference(zero, zero, zero))
+    return Memory(watchdog, point, zero, none, none, iterate, no, zero + jnp.inf)
+
+
+def reset_line_search(
+    g: Globalization, memory: Memory, soft: Bool[Array, ""], when: Bool[Array, ""]
+) -> tuple[Globalization, Memory, Bool[Array, ""]]:
+    """With nothing kept from earlier barrier problems: filter, watchdog, soft restoration."""
+    kept = ~when
+    g = eqx.tree_at(lambda q: q.filter, g, g.filter.cleared(when))
+    memory = eqx.tree_at(
+        lambda k: (k.watchdog.active, k.soft_count, k.shortened),
+        memory,
+        (memory.watchdog.active & kept, jnp.where(kept, memory.soft_count, 0), jnp.where(kept, memory.shortened, 0)),
+    )
+    return g, memory, soft & kept
