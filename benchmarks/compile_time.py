@@ -1,6 +1,6 @@
 """Trace and compile time of a first solve, n = 5 to 50, each in a fresh process, without and with the persistent cache.
 
-    python -m benchmarks.compile_time [--sizes 5 20 50]
+python -m benchmarks.compile_time [--sizes 5 20 50]
 """
 
 import argparse
@@ -58,7 +58,8 @@ def main() -> int:
             warm = run(n, folder)
         print(
             f"n = {n:3d}: import {cold['imports']:.2f} s, first solve {cold['first']:.2f} s, "
-            f"from the persistent cache {warm['first']:.2f} s, later solves {1e3 * cold['again']:.2f} ms (status {cold['status']})"
+            f"from the persistent cache {warm['first']:.2f} s, "
+            f"later solves {1e3 * cold['again']:.2f} ms (status {cold['status']})"
         )
     return 0
 

@@ -1,6 +1,6 @@
 """Cost of HS071: one compiled solve, a batch, and gradients, as ratios to cyipopt in the same run where that is installed.
 
-    python -m benchmarks.hs071 [--lanes 4096]
+python -m benchmarks.hs071 [--lanes 4096]
 """
 
 import argparse
@@ -86,7 +86,9 @@ def main() -> int:
     before = len(compiles)
     for k in range(5):
         changed = pounce.NLP(step.f, lb=jnp.full(3, -0.5 * k), ub=jnp.full(3, 1.0 + k))
-        options = pounce.InteriorPoint(linear_solver=arguments.linear_solver, tol=10.0 ** (-6 - k % 3), mu_init=0.1 / (k + 1))
+        options = pounce.InteriorPoint(
+            linear_solver=arguments.linear_solver, tol=10.0 ** (-6 - k % 3), mu_init=0.1 / (k + 1)
+        )
         jax.block_until_ready(pounce.solve(changed, options, jnp.full(3, float(k)), jnp.full(3, 0.1 * k)))
     solves = [s for s in compiles[before:] if s > 0.2]
     print(f"compilations of the solver when p, x0, bounds, tol and mu_init change: {len(solves)}")

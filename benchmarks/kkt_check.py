@@ -31,7 +31,11 @@ def check(gradient_at_start, x, gradient, jacobian, rows, lb, ub, cl, cu, y, z_l
         np.max(np.where(np.isinf(cl), y_lower, 0), initial=0), np.max(np.where(np.isinf(cu), y_upper, 0), initial=0)
     )
     size = np.abs(y).sum() + z_lower.sum() + z_upper.sum()
-    scale = max(1.0, size / max(1, y.size + 2 * x.size) / 100, gradient_at_start / 100 if np.isfinite(gradient_at_start) else 1.0)
+    scale = max(
+        1.0,
+        size / max(1, y.size + 2 * x.size) / 100,
+        gradient_at_start / 100 if np.isfinite(gradient_at_start) else 1.0,
+    )
 
     def relative(distance, bound):
         return distance / np.maximum(1.0, np.abs(np.where(np.isinf(bound), 1, bound)))

@@ -78,7 +78,7 @@ def solve_one(name: str, options: dict) -> dict:
         feasibility=verdict.feasibility,
         stationarity=verdict.stationarity,
         complementarity=verdict.complementarity,
-        kkt_ok=verdict.passes(1e-5),
+        kkt_ok=bool(verdict.passes(1e-5)),
         iterations=int(solution.stats.iterations),
         ipopt_iterations=int(p.row["ipopt_iter"] or 0),
         ipopt_status=p.row["ipopt_status"],
@@ -99,11 +99,12 @@ def chosen_names(which: str, problems, sample: int) -> list[str]:
     if which == "infeasible":
         return [n for n, r in rows.items() if r["confidence"] == "overdetermined" or r["ipopt_status"] in ("2", "4")]
     if which == "large":
-        import lazy_sif2jax
         import pathlib
 
+        import lazy_sif2jax
+
         names = json.loads((pathlib.Path(problems.__file__).parent / "large_unverified.json").read_text())
-        return [n for n in names if n in lazy_sif2jax.names()][::max(1, len(names) // sample)]
+        return [n for n in names if n in lazy_sif2jax.names()][:: max(1, len(names) // sample)]
     raise ValueError(which)
 
 
@@ -123,7 +124,9 @@ def report(results: list[dict], which: str) -> None:
         print(f"trace + compile: median {statistics.median(compiled):.2f} s, most {max(compiled):.1f} s")
     for r in results:
         if r not in solved:
-            print("  not solved:", {k: r.get(k) for k in ("name", "status", "objective", "reference", "kkt_ok", "error")})
+            print(
+                "  not solved:", {k: r.get(k) for k in ("name", "status", "objective", "reference", "kkt_ok", "error")}
+            )
 
 
 def main() -> int:
@@ -174,7 +177,7 @@ def main() -> int:
             results.append(r)
             if arguments.out:
                 with open(arguments.out, "a") as stream:
-                    stream.write(json.dumps(r) + "\n")
+                    stream.write(json.dumps(r, default=float) + "\n")
     results.sort(key=lambda r: r["name"])
     report(results, arguments.set)
     return 0

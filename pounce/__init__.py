@@ -9,6 +9,6 @@ from ._solution import (
     Solution as Solution,
     Statistics as Statistics,
 )
-from .nlp import InteriorPoint as InteriorPoint, NLP as NLP, solve as solve
+from .nlp import NLP as NLP, InteriorPoint as InteriorPoint, solve as solve
 from .options import OptionError as OptionError
 from .problem import Problem as Problem

@@ -201,9 +201,7 @@ def differentiable_solve(
         dx, df, dc, dz = solution_tangent(whole, rates, safe, solver, limit, relaxation)
         dx, df, dc, dz = _on_failure((dx, df, dc, dz), good, on_failure)
         blank = jax.tree.map(_zero_tangent, solution)
-        tangent = eqx.tree_at(
-            lambda s: (s.x, s.objective, s.constraints, s.multipliers), blank, (dx, df, dc, dz)
-        )
+        tangent = eqx.tree_at(lambda s: (s.x, s.objective, s.constraints, s.multipliers), blank, (dx, df, dc, dz))
         return solution, tangent
 
     return solve(dynamic, arrays)
@@ -240,4 +238,6 @@ def _on_failure(tangents, good: Bool[Array, ""], on_failure: OnFailure):
 
 def _warn(good) -> None:
     if not np.all(good):
-        warnings.warn("pounce: a solve that is being differentiated did not succeed; its derivative is zero", stacklevel=2)
+        warnings.warn(
+            "pounce: a solve that is being differentiated did not succeed; its derivative is zero", stacklevel=2
+        )

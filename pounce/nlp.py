@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
-from ._adjoint import differentiable_solve, Inputs, OnFailure
+from ._adjoint import Inputs, OnFailure, differentiable_solve
 from ._compile import compiler_options
 from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
@@ -21,7 +21,7 @@ from ._linalg.choice import dense_solver
 from ._linalg.refined import Refined
 from ._problem.nlp import FunctionNLP
 from ._solution import Multipliers, Solution
-from ._solve import solve_nlp, Start
+from ._solve import Start, solve_nlp
 from .options import split_options
 
 

@@ -3,18 +3,16 @@
 import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _check as check
 from ._compile import compiler_options
 from ._results import Status
 from ._solution import Solution
-from ._solve import drive, solve_nlp, Stepper
-from ._table import summary, TablePrinter
-from .nlp import Data, InteriorPoint, is_concrete, NLP, prepare, Program
+from ._solve import Stepper, drive, solve_nlp
+from ._table import TablePrinter, summary
+from .nlp import NLP, Data, InteriorPoint, Program, prepare
 from .options import check_option, split_options
 
 
@@ -37,7 +35,9 @@ class Problem:
                 raise ValueError(f"`{name}` must be a non-negative integer, got {value!r}")
         for method in ("objective", "constraints")[: 1 + (m > 0)]:
             if not callable(getattr(problem_obj, method, None)):
-                raise ValueError(f"`problem_obj` needs a callable `{method}`, got {type(problem_obj).__name__} without one")
+                raise ValueError(
+                    f"`problem_obj` needs a callable `{method}`, got {type(problem_obj).__name__} without one"
+                )
         if m > 0 and (cl is None or cu is None):
             raise ValueError(f"`cl` and `cu` are both required for m = {m} rows")
         self.n, self.m, self.problem_obj = int(n), int(m), problem_obj
@@ -121,7 +121,9 @@ class Problem:
 
 @functools.cache
 def _whole(program: Program):
-    return jax.jit(lambda data: solve_nlp(program.method, program.nlp(data), data.start), compiler_options=compiler_options())
+    return jax.jit(
+        lambda data: solve_nlp(program.method, program.nlp(data), data.start), compiler_options=compiler_options()
+    )
 
 
 @functools.cache

@@ -17,12 +17,12 @@ MAX_LINES = 400
 # Bottom to top. A room is a file or folder directly in `pounce/`; it may import from its own floor and from those
 # below. A room that is not built yet costs nothing. Public rooms not named here are doors and live on the top floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("_types", "_results", "_misc")),
+    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_table")),
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),
     ("drivers", ("_adjoint", "_solve")),
-    ("native doors", ("options", "problem", "nlp")),
+    ("native doors", ("_option_table", "_option_specs", "options", "nlp", "problem")),
     ("doors", ("jax", "torch", "minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),
 )
 TOP = len(FLOORS) - 1
@@ -157,7 +157,7 @@ def test_the_checker_sees_what_is_wrong(module, source):
     ("module", "source"),
     [
         ("pounce._linalg.dense", "import jax\nfrom jax import numpy\nfrom .kkt import KKTOperator"),
-        ("pounce._problem.nlp", "from .._linalg import kkt\nfrom .._misc import inf_norm"),
+        ("pounce._problem.nlp", "from .._linalg import kkt\nfrom .._types import inf_norm"),
         ("pounce._conic.solver", "from .._cone.base import AbstractCone"),
         ("pounce._solve", "from ._adjoint import ImplicitAdjoint\nfrom . import _types"),
         ("pounce.jax._solve", "import pounce\nfrom ..options import parse\nfrom ..minimize import minimize"),

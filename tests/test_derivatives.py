@@ -5,8 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pounce
 import pytest
+
+import pounce
 
 from .zoo import BY_NAME, CASES, REGULAR
 
@@ -20,7 +21,9 @@ def solver_of(name, quantity="primal"):
     case = BY_NAME[name]
     x0, _ = case.data()
     n = x0.shape[0]
-    full = lambda value, size, default: jnp.broadcast_to(jnp.asarray(default if value is None else value, float), (size,))
+    full = lambda value, size, default: jnp.broadcast_to(
+        jnp.asarray(default if value is None else value, float), (size,)
+    )
     m = 0 if case.g is None else case.g(x0, jnp.array(case.p, float)).shape[0]
     bounds = (full(case.lb, n, -jnp.inf), full(case.ub, n, jnp.inf), full(case.cl, m, 0.0), full(case.cu, m, 0.0))
 
@@ -67,7 +70,9 @@ def test_first_order(case):
     np.testing.assert_allclose(forward, expected, atol=1e-5 * max(1, float(jnp.max(jnp.abs(expected)))))
 
 
-@pytest.mark.parametrize("name", ["active lower bound", "fixed variable", "projection", "range row upper", "hs071", "mixed rows"])
+@pytest.mark.parametrize(
+    "name", ["active lower bound", "fixed variable", "projection", "range row upper", "hs071", "mixed rows"]
+)
 def test_bounds(name):
     """Moving all bounds of a kind together, so that equal bounds stay equal."""
     _, p = BY_NAME[name].data()
@@ -139,7 +144,9 @@ def test_weak_activity_is_flagged(p):
 DEPENDENT = {
     "repeated row": lambda x, p: jnp.stack([x[0] + x[1] - p, x[0] + x[1] - p]),
     "scaled row": lambda x, p: jnp.stack([x[0] + x[1] - p, 7 * x[0] + 7 * x[1] - 7 * p]),
-    "tangent circles": lambda x, p: jnp.stack([(x[0] - 1) ** 2 + x[1] ** 2 - 1, (x[0] + 1) ** 2 + x[1] ** 2 - 1 + 0 * p]),
+    "tangent circles": lambda x, p: jnp.stack(
+        [(x[0] - 1) ** 2 + x[1] ** 2 - 1, (x[0] + 1) ** 2 + x[1] ** 2 - 1 + 0 * p]
+    ),
 }
 
 
@@ -156,7 +163,10 @@ def test_dependent_rows_are_flagged(name):
 
 def _sometimes_infeasible(p):
     problem = pounce.NLP(
-        lambda x, p: jnp.sum((x - p) ** 2), lambda x, p: jnp.stack([jnp.sum(x * x)]), cl=-jnp.inf, cu=jnp.where(p > 0, 1.0, -1.0)[None]
+        lambda x, p: jnp.sum((x - p) ** 2),
+        lambda x, p: jnp.stack([jnp.sum(x * x)]),
+        cl=-jnp.inf,
+        cu=jnp.where(p > 0, 1.0, -1.0)[None],
     )
     return problem
 
@@ -166,7 +176,9 @@ def test_failed_lane(on_failure):
     """An infeasible lane's derivative is zero (or NaN if asked for), and its neighbours' are their own."""
 
     def x(p, mode=on_failure):
-        return pounce.solve(_sometimes_infeasible(p), pounce.InteriorPoint(), jnp.full(2, 0.1), p, on_failure=mode).x.sum()
+        return pounce.solve(
+            _sometimes_infeasible(p), pounce.InteriorPoint(), jnp.full(2, 0.1), p, on_failure=mode
+        ).x.sum()
 
     batch = jnp.array([2.0, -1.0, 3.0])
     if on_failure == "warn":

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
 from .._linalg.refinement import refined_solve
 from . import perturbation as ladder
-from .iterate import AUXILIARY_SIGNS, select, View
+from .iterate import AUXILIARY_SIGNS, View, select
 from .options import Numbers
 from .perturbation import Perturbation
 
@@ -68,7 +68,9 @@ def newton_system(
 ) -> System:
     free = view.active[: view.n]
     hessian = jnp.where(free[:, None] & free, hessian + jnp.diag(view.proximity), 0.0)
-    return System(view.n, hessian, jnp.where(free, jacobian, 0.0), sigma, view.active, view.present)
+    return System(
+        view.n, hessian, jnp.where(view.present[:, None] & free, jacobian, 0.0), sigma, view.active, view.present
+    )
 
 
 def least_squares_system(view: View, jacobian: Float[Array, "m n"]) -> System:
@@ -76,7 +78,14 @@ def least_squares_system(view: View, jacobian: Float[Array, "m n"]) -> System:
     free = view.active[: view.n]
     n = view.n
     ones = jnp.ones(view.active.shape, jacobian.dtype)
-    return System(n, jnp.zeros((n, n), jacobian.dtype), jnp.where(free, jacobian, 0.0), ones, view.active, view.present)
+    return System(
+        n,
+        jnp.zeros((n, n), jacobian.dtype),
+        jnp.where(view.present[:, None] & free, jacobian, 0.0),
+        ones,
+        view.active,
+        view.present,
+    )
 
 
 def active_set_system(

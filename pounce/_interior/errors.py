@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .iterate import Iterate, maximum_norm, View
+from .iterate import Iterate, View, maximum_norm
 from .options import Numbers
 from .state import Frame
 

@@ -13,7 +13,7 @@ from .state import State
 def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> Solution:
     """The solution a final state stands for."""
     frame, report, mu = state.frame, state.report, state.globalization.mu
-    n, m = frame.free.shape[0], frame.equality.shape[0]
+    n = frame.free.shape[0]
     watchdog = state.memory.watchdog
     limited = watchdog.active & (state.status == Status.Maximum_Iterations_Exceeded)
     # A run cut off inside the watchdog answers with the point the watchdog would have gone back to.
@@ -44,7 +44,10 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
             counts.restoration_iterations,
         ),
         Quality(
-            report.margin, report.linear_residual, report.inertia_correct, report.regular,
+            report.margin,
+            report.linear_residual,
+            report.inertia_correct,
+            report.regular,
             report.inertia_correct & report.regular & (report.margin > 10 * jnp.sqrt(mu)),
         ),
         mu,

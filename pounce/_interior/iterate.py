@@ -6,7 +6,6 @@ exactly zero. Rows read ``c(x) - s + n - p = 0``. Bounds and their multipliers a
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -48,7 +47,9 @@ class View(eqx.Module):
         """Distance to each bound; one where there is none."""
         return jnp.where(self.has, SIDES.astype(primal.dtype) * (primal - self.bound), 1.0)
 
-    def guarded_slack(self, primal: Float[Array, " N"], z: Float[Array, "2 N"], mu: Float[Array, ""], move: Float[Array, ""]):
+    def guarded_slack(
+        self, primal: Float[Array, " N"], z: Float[Array, "2 N"], mu: Float[Array, ""], move: Float[Array, ""]
+    ):
         """Slacks with those below ``eps min(1, mu)`` replaced, as Ipopt's `CalculateSafeSlack` does."""
         slack = self.slack(primal)
         eps = jnp.finfo(primal.dtype).eps
@@ -99,7 +100,9 @@ class View(eqx.Module):
         return gradient - pull[0] + pull[1] + self.damping * mu * self.one_sided
 
 
-def step_to_boundary(value: Float[Array, " *k"], step: Float[Array, " *k"], has: Bool[Array, " *k"], tau: Float[Array, ""]):
+def step_to_boundary(
+    value: Float[Array, " *k"], step: Float[Array, " *k"], has: Bool[Array, " *k"], tau: Float[Array, ""]
+):
     """Largest ``a`` in (0, 1] with ``value + a step >= (1 - tau) value`` wherever ``has``."""
     ratio = jnp.where(has, -step / (tau * value), 0.0)
     return 1.0 / jnp.maximum(jnp.max(ratio, initial=0.0), 1.0)

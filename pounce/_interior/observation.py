@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._problem.nlp import Derivatives
 from .errors import Errors, measure, row_violation
-from .iterate import Iterate, maximum_norm, View
+from .iterate import Iterate, View, maximum_norm
 from .options import Numbers
 from .restoration import phase_view
 from .state import Frame, State

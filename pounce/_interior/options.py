@@ -169,9 +169,9 @@ class Choices(eqx.Module):
     nlp_scaling_method: Literal["gradient-based", "user-scaling", "none"] = eqx.field(
         static=True, default="gradient-based"
     )
-    alpha_for_y: Literal[
-        "primal", "bound-mult", "min", "max", "full", "primal-and-full", "dual-and-full"
-    ] = eqx.field(static=True, default="primal")
+    alpha_for_y: Literal["primal", "bound-mult", "min", "max", "full", "primal-and-full", "dual-and-full"] = eqx.field(
+        static=True, default="primal"
+    )
     accept_every_trial_step: bool = eqx.field(static=True, default=False)
     recalc_y: bool = eqx.field(static=True, default=False)
     expect_infeasible_problem: bool = eqx.field(static=True, default=False)
@@ -184,5 +184,3 @@ class Choices(eqx.Module):
     limited_memory_max_history: int = eqx.field(static=True, default=6)
     perturb_always_cd: bool = eqx.field(static=True, default=False)
     inf_pr_output: Literal["original", "internal"] = eqx.field(static=True, default="original")
-
-

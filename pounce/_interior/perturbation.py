@@ -113,9 +113,7 @@ def for_singularity(
     next_test = jnp.where(
         first_dc,
         WITH_DC,
-        jnp.where(
-            t == PLAIN, WITH_DW, jnp.where(t == WITH_DC, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH)
-        ),
+        jnp.where(t == PLAIN, WITH_DW, jnp.where(t == WITH_DC, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH)),
     )
     p = _replace(
         p,

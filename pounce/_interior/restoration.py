@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .filter import improves
-from .iterate import Iterate, maximum_norm, step_to_boundary, View
+from .iterate import Iterate, View, maximum_norm, step_to_boundary
 from .options import Numbers
 from .perturbation import Perturbation
-from .state import Entry, Frame, Globalization, Point, RESTORING
+from .state import RESTORING, Entry, Frame, Globalization, Point
 
 
 def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers: Numbers) -> View:
@@ -29,7 +29,16 @@ def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers:
     has = jnp.concatenate([frame.has[:, : n + m], jnp.stack([elastic, none])], axis=1)
     active = jnp.concatenate([frame.free, frame.inequality, elastic])
     return View(
-        n, frame.bound, has, active, frame.equality, present, restoring, numbers.resto_penalty_parameter, proximity, reference,
+        n,
+        frame.bound,
+        has,
+        active,
+        frame.equality,
+        present,
+        restoring,
+        numbers.resto_penalty_parameter,
+        proximity,
+        reference,
         numbers.kappa_d,
     )
 
@@ -111,9 +120,7 @@ def may_return(
     return jnp.where(square, infeasibility <= smallest, progress)
 
 
-def returned(
-    main_view: View, point: Point, outer: Globalization, entry: Entry, numbers: Numbers
-) -> Iterate:
+def returned(main_view: View, point: Point, outer: Globalization, entry: Entry, numbers: Numbers) -> Iterate:
     """The main iterate after restoration: its bound multipliers as after one Newton step, its row multipliers zero."""
     n, m = main_view.n, main_view.equality.shape[0]
     primal = jnp.concatenate([point.iterate.primal[: n + m], jnp.zeros(2 * m, point.rows.dtype)])

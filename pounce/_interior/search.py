@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._problem.nlp import AbstractNLP
-from .filter import acceptable_to_reference, armijo, corner, is_f_type, Reference, smallest_step
-from .iterate import bound_steps, Iterate, select, step_to_boundary, View
+from .filter import Reference, acceptable_to_reference, armijo, corner, is_f_type, smallest_step
+from .iterate import Iterate, View, bound_steps, select, step_to_boundary
 from .options import Choices, Numbers
 from .state import Direction, Globalization, Memory, Point, Row, Watchdog
 
@@ -119,7 +119,11 @@ def line_search(
     alpha_max = _boundary(view, slack, direction.primal, tau)
     wake = (
         (o.watchdog_shortened_iter_trigger > 0)
-        & ~watchdog.active & ~give_up & ~force & ~tiny & ~soft
+        & ~watchdog.active
+        & ~give_up
+        & ~force
+        & ~tiny
+        & ~soft
         & (memory.shortened >= o.watchdog_shortened_iter_trigger)
     )
     if choices.expect_infeasible_problem:
@@ -197,12 +201,15 @@ def line_search(
         revert = watch_failed & (error | (watchdog_trials > o.watchdog_trial_iter_max))
         passed = watch_failed & ~revert
         first_soc = (
-            (c.kind == ORDINARY) & (c.reductions == 0) & ~c.reverted & ~watch_failed & finite & (theta >= reference.violation)
+            (c.kind == ORDINARY)
+            & (c.reductions == 0)
+            & ~c.reverted
+            & ~watch_failed
+            & finite
+            & (theta >= reference.violation)
             & (o.max_soc > 0)
         )
-        next_soc = (
-            correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
-        )
+        next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
         want_soc = (first_soc | next_soc) & ~accepted
         shorter = jnp.where(correcting, alpha_max, c.alpha) * o.alpha_red_factor
         reductions = c.reductions + 1
@@ -226,9 +233,7 @@ def line_search(
         result = jnp.where(
             accepted,
             jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
-            jnp.where(
-                passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))
-            ),
+            jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
         )
         ongoing = result == SEARCHING
         kind = jnp.where(want_soc, CORRECTION, jnp.where(to_soft, SOFT, ORDINARY))

@@ -17,15 +17,19 @@ from .._results import Status
 from .._solution import History
 from . import start
 from .barrier import monotone_update
-from .direction import active_set_system, least_squares_system, newton_system, Solved, solve_system, System
+from .direction import Solved, System, active_set_system, least_squares_system, newton_system, solve_system
 from .globalization import first_globalization, first_memory, reset_line_search
-from .iterate import Iterate, maximum_norm, select, View
-from .observation import finite_derivatives, Observation, observe
+from .iterate import Iterate, View, maximum_norm, select
+from .observation import Observation, finite_derivatives, observe
 from .options import Choices, Numbers
 from .restoration import phase_view
-from .search import ACCEPTED, bound_direction, FAILED, line_search, PASSED, SOFT_ACCEPTED, SOFT_TENTATIVE
+from .search import FAILED, bound_direction, line_search
 from .start import Bounds, WarmStart
 from .state import (
+    REGULAR,
+    RESTORING,
+    SCALING,
+    STARTING,
     Counts,
     Direction,
     Entry,
@@ -33,12 +37,8 @@ from .state import (
     Globalization,
     Memory,
     Point,
-    REGULAR,
     Report,
-    RESTORING,
     Row,
-    SCALING,
-    STARTING,
     State,
 )
 from .termination import infeasible_or_failed, judge, phase_tolerance
@@ -285,7 +285,16 @@ class InteriorPointMethod(eqx.Module):
         return g, memory, soft, searching & update.stuck
 
     def _solve(
-        self, seen: Observation, view: View, gradient, g: Globalization, squared, least_squares, ended, searching, o: Numbers
+        self,
+        seen: Observation,
+        view: View,
+        gradient,
+        g: Globalization,
+        squared,
+        least_squares,
+        ended,
+        searching,
+        o: Numbers,
     ) -> tuple[Solved, System, tuple]:
         """One linear system: Newton's, the least-squares problem for the row multipliers, or, at the end, that of the
         active set, solved for no particular right-hand side to learn whether the solution can be differentiated."""
@@ -326,9 +335,7 @@ def _barrier_rhs(view: View, gradient, slack, mu) -> Float[Array, " N"]:
 
 def _stopped(judged: State, seen: Observation, restoring: Bool[Array, ""], o: Numbers) -> State:
     """Tiny steps at the smallest barrier parameter."""
-    end = jnp.where(
-        restoring, infeasible_or_failed(seen.infeasibility, o), Status.Search_Direction_Becomes_Too_Small
-    )
+    end = jnp.where(restoring, infeasible_or_failed(seen.infeasibility, o), Status.Search_Direction_Becomes_Too_Small)
     return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
 
 

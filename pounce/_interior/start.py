@@ -53,7 +53,9 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
     finite = jnp.where(jnp.concatenate([has_lb, has_cl & inequality]), jnp.concatenate([b.lb, b.cl]), 0.0)
     finite_upper = jnp.where(jnp.concatenate([has_ub, has_cu & inequality]), jnp.concatenate([b.ub, b.cu]), 0.0)
     lower, upper = _relaxed(finite, finite_upper, o)
-    has = jnp.stack([jnp.concatenate([has_lb & free, has_cl & inequality]), jnp.concatenate([has_ub & free, has_cu & inequality])])
+    has = jnp.stack(
+        [jnp.concatenate([has_lb & free, has_cl & inequality]), jnp.concatenate([has_ub & free, has_cu & inequality])]
+    )
     bound = jnp.where(has, jnp.stack([lower, upper]), 0.0)
     pad = ((0, 0), (0, 2 * m))
     frame = Frame(
@@ -82,9 +84,7 @@ def starting_variables(frame: Frame, bounds: Bounds, x0: Float[Array, " n"]) -> 
     return jnp.where(frame.free, x0, bounds.lb)
 
 
-def scaling_factors(
-    frame: Frame, d: Derivatives, numbers: Numbers
-) -> tuple[Float[Array, ""], Float[Array, " m"]]:
+def scaling_factors(frame: Frame, d: Derivatives, numbers: Numbers) -> tuple[Float[Array, ""], Float[Array, " m"]]:
     """Gradient-based scaling of the objective and of the equality and inequality blocks (section 3.8)."""
     o = numbers
     gradient = jnp.where(frame.free, d.gradient, 0.0)
@@ -156,10 +156,15 @@ def push_slacks(frame: Frame, rows: Float[Array, " m"], numbers: Numbers, choice
 
 
 def first_multipliers(
-    frame: Frame, primal: Float[Array, " N"], mu: Float[Array, ""], warm: WarmStart | None, numbers: Numbers, choices: Choices
+    frame: Frame,
+    primal: Float[Array, " N"],
+    mu: Float[Array, ""],
+    warm: WarmStart | None,
+    numbers: Numbers,
+    choices: Choices,
 ) -> Iterate:
     """Bound multipliers (and, warm, row multipliers) of the first iterate, in scaled units."""
-    n, m = frame.free.shape[0], frame.equality.shape[0]
+    m = frame.equality.shape[0]
     if not choices.warm_start_init_point or warm is None:
         z = jnp.full(frame.bound.shape, numbers.bound_mult_init_val)
         if choices.bound_mult_init_method == "mu-based":

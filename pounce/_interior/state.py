@@ -1,7 +1,6 @@
 """What an interior-point solve carries from one pass to the next."""
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._solution import History

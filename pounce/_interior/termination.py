@@ -67,7 +67,9 @@ def judge(
     count = jnp.where(fine, g.acceptable_count + 1, 0)
     enough = fine & (count >= o.acceptable_iter)
 
-    regular = jnp.where(good, Status.Solve_Succeeded, jnp.where(enough, Status.Solved_To_Acceptable_Level, Status.Running))
+    regular = jnp.where(
+        good, Status.Solve_Succeeded, jnp.where(enough, Status.Solved_To_Acceptable_Level, Status.Running)
+    )
     # A restoration problem that converges close to feasibility is first tightened once.
     solved = good | enough
     nearly = original_infeasibility <= 1e2 * tol

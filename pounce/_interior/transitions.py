@@ -7,12 +7,12 @@ from jaxtyping import Array, Bool, Float
 from .._results import Status
 from .direction import Solved
 from .errors import measure
-from .iterate import Iterate, maximum_norm, select, SIDES, View
+from .iterate import SIDES, Iterate, View, maximum_norm, select
 from .observation import Observation
-from .options import Choices, Numbers
+from .options import Numbers
 from .restoration import entered, may_return, phase_view, recentred, returned
-from .search import Outcome, SOFT_TENTATIVE
-from .state import Frame, Globalization, Memory, Point, REGULAR, RESTORING, Row, STARTING, State
+from .search import SOFT_TENTATIVE, Outcome
+from .state import REGULAR, RESTORING, STARTING, Frame, Globalization, Memory, Point, Row, State
 from .termination import after_failed_search, converged, phase_tolerance
 
 
@@ -154,9 +154,7 @@ def estimated(
         first = seen.iterate.rows
     bare = Iterate(seen.iterate.primal, y, jnp.zeros_like(seen.iterate.bounds))
     d = seen.derivatives
-    errors = measure(
-        seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o
-    )
+    errors = measure(seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o)
     optimal = squared & solved.success & converged(errors, phase_tolerance(judged, o), o)
     replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
     kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))

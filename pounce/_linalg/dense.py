@@ -94,9 +94,7 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
         jacobian, diagonal = scaled.jacobian[order], scaled.diagonal[order]
         basis, rows = jnp.linalg.qr(jacobian.T, mode="complete")
         weighted = rows * lax.rsqrt(diagonal)
-        lower = lax.linalg.cholesky(
-            basis.T @ scaled.hessian @ basis + weighted @ weighted.T, symmetrize_input=False
-        )
+        lower = lax.linalg.cholesky(basis.T @ scaled.hessian @ basis + weighted @ weighted.T, symmetrize_input=False)
         k = min(n, m)
         pivot, size, nominal = jnp.abs(jnp.diagonal(rows)), norms[order][:k], operator.diagonal[order][:k]
         threshold = 100 * max(n, m) * jnp.finfo(lower.dtype).eps

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from .. import _check as check
 from .._compile import compiler_options
 from .._solution import Solution
-from ..nlp import Data, InteriorPoint, is_concrete, NLP, parameter_arrays, prepare, Program, solve as solve_native
+from ..nlp import NLP, Data, InteriorPoint, Program, is_concrete, parameter_arrays, prepare, solve as solve_native
 from ..options import split_options
 
 
@@ -161,7 +161,9 @@ def _batched(p_batch, f, g, x0, n, m, lb, ub, cl, cu, options, on_failure, relax
     leaves = jax.tree.leaves(parameters)
     sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
     if len(sizes) != 1 or () in sizes:
-        raise ValueError(f"`p_batch` needs one leading batch dimension shared by all leaves, got shapes {[jnp.shape(leaf) for leaf in leaves]}")
+        raise ValueError(
+            f"`p_batch` needs one leading batch dimension shared by all leaves, got shapes {[jnp.shape(leaf) for leaf in leaves]}"
+        )
     (size,) = sizes.pop()
     start = jnp.asarray(x0)
     batched_start = start.ndim == 2
@@ -188,5 +190,3 @@ def _compiled(program: Program, batched_start: bool, top_level: bool):
         return jax.vmap(lane, in_axes=(0, 0 if batched_start else None))(data.parameters, data.start.x0)
 
     return jax.jit(run, compiler_options=compiler_options() if top_level else None)
-
-
