@@ -50,7 +50,7 @@ def bound_pair(lower: Any, upper: Any, names: tuple[str, str], length: int, dtyp
     for value, name, default in ((lower, names[0], -np.inf), (upper, names[1], np.inf)):
         if value is None:
             value = np.full(length, default)
-        elif jnp.ndim(value) == 0:
+        elif not isinstance(value, (list, tuple)) and jnp.ndim(value) == 0:
             value = jnp.broadcast_to(jnp.asarray(value), (length,))
         pair.append(vector(value, name, length=length, dtype=dtype))
         if is_concrete(pair[-1]) and np.any(np.isnan(np.asarray(pair[-1]))):

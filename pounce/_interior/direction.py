@@ -67,7 +67,7 @@ def newton_system(
     view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], sigma: Float[Array, " N"]
 ) -> System:
     free = view.active[: view.n]
-    hessian = jnp.where(free[:, None] & free, hessian + jnp.diag(view.proximity), 0.0)
+    hessian = jnp.where(free[:, None] & free, hessian, 0.0)
     return System(
         view.n, hessian, jnp.where(view.present[:, None] & free, jacobian, 0.0), sigma, view.active, view.present
     )

@@ -4,20 +4,23 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from . import quasi_newton
 from .filter import Filter, Reference
 from .options import Choices, Numbers
 from .perturbation import Perturbation
-from .state import Direction, Globalization, Memory, Point, Watchdog
+from .state import Adaptive, Direction, Globalization, Memory, Point, Watchdog
 
 
 def first_globalization(point: Point, o: Numbers, choices: Choices, capacity: int) -> Globalization:
     """The state of the main phase before its first pass."""
-    del choices
-    dtype = point.objective.dtype
+    dtype, m = point.objective.dtype, point.rows.size
     zero, none = jnp.zeros((), dtype), jnp.array(0)
+    # The adaptive strategy has no mu of its own before its first update.
+    adaptive = _first_adaptive(point, choices, capacity) if choices.mu_strategy == "adaptive" else None
+    mu = o.mu_init if adaptive is None else zero + 1
     return Globalization(
-        mu=o.mu_init,
-        tau=jnp.maximum(o.tau_min, 1 - o.mu_init),
+        mu=mu,
+        tau=jnp.maximum(o.tau_min, 1 - mu),
         filter=Filter.empty(capacity, dtype),
         theta_max=zero - 1,
         theta_min=zero - 1,
@@ -25,9 +28,18 @@ def first_globalization(point: Point, o: Numbers, choices: Choices, capacity: in
         filter_rejections=none,
         perturbation=Perturbation.fresh(dtype),
         acceptable_count=none,
-        adaptive=None,
-        quasi_newton=None,
+        adaptive=adaptive,
+        quasi_newton=quasi_newton.fresh(point.iterate.primal.size - 3 * m, m, o, choices),
     )
+
+
+def _first_adaptive(point: Point, choices: Choices, capacity: int) -> Adaptive:
+    dtype, no = point.objective.dtype, jnp.array(False)
+    minus, rule = -jnp.ones((), dtype), choices.adaptive_mu_globalization
+    back = choices.adaptive_mu_restore_previous_iterate
+    stored = Filter.empty(capacity, dtype) if rule == "obj-constr-filter" else None
+    errors = jnp.full((choices.adaptive_mu_kkterror_red_iters,), jnp.inf, dtype) if rule == "kkt-error" else None
+    return Adaptive(~no, minus, stored, errors, minus, minus, point.iterate if back else None, no if back else None)
 
 
 def first_memory(point: Point) -> Memory:

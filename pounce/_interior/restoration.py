@@ -13,6 +13,7 @@ from .filter import improves
 from .iterate import Iterate, View, maximum_norm, step_to_boundary
 from .options import Numbers
 from .perturbation import Perturbation
+from .quasi_newton import cleared
 from .state import RESTORING, Entry, Frame, Globalization, Point
 
 
@@ -55,6 +56,10 @@ def fresh_globalization(
 ) -> Globalization:
     """The state a restoration run starts with."""
     none, minus = jnp.array(0), -jnp.ones_like(mu)
+    if main.adaptive is not None:
+        main = eqx.tree_at(lambda g: g.adaptive, main, main.adaptive.restarted())
+    if main.quasi_newton is not None:
+        main = eqx.tree_at(lambda g: g.quasi_newton, main, cleared(main.quasi_newton, numbers))
     return eqx.tree_at(
         lambda g: (
             g.mu, g.tau, g.filter, g.theta_max, g.theta_min, g.filter_rejections, g.perturbation, g.acceptable_count

@@ -15,7 +15,8 @@ from .._linalg.kkt import AbstractKKTSolver
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from .._solution import History
-from . import start
+from . import quasi_newton, start
+from .adaptive import choose_mode, gone_back, redirect
 from .barrier import monotone_update
 from .direction import Solved, System, active_set_system, least_squares_system, newton_system, solve_system
 from .globalization import first_globalization, first_memory, reset_line_search
@@ -42,7 +43,7 @@ from .state import (
     State,
 )
 from .termination import infeasible_or_failed, judge, phase_tolerance
-from .transitions import accepted, certified, estimated, restoration
+from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
 
 
 class InteriorPointMethod(eqx.Module):
@@ -113,7 +114,8 @@ class InteriorPointMethod(eqx.Module):
         restoring, starting, iterating = phase == RESTORING, phase == STARTING, phase >= REGULAR
         scaled = ScaledNLP(nlp, state.frame.objective_scale, state.frame.row_scale, state.frame.row_shift)
         weight = jnp.where(restoring, 0.0, 1.0).astype(o.tol.dtype)
-        d = scaled.derivatives(state.iterate.primal[:n], state.iterate.rows, weight, second_order=True)
+        exact = choices.hessian_approximation == "exact"
+        d = scaled.derivatives(state.iterate.primal[:n], state.iterate.rows, weight, second_order=exact)
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
         fixed_gradient = d.gradient + iterate.rows @ d.jacobian
@@ -126,21 +128,39 @@ class InteriorPointMethod(eqx.Module):
         reduced = seen.errors.system <= o.soft_resto_pderror_reduction_factor * state.memory.stored_error
         relapse = running & iterating & state.row.soft & ~reduced
 
-        judged, is_acceptable = self._judge(state, seen, iterating & ~relapse, o)
+        recalculating = jnp.array(False)
+        if choices.recalc_y:
+            relapse = relapse & ~state.estimated  # settled before the estimate
+            recalculating = running & iterating & ~relapse & rows_outdated(state, seen, o)
+        judging = iterating & ~relapse & ~recalculating
+        judged, is_acceptable = self._judge(state, seen, judging, o)
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
         ended = ~running & (state.status == Status.Running) & (phase == REGULAR)
         squared = running & (phase == REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
-        least_squares = (running & starting) | squared
-        searching = running & iterating & ~squared & ~relapse
+        least_squares = (running & starting) | squared | recalculating
+        searching = running & judging & ~squared
 
-        g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
-        searching = searching & ~stuck
-        view = phase_view(frame, phase, g.mu, state.entry, o)
+        last_dw = state.row.regularization
+        g = quasi_newton.updated(judged.globalization, seen.view, iterate, d, last_dw, searching, o, choices)
+        judged = eqx.tree_at(lambda s: s.globalization, judged, g)
+
+        going_back, adaptive = None, choices.mu_strategy == "adaptive"
+        if adaptive:
+            g, memory, soft, stuck, going_back = choose_mode(judged, seen, frame, searching, o, choices)
+        else:
+            g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
+        searching = searching & ~(stuck if going_back is None else stuck | going_back)
+        view = seen.view if adaptive else phase_view(frame, phase, g.mu, state.entry, o)
         gradient = view.objective_gradient(d.gradient, iterate.primal)
         solved, system, rhs = self._solve(seen, view, gradient, g, squared, least_squares, ended, searching, o)
         g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
-        bound_step = bound_direction(view, iterate, seen.slack, g.mu, solved.primal)
+        target = g.mu
+        if adaptive:
+            g, solved, rhs, view, gradient, target = redirect(
+                self.linear_solver, seen, frame, g, solved, system, rhs, searching, o, choices
+            )
+        bound_step = bound_direction(view, iterate, seen.slack, target, solved.primal)
         direction = Direction(solved.primal, solved.rows, bound_step)
 
         def correct(rows):
@@ -174,14 +194,17 @@ class InteriorPointMethod(eqx.Module):
         )
         origin = select(relapse, state.memory.stored, outcome.origin)
         sure = is_acceptable & ~relapse & ~outcome.reverted
+        clip_mu = clipping_mu(view, outcome.point.iterate, g, o)
         results = (
-            (took, accepted(judged, seen, view, frame, g, outcome, g.mu, row, o)),
+            (took, accepted(judged, seen, view, frame, g, outcome, clip_mu, row, o)),
             (failed | relapse, restoration(judged, seen, g, memory, frame, origin, sure, relapse, row, o)),
             (least_squares, estimated(judged, seen, frame, solved, squared, choices.warm_start_init_point, o)),
             (ended, certified(judged, seen, solved)),
             (stuck, _stopped(judged, seen, restoring, o)),
             (running & (phase == SCALING), _scaled_state(judged, frame, iterate)),
         )
+        if going_back is not None:
+            results += ((going_back, gone_back(judged, g)),)
         result = judged
         for condition, candidate in results:
             result = select(condition, candidate, result)
@@ -304,9 +327,10 @@ class InteriorPointMethod(eqx.Module):
         dual = jnp.where(view.active, z[0] - z[1] - gradient, 0.0)
         residual = view.residual(d.rows, iterate.primal)
         sigma = jnp.sum(iterate.bounds / slack, axis=0)
-        system = newton_system(view, d.hessian, d.jacobian, sigma)
+        hessian = quasi_newton.hessian(g.quasi_newton, d, view)
+        system = newton_system(view, hessian, d.jacobian, sigma)
         system = select(least_squares, least_squares_system(view, d.jacobian), system)
-        final = active_set_system(view, d.hessian, d.jacobian, seen.bound_active)
+        final = active_set_system(view, hessian, d.jacobian, seen.bound_active)
         system = select(ended, final, system)
         primal_rhs, row_rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
         probe = jnp.cos(jnp.arange(primal_rhs.shape[0], dtype=primal_rhs.dtype))

@@ -1,6 +1,7 @@
 """What an interior-point solve carries from one pass to the next."""
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._solution import History
@@ -53,26 +54,48 @@ class Watchdog(eqx.Module):
 
 
 class Adaptive(eqx.Module):
-    """State of the adaptive barrier strategy."""
+    """State of the adaptive barrier strategy. What the chosen test of progress does not need is None."""
 
-    free: Bool[Array, ""]
-    mu_max: Float[Array, ""]
-    filter: Filter  # accepted (objective, violation) pairs
-    errors: Float[Array, " k"]  # recent values of the quality measure
-    started: Bool[Array, ""]
-    first_dual: Float[Array, ""]
+    free: Bool[Array, ""]  # the oracle chooses mu; else it falls monotonically
+    mu_max: Float[Array, ""]  # negative until the first update
+    filter: Filter | None  # accepted (objective, violation) pairs
+    errors: Float[Array, " k"] | None  # latest accepted KKT errors, the oldest first; empty places are +inf
+    first_dual: Float[Array, ""]  # averaged infeasibilities at the first update; negative before
     first_primal: Float[Array, ""]
-    kept: Iterate  # last iterate that made progress in free mode
+    kept: Iterate | None  # last iterate that made progress
+    returned: Bool[Array, ""] | None  # the iterate is the kept one, about to turn monotone
+
+    def restarted(self) -> "Adaptive":
+        """As at the start of a run."""
+        minus, no = -jnp.ones_like(self.mu_max), jnp.array(False)
+        return Adaptive(
+            ~no,
+            minus,
+            None if self.filter is None else self.filter.cleared(~no),
+            None if self.errors is None else jnp.full_like(self.errors, jnp.inf),
+            minus,
+            minus,
+            self.kept,
+            None if self.returned is None else no,
+        )
+
+
+class Pairs(eqx.Module):
+    """Limited memory: steps and gradient changes as columns, the newest last, and the matrix made from them."""
+
+    steps: Float[Array, "n k"]
+    changes: Float[Array, "n k"]  # in restoration without the proximity term
+    present: Bool[Array, " k"]
+    matrix: Float[Array, "n n"]
 
 
 class QuasiNewton(eqx.Module):
-    """Limited memory: the latest pairs as columns, the oldest first; and the previous point."""
+    """Limited-memory Hessian approximation, and the point it saw last."""
 
-    steps: Float[Array, "n k"]
-    changes: Float[Array, "n k"]
-    count: Int[Array, ""]
-    skipped: Int[Array, ""]
-    ready: Bool[Array, ""]
+    pairs: Pairs
+    backup: Pairs | None  # before the latest pair (SR1 only)
+    skipped: Int[Array, ""]  # updates left out in a row
+    ready: Bool[Array, ""]  # there is a previous point
     previous_x: Float[Array, " n"]
     previous_gradient: Float[Array, " n"]
     previous_jacobian: Float[Array, "m n"]

@@ -16,6 +16,9 @@ from .state import REGULAR, RESTORING, STARTING, Frame, Globalization, Memory, P
 from .termination import after_failed_search, converged, phase_tolerance
 
 
+LARGEST_CLIPPING_MU = 1e3  # as Ipopt's free mode
+
+
 def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Numbers) -> tuple[Frame, Iterate]:
     """Bounds moved away from iterates that touch them, and bound multipliers kept near ``mu / slack`` (eq. 16)."""
     slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
@@ -25,6 +28,25 @@ def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Nu
     z = jnp.where(view.has, jnp.clip(iterate.bounds, least, most), 0.0)
     z = jnp.where(numbers.kappa_sigma >= 1, z, iterate.bounds)
     return eqx.tree_at(lambda f: f.bound, frame, bound), eqx.tree_at(lambda i: i.bounds, iterate, z)
+
+
+def clipping_mu(view: View, iterate: Iterate, g: Globalization, numbers: Numbers) -> Float[Array, ""]:
+    """The mu that eq. 16 keeps bound multipliers near: while an oracle chooses it, the iterate's average complementarity."""
+    if g.adaptive is None:
+        return g.mu
+    slack = view.guarded_slack(iterate.primal, iterate.bounds, g.mu, numbers.slack_move)
+    total = jnp.sum(jnp.where(view.has, slack * iterate.bounds, 0.0))
+    average = jnp.minimum(total / jnp.maximum(jnp.sum(view.has), 1), LARGEST_CLIPPING_MU)
+    return jnp.where(g.adaptive.free, average, g.mu)
+
+
+def _system_error(seen: Observation, g: Globalization) -> Float[Array, ""]:
+    """The primal-dual error that a soft restoration step has to reduce. The adaptive strategy has just changed its mu."""
+    if g.adaptive is None:
+        return seen.errors.system
+    products, has = seen.slack * seen.iterate.bounds, seen.view.has
+    change = jnp.where(has, jnp.abs(products - g.mu) - jnp.abs(products - seen.mu), 0.0)
+    return seen.errors.system + jnp.sum(change) / jnp.maximum(jnp.sum(has), 1)
 
 
 def accepted(
@@ -43,14 +65,15 @@ def accepted(
     point = Point(iterate, outcome.point.objective, outcome.point.rows)
     restoring, outer = judged.phase == RESTORING, judged.outer
     tentative = outcome.result == SOFT_TENTATIVE
-    error = jnp.where(outcome.reverted, jnp.inf, seen.errors.system)
+    error = jnp.where(outcome.reverted, jnp.inf, _system_error(seen, g))
     memory = eqx.tree_at(
         lambda k: k.stored_error, outcome.memory, jnp.where(tentative, error, judged.memory.stored_error)
     )
     main_view = phase_view(new_frame, jnp.array(REGULAR), outer.mu, judged.entry, numbers)
     leaving = restoring & may_return(main_view, point, outer, judged.entry, seen.square, numbers)
     back = returned(main_view, point, outer, judged.entry, numbers)
-    _, back = corrected_bounds(main_view, new_frame, back, outer.mu, numbers)
+    main_mu = clipping_mu(main_view, back, outer, numbers)
+    _, back = corrected_bounds(main_view, new_frame, back, main_mu, numbers)
     return eqx.tree_at(
         lambda s: (
             s.phase, s.iterate, s.frame, s.globalization, s.memory, s.row, s.iteration, s.estimated, s.objective, s.rows,
@@ -119,6 +142,16 @@ def restoration(
             judged.iteration + (running & ~relapse), jnp.array(False), counts,
         ),
     )  # fmt: skip
+
+
+def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""]:
+    """Whether ``recalc_y`` asks for new row multipliers: after a step, close to feasibility.
+
+    Square problems are left to their own estimate.
+    """
+    moved = jnp.where(seen.view.restoring, state.entry.steps > 0, state.iteration > 0)
+    theta = jnp.sum(jnp.abs(seen.view.residual(seen.derivatives.rows, seen.iterate.primal)))
+    return moved & ~state.estimated & ~seen.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
 
 
 def certified(judged: State, seen: Observation, solved: Solved) -> State:

@@ -1,0 +1,241 @@
+"""The adaptive barrier strategy (Nocedal, Waechter and Waltz 2009; Ipopt's `AdaptiveMuUpdate`).
+
+In free mode an oracle chooses mu anew in every iteration, as long as a test on the iterates (section 4) sees progress; then
+mu falls as in the monotone strategy, from a fixed value, until there is progress again.
+
+The Newton equations are linear in mu and their matrix does not know it, so the system is factorised and solved at the mu at
+hand, once more for the centering direction, and the oracle chooses among the combinations of the two.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .._linalg.kkt import AbstractKKTSolver
+from .._linalg.refinement import refined_solve
+from .barrier import decreased
+from .direction import Solved, System
+from .globalization import reset_line_search
+from .iterate import View, select
+from .observation import Observation
+from .options import Choices, Numbers
+from .quality_function import StepFamily, averaged_norm, best_sigma, quality_function
+from .state import Adaptive, Frame, Globalization, Memory, State
+from .termination import phase_tolerance
+
+
+RESTORATION_MU_MIN_FACTOR = 100.0  # Ipopt's default for `resto.mu_min` is this much larger
+KKT_ERROR_NORM = "2-norm-squared"  # Ipopt's default for `adaptive_mu_kkt_norm_type`
+
+
+def _residual(seen: Observation) -> Float[Array, " m"]:
+    return seen.view.residual(seen.derivatives.rows, seen.iterate.primal)
+
+
+def _infeasibilities(seen: Observation, kind: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Averaged dual and primal infeasibility."""
+    dual = averaged_norm(seen.errors.lagrangian, jnp.sum(seen.view.active), kind)
+    return dual, averaged_norm(_residual(seen), jnp.sum(seen.view.present), kind)
+
+
+def _kkt_error(seen: Observation) -> Float[Array, ""]:
+    """What the quality function predicts, at the iterate itself."""
+    view = seen.view
+    products = jnp.where(view.has, seen.slack * seen.iterate.bounds, 0.0)
+    dual, primal = _infeasibilities(seen, KKT_ERROR_NORM)
+    return dual + primal + averaged_norm(products, jnp.sum(view.has), KKT_ERROR_NORM)
+
+
+def _progress(a: Adaptive, seen: Observation, o: Numbers) -> tuple[Bool[Array, ""], Adaptive]:
+    """Whether the iterate is better than those remembered, and the memory with it."""
+    progress = jnp.array(True)
+    if a.errors is not None:
+        error = _kkt_error(seen)
+        progress = jnp.any(error <= o.adaptive_mu_kkterror_red_fact * a.errors)
+        a = eqx.tree_at(lambda q: q.errors, a, jnp.concatenate([a.errors[1:], error[None]]))
+    if a.filter is not None:
+        objective = seen.view.objective(seen.derivatives.objective, seen.iterate.primal)
+        violation = jnp.sum(jnp.abs(_residual(seen)))
+        margin = o.filter_margin_fact * jnp.minimum(o.filter_max_margin, seen.errors.overall(o.mu_target))
+        progress = a.filter.accepts(objective + margin, violation + margin)
+        a = eqx.tree_at(lambda q: q.filter, a, a.filter.augmented(objective, violation, jnp.array(True)))
+    if a.kept is not None:
+        a = eqx.tree_at(lambda q: q.kept, a, seen.iterate)
+    return progress, a
+
+
+class _Limits(eqx.Module):
+    smallest: Float[Array, ""]  # mu_min
+    safeguard: Float[Array, ""]
+    largest: Float[Array, ""]
+
+    def clipped(self, mu: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.minimum(jnp.maximum(mu, jnp.maximum(self.smallest, self.safeguard)), self.largest)
+
+
+def _complementarity_tolerance(seen: Observation, frame: Frame, o: Numbers) -> Float[Array, ""]:
+    return o.compl_inf_tol * jnp.where(seen.view.restoring, 1.0, jnp.abs(frame.objective_scale))
+
+
+def _limits(a: Adaptive, seen: Observation, frame: Frame, o: Numbers) -> _Limits:
+    """What mu has to lie between; the safeguard keeps it in proportion to the infeasibilities (section 5)."""
+    floor = o.mu_min * jnp.where(seen.view.restoring, RESTORATION_MU_MIN_FACTOR, 1.0)
+    smallest = jnp.minimum(floor, 0.5 * jnp.minimum(o.tol, _complementarity_tolerance(seen, frame, o)))
+    dual, primal = _infeasibilities(seen, "1-norm")
+    safeguard = o.adaptive_mu_safeguard_factor * jnp.maximum(dual / a.first_dual, primal / a.first_primal)
+    if a.errors is not None:
+        safeguard = jnp.minimum(safeguard, jnp.min(a.errors))
+    return _Limits(smallest, safeguard, a.mu_max)
+
+
+def _initialized(a: Adaptive, seen: Observation, o: Numbers) -> Adaptive:
+    """With what the first update of a run fixes."""
+    mu_max = jnp.where(a.mu_max < 0, o.mu_max_fact * seen.errors.average, a.mu_max)
+    dual, primal = _infeasibilities(seen, "1-norm")
+    return eqx.tree_at(
+        lambda q: (q.mu_max, q.first_dual, q.first_primal),
+        a,
+        (
+            jnp.where(o.mu_max < 0, mu_max, o.mu_max),
+            jnp.where(a.first_dual < 0, jnp.maximum(1.0, dual), a.first_dual),
+            jnp.where(a.first_primal < 0, jnp.maximum(1.0, primal), a.first_primal),
+        ),
+    )
+
+
+def _loqo(seen: Observation) -> Float[Array, ""]:
+    """Vanderbei and Shanno 1999: the less uniform the complementarity products, the larger."""
+    average = seen.errors.average
+    uniformity = jnp.minimum(1.0, seen.errors.product_min / average)
+    return 0.1 * jnp.minimum(0.05 * (1 - uniformity) / uniformity, 2.0) ** 3 * average
+
+
+def choose_mode(
+    judged: State, seen: Observation, frame: Frame, searching: Bool[Array, ""], o: Numbers, choices: Choices
+) -> tuple[Globalization, Memory, Bool[Array, ""], Bool[Array, ""], Bool[Array, ""] | None]:
+    """Free or fixed mode, with mu if it does not take a linear system to know it.
+
+    The flags: the next step is one of soft restoration; tiny steps end the solve; the pass ends by going back to the last
+    iterate that made progress (None if that is not chosen). Without any bound, mu stays at its minimum and there are no modes.
+    """
+    g, tiny = judged.globalization, judged.row.second_tiny
+    a, bounded = _initialized(g.adaptive, seen, o), jnp.any(seen.view.has)  # pyright: ignore
+    progress, remembered = _progress(a, seen, o)
+    free, was_free, going_back = progress & ~tiny, a.free, None
+    if a.returned is not None:
+        free = free & ~a.returned
+    entering, staying = was_free & ~free, ~was_free & ~free
+    if a.returned is not None:
+        going_back = searching & bounded & entering & ~a.returned
+        entering = entering & ~going_back
+    limits = _limits(a, seen, frame, o)
+
+    # Fixed mode: first a value from the average complementarity, then Fiacco-McCormick
+    solved = (seen.error_at(g.mu) <= o.barrier_tol_factor * g.mu) | tiny
+    lower = staying & solved
+    smaller = decreased(g.mu, phase_tolerance(judged, o), _complementarity_tolerance(seen, frame, o), o)
+    first = limits.clipped(o.adaptive_mu_monotone_init_factor * seen.errors.average)
+    mu = jnp.where(entering, first, jnp.where(lower, smaller, g.mu))
+    closeness = jnp.where(free, seen.errors.overall(o.mu_target), jnp.where(entering, mu, g.mu))
+    tau = jnp.where(free | entering | lower, jnp.maximum(o.tau_min, 1 - closeness), g.tau)
+    if choices.mu_oracle == "loqo":
+        mu = jnp.where(free, limits.clipped(_loqo(seen)), mu)
+    stuck = tiny & jnp.where(bounded, staying & (mu == g.mu), True)
+
+    a = select(free, remembered, a)
+    a = eqx.tree_at(lambda q: q.free, a, free | ~bounded)
+    if going_back is not None:
+        a = eqx.tree_at(lambda q: (q.free, q.returned), a, (a.free | going_back, going_back))
+    reset = searching & bounded & (free | entering | lower)
+    updated, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, reset)
+    updated = eqx.tree_at(
+        lambda q: (q.mu, q.tau, q.adaptive),
+        updated,
+        (jnp.where(bounded, mu, limits.smallest), jnp.where(bounded, tau, o.tau_min), a),
+    )
+    return select(searching, updated, g), memory, soft, searching & stuck, going_back
+
+
+def gone_back(judged: State, g: Globalization) -> State:
+    """The state at the last iterate that made progress (`adaptive_mu_restore_previous_iterate`)."""
+    return eqx.tree_at(lambda s: (s.iterate, s.globalization), judged, (g.adaptive.kept, g))  # pyright: ignore
+
+
+def _moved_view(seen: Observation, mu: Float[Array, ""]) -> tuple[View, Float[Array, " N"]]:
+    """View and objective gradient at another mu. The proximity weight of the restoration objective follows mu, but as in
+    Ipopt the direction is computed with that of the previous one.
+    """
+    view = eqx.tree_at(lambda v: v.proximity, seen.view, seen.view.proximity * jnp.sqrt(mu / seen.mu))
+    return view, view.objective_gradient(seen.derivatives.gradient, seen.iterate.primal)
+
+
+def redirect(
+    linear_solver: AbstractKKTSolver,
+    seen: Observation,
+    frame: Frame,
+    g: Globalization,
+    solved: Solved,
+    system: System,
+    rhs: tuple,
+    searching: Bool[Array, ""],
+    o: Numbers,
+    choices: Choices,
+) -> tuple:
+    """In free mode: let the oracle choose mu, and turn the direction that ``solved`` the system at the old mu towards it.
+
+    Returned are the globalisation state, direction, right-hand side, the view and objective gradient that the line search
+    sees, and what the products of slacks and multipliers aim at. With `mehrotra_algorithm` that includes the second-order
+    term of the affine step (Mehrotra 1992).
+    """
+    if choices.mu_oracle == "loqo":
+        return g, solved, rhs, *_moved_view(seen, g.mu), g.mu
+    view, gradient, slack, z = seen.view, seen.gradient, seen.slack, seen.iterate.bounds
+    dw, dc = solved.perturbation.dw, solved.perturbation.dc
+    oracle = searching & g.adaptive.free & solved.success & jnp.any(view.has)  # pyright: ignore
+    average = jnp.where(oracle, seen.errors.average, 1.0)
+
+    def resolved(wanted, start):
+        return refined_solve(
+            lambda v: system.apply(dw, dc, v),
+            lambda v: system.solve(linear_solver, solved.factor, dw, v),
+            wanted,
+            enabled=oracle,
+            min_steps=0.0,
+            max_steps=o.max_refinement_steps,
+            ratio_max=o.residual_ratio_max,
+            improvement=o.residual_improvement_factor,
+            start=start,
+        ).solution
+
+    def right_side(gradient, mu):
+        return jnp.where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
+
+    here = (solved.primal, solved.rows)
+    centering = resolved((right_side(jnp.zeros_like(gradient), average), jnp.zeros_like(rhs[1])), None)
+    affine = solved.primal - g.mu / average * centering[0]
+    steps = StepFamily.from_primal(view, slack, z, affine, centering[0], average)
+    limits = _limits(g.adaptive, seen, frame, o)  # pyright: ignore
+    if choices.mu_oracle == "probing":
+        mean = jnp.sum(steps.taken(0.0, 1.0)[2]) / jnp.maximum(jnp.sum(view.has), 1)
+        sigma = jnp.minimum((mean / average) ** 3, o.sigma_max)
+    else:
+        quality = quality_function(
+            steps, view, seen.errors.lagrangian, _residual(seen), jnp.sum(seen.view.present), g.tau, choices
+        )
+        smallest = jnp.maximum(o.sigma_min, limits.smallest / average)
+        largest = jnp.minimum(o.sigma_max, limits.largest / average)
+        sigma = best_sigma(quality, smallest, largest, oracle, o, choices.quality_function_max_section_steps)
+    mu = jnp.where(oracle, limits.clipped(sigma * average), g.mu)
+
+    dual = right_side(gradient, mu) - view.transposed_rows(seen.derivatives.jacobian, seen.iterate.rows)
+    target = mu
+    if choices.mehrotra_algorithm:
+        correction = jnp.where(oracle, steps.slack_affine * steps.z_affine, 0.0)
+        target = mu - correction
+        dual = dual - (correction / slack)[0] + (correction / slack)[1]
+    new_rhs = (jnp.where(oracle, dual, rhs[0]), rhs[1])
+    guess = jax.tree.map(lambda v, c: v + (mu - g.mu) / average * c, here, centering)
+    primal, rows = resolved(new_rhs, guess)
+    solved = eqx.tree_at(lambda s: (s.primal, s.rows), solved, (primal, rows))
+    return eqx.tree_at(lambda q: q.mu, g, mu), solved, new_rhs, *_moved_view(seen, mu), target

@@ -1,0 +1,222 @@
+"""The quality function of the adaptive barrier strategy (Nocedal, Waechter and Waltz 2009, sections 3 and 5).
+
+It predicts the KKT error after a step to the boundary along ``affine + sigma * centering``, which is what the centering
+parameter ``sigma`` is chosen by: first the side of one to look on, then a golden section.
+"""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .iterate import View, bound_steps, maximum_norm, step_to_boundary
+from .options import Choices, Numbers
+
+
+GOLDEN = (3 - math.sqrt(5)) / 2
+UNKNOWN = -100.0  # stands for values at the ends of the section that were not computed
+
+
+def averaged_norm(values: Float[Array, " *k"], count, kind: str) -> Float[Array, ""]:
+    """Norm of the entries, divided by what makes it independent of how many ``count`` says there are."""
+    count = jnp.maximum(count, 1)
+    if kind == "1-norm":
+        return jnp.sum(jnp.abs(values)) / count
+    if kind == "2-norm-squared":
+        return jnp.sum(values * values) / count
+    if kind == "2-norm":
+        return jnp.sqrt(jnp.sum(values * values) / count)
+    return maximum_norm(values)
+
+
+class StepFamily(eqx.Module):
+    """The steps ``affine + sigma * centering`` of slacks and bound multipliers, from an iterate."""
+
+    has: Bool[Array, "2 N"]
+    slack: Float[Array, "2 N"]
+    z: Float[Array, "2 N"]
+    slack_affine: Float[Array, "2 N"]
+    slack_centering: Float[Array, "2 N"]
+    z_affine: Float[Array, "2 N"]
+    z_centering: Float[Array, "2 N"]
+
+    @staticmethod
+    def from_primal(
+        view: View,
+        slack: Float[Array, "2 N"],
+        z: Float[Array, "2 N"],
+        affine: Float[Array, " N"],
+        centering: Float[Array, " N"],
+        average: Float[Array, ""],
+    ) -> "StepFamily":
+        """From the primal steps; the centering one aims at the complementarity ``average``."""
+        slack_affine, slack_centering = bound_steps(affine), bound_steps(centering)
+        z_affine = jnp.where(view.has, -z - z / slack * slack_affine, 0.0)
+        z_centering = jnp.where(view.has, (average - z * slack_centering) / slack, 0.0)
+        return StepFamily(view.has, slack, z, slack_affine, slack_centering, z_affine, z_centering)
+
+    def taken(self, sigma: Float[Array, ""] | float, tau: Float[Array, ""] | float) -> tuple:
+        """Step lengths to the boundary and the complementarity products there."""
+        slack_step, z_step = self.slack_affine + sigma * self.slack_centering, self.z_affine + sigma * self.z_centering
+        primal = step_to_boundary(self.slack, slack_step, self.has, tau)
+        dual = step_to_boundary(self.z, jnp.where(self.has, z_step, 0.0), self.has, tau)
+        products = (self.slack + primal * slack_step) * (self.z + dual * z_step)
+        return primal, dual, jnp.where(self.has, products, 0.0)
+
+
+def quality_function(
+    steps: StepFamily,
+    view: View,
+    lagrangian: Float[Array, " N"],
+    residual: Float[Array, " m"],
+    rows: Int[Array, ""],
+    tau: Float[Array, ""],
+    choices: Choices,
+) -> Callable[[Float[Array, ""]], Float[Array, ""]]:
+    """``q(sigma)``, with the norm and the optional terms that were chosen. ``rows`` says how many constraints there are."""
+    kind, centrality = choices.quality_function_norm_type, choices.quality_function_centrality
+    power = 2 if kind == "2-norm-squared" else 1
+    dual_now = averaged_norm(lagrangian, jnp.sum(view.active), kind)
+    primal_now = averaged_norm(residual, rows, kind)
+    bounds = jnp.sum(view.has)
+
+    def quality(sigma):
+        alpha_primal, alpha_dual, products = steps.taken(sigma, tau)
+        dual, primal = (1 - alpha_dual) ** power * dual_now, (1 - alpha_primal) ** power * primal_now
+        complementarity = averaged_norm(products, bounds, kind)
+        value = dual + primal + complementarity
+        if centrality != "none":
+            smallest = jnp.min(jnp.where(view.has, products, jnp.inf), initial=jnp.inf)
+            xi = jnp.minimum(1.0, smallest * jnp.maximum(bounds, 1) / jnp.sum(products))
+            term = {"log": -jnp.log(xi), "reciprocal": 1 / xi, "cubed-reciprocal": xi**-3}[centrality]
+            value = value + complementarity * term
+        if choices.quality_function_balancing_term == "cubic":
+            value = value + jnp.maximum(0.0, jnp.maximum(dual, primal) - complementarity) ** 3
+        return value
+
+    return quality
+
+
+class _Section(eqx.Module):
+    trip: Int[Array, ""]
+    following: Float[Array, ""]  # where the next value is wanted
+    at_one: Float[Array, ""]
+    larger: Bool[Array, ""]  # the search is for sigma > 1
+    ends: Float[Array, " 2"]
+    end_values: Float[Array, " 2"]
+    ends_moved: Bool[Array, " 2"]
+    middles: Float[Array, " 2"]
+    values: Float[Array, " 2"]
+    slot: Int[Array, ""]  # the middle that waits for its value
+    stopped: Bool[Array, ""]
+    finished: Bool[Array, ""]
+    last: Float[Array, ""]  # value at the end of the bracket that never moved
+
+
+def best_sigma(
+    quality: Callable[[Float[Array, ""]], Float[Array, ""]],
+    smallest: Float[Array, ""],
+    largest: Float[Array, ""],
+    enabled: Bool[Array, ""],
+    numbers: Numbers,
+    steps: int,
+) -> Float[Array, ""]:
+    """Centering parameter in ``[smallest, largest]`` that minimises the quality function, as far as the section finds it.
+
+    One loop holds the only place where the quality function is evaluated: at 1, just below, at the two middles, at the
+    section points, and at the end of the bracket that never moved.
+    """
+    o = numbers
+    below = 1 - jnp.maximum(1e-4, o.quality_function_section_sigma_tol)
+    one, both = jnp.ones_like(below), jnp.arange(2)
+    unknown = UNKNOWN * one
+
+    def bracket(larger):
+        """Ends of the search, as values of sigma."""
+        smaller_up = jnp.minimum(jnp.maximum(smallest, below), largest)
+        return jnp.where(larger, 1.0, smallest), jnp.where(larger, largest, smaller_up)
+
+    def wide(c: _Section):
+        return c.ends[1] - c.ends[0] >= o.quality_function_section_sigma_tol * c.ends[1]
+
+    def spread(c: _Section):
+        four = jnp.concatenate([c.end_values, c.values])
+        return 1 - jnp.min(four) / jnp.max(four)
+
+    def body(c: _Section) -> _Section:
+        value = quality(c.following)
+        # The first two values say on which side of one to search.
+        second = c.trip == 1
+        larger = jnp.where(second, value > c.at_one, c.larger)
+        low, up = bracket(larger)
+        ends = jnp.where(second, jnp.stack([low, up]), c.ends)
+        known = jnp.where(larger, jnp.stack([c.at_one, unknown]), jnp.stack([unknown, value]))
+        width = ends[1] - ends[0]
+        opened = eqx.tree_at(
+            lambda s: (s.trip, s.following, s.at_one, s.larger, s.ends, s.end_values, s.middles, s.slot),
+            c,
+            (
+                c.trip + 1,
+                c.following,
+                jnp.where(c.trip == 0, value, c.at_one),
+                larger,
+                ends,
+                jnp.where(second, known, c.end_values),
+                jnp.where(second, ends[0] + jnp.stack([GOLDEN * width, (1 - GOLDEN) * width]), c.middles),
+                jnp.where(second, 0, c.slot),
+            ),
+        )
+        values = jnp.where((both == c.slot) & (c.trip >= 2) & ~c.stopped, value, c.values)
+        full = eqx.tree_at(lambda s: s.values, opened, values)
+
+        # Then the bracket shrinks towards the better middle.
+        sectioning = c.trip >= 3
+        advance = sectioning & ~c.stopped & wide(full) & (spread(full) >= o.quality_function_section_qf_tol)
+        advance = advance & (c.trip < 3 + steps)
+        right = values[0] > values[1]
+        side = jnp.where(right, 0, 1)  # the end that moves, which is also the middle that is kept in its place
+        moved = jnp.where(both == side, full.middles, full.ends)
+        width = moved[1] - moved[0]
+        fresh = moved[0] + jnp.where(right, 1 - GOLDEN, GOLDEN) * width
+        ends_moved = jnp.where(advance, full.ends_moved | (both == side), full.ends_moved)
+        end = jnp.where(ends_moved[1], full.ends[0], full.ends[1])
+        following = jnp.where(
+            c.trip == 0,
+            below,
+            jnp.where(second, full.middles[0], jnp.where(c.trip == 2, full.middles[1], jnp.where(advance, fresh, end))),
+        )
+        stopped = c.stopped | (sectioning & ~advance)
+        return _Section(
+            full.trip,
+            following,
+            full.at_one,
+            larger,
+            jnp.where(advance, moved, full.ends),
+            jnp.where(advance & (both == side), values, full.end_values),
+            ends_moved,
+            jnp.where(advance, jnp.where(both == side, full.middles[1 - side], fresh), full.middles),
+            jnp.where(advance, jnp.where(both == side, values[1 - side], 0.0), values),
+            jnp.where(c.trip == 2, 1, jnp.where(advance, 1 - side, full.slot)),
+            stopped,
+            c.stopped,
+            jnp.where(c.stopped, value, c.last),
+        )
+
+    pair, no = jnp.stack([one, one]), jnp.array(False)
+    start = _Section(
+        jnp.array(0), one, one, no, pair, pair, jnp.array([False, False]), pair, pair, jnp.array(0), no, ~enabled, one
+    )
+    c = lax.while_loop(lambda c: ~c.finished, body, start)
+
+    middle = jnp.argmin(c.values)
+    end = jnp.where(c.ends_moved[1], c.ends[0], c.ends[1])
+    use_end = (c.last < c.values[middle]) & ~jnp.all(c.ends_moved)
+    best = jnp.where(use_end, end, c.middles[middle])
+    flat = wide(c) & (spread(c) < o.quality_function_section_qf_tol)
+    everywhere = jnp.concatenate([c.end_values, c.values])
+    best = jnp.where(flat, jnp.concatenate([c.ends, c.middles])[jnp.argmin(everywhere)], best)
+    low, up = bracket(c.larger)
+    return jnp.where(low >= up, jnp.where(c.larger, up, low), best)
