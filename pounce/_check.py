@@ -5,12 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 
 def is_concrete(value: Any) -> bool:
     """Whether the numbers can be looked at now (false under a transformation)."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:

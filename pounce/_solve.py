@@ -6,6 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ._interior.finish import finish
@@ -25,7 +26,7 @@ class Start(eqx.Module):
     bounds: Bounds
     warm: WarmStart | None
     scaling: tuple | None  # user's (objective, rows) factors
-    packed_numbers: Float[Array, " k"]
+    packed_numbers: Float[Array | np.ndarray, " k"]
 
     @property
     def numbers(self) -> Numbers:

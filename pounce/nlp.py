@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
@@ -145,7 +146,7 @@ def _compiled(program: Program, top_level: bool):
 
 def is_concrete(data: PyTree) -> bool:
     """Whether no transformation is at work: then our own compiler options apply."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(data))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data))
 
 
 def solve(

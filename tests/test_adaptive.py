@@ -45,9 +45,7 @@ HS012 = problem(
     lambda x: [25 - 4 * x[0] ** 2 - x[1] ** 2],
     [0, 0], -INF, INF, [0], [INF],
 )  # fmt: skip
-NO_BOUNDS = problem(
-    lambda x: (1 - x[0]) ** 2, lambda x: [10 * (x[1] - x[0] ** 2)], [-1.2, 1], -INF, INF, [0], [0]
-)
+NO_BOUNDS = problem(lambda x: (1 - x[0]) ** 2, lambda x: [10 * (x[1] - x[0] ** 2)], [-1.2, 1], -INF, INF, [0], [0])
 INFEASIBLE = problem(
     lambda x: (x[0] - 1) ** 2 + (x[1] - 1) ** 2,
     lambda x: [x[0] ** 2 + x[1] ** 2, x[0] + x[1]],
@@ -67,9 +65,7 @@ def compiled(functions, choices: tuple):
     def solve(x0, bounds, packed):
         o = Numbers.unpack(packed)
         state = method.init(nlp, x0, bounds, None, o)
-        return jax.lax.while_loop(
-            lambda s: ~method.terminate(s), lambda s: method.step(nlp, bounds, None, s, o), state
-        )
+        return jax.lax.while_loop(lambda s: ~method.terminate(s), lambda s: method.step(nlp, bounds, None, s, o), state)
 
     return jax.jit(solve), jax.jit(jax.vmap(solve, in_axes=(0, None, None)))
 

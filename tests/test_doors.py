@@ -5,8 +5,9 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pounce
 import pytest
+
+import pounce
 from pounce.jax import from_jax, solve, solve_with_warm, vmap_solve, vmap_solve_parallel
 
 from .zoo import BY_NAME
@@ -51,7 +52,9 @@ def test_functions_are_traced_once_and_nothing_recompiles():
     )
 
     def run(k):
-        problem = pounce.NLP(f, g, lb=np.full(2, -1.0 - k), ub=np.full(2, 2.0 + k), cl=np.array([-np.inf]), cu=np.array([1.0 + k]))
+        problem = pounce.NLP(
+            f, g, lb=np.full(2, -1.0 - k), ub=np.full(2, 2.0 + k), cl=np.array([-np.inf]), cu=np.array([1.0 + k])
+        )
         solver = pounce.InteriorPoint(tol=10.0 ** (-7 - k), mu_init=0.1 / (1 + k))
         return pounce.solve(problem, solver, jnp.full(2, 0.1 * k), jnp.array([1.0, 2.0 + k]))
 
@@ -72,7 +75,9 @@ def test_oneshot_calls_do_not_retrace():
         return jnp.sum((x - p) ** 2)
 
     for k in range(3):
-        x = solve(jnp.array([0.3, 0.7 + k]), f=f, x0=np.zeros(2), n=2, lb=-10.0, ub=10.0, options={"tol": 1e-8 / (k + 1)})
+        x = solve(
+            jnp.array([0.3, 0.7 + k]), f=f, x0=np.zeros(2), n=2, lb=-10.0, ub=10.0, options={"tol": 1e-8 / (k + 1)}
+        )
         np.testing.assert_allclose(x, [0.3, 0.7 + k], atol=1e-6)
     assert calls["f"] == 2
 
@@ -130,7 +135,9 @@ def test_warm_start():
     problem = pounce.NLP(HS071.f, HS071.g, lb=1.0, ub=5.0, cl=case["cl"], cu=case["cu"])
     nearby = P + 0.01
     cold = pounce.solve(problem, SOLVER, X0, nearby)
-    options = dict(warm_start_init_point="yes", mu_init=1e-6, warm_start_bound_push=1e-9, warm_start_mult_bound_push=1e-9)
+    options = dict(
+        warm_start_init_point="yes", mu_init=1e-6, warm_start_bound_push=1e-9, warm_start_mult_bound_push=1e-9
+    )
     options |= dict(warm_start_bound_frac=1e-9, warm_start_slack_bound_push=1e-9, warm_start_slack_bound_frac=1e-9)
     hot = pounce.solve(problem, pounce.InteriorPoint(**options), x, nearby, warm_start=warm)
     assert bool(hot.success)
@@ -161,9 +168,42 @@ def test_table_and_limits(capsys):
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     rows = [line for line in printed if line[:4].strip().isdigit()]
     assert printed[0].split()[:3] == ["iter", "objective", "inf_pr"]
-    assert rows[0].split() == ["0", "1.6109693e+01", "1.12e+01", "5.28e-01", "-1.0", "0.00e+00", "-", "0.00e+00", "0.00e+00", "0"]
-    assert rows[1].split() == ["1", "1.6982239e+01", "7.30e-01", "1.02e+01", "-1.0", "6.11e-01", "-", "7.19e-02", "1.00e+00f", "1"]
-    assert rows[3].split() == ["3", "1.6849424e+01", "2.78e-01", "6.68e-02", "-1.7", "2.85e-01", "-", "7.94e-01", "1.00e+00h", "1"]
+    assert rows[0].split() == [
+        "0",
+        "1.6109693e+01",
+        "1.12e+01",
+        "5.28e-01",
+        "-1.0",
+        "0.00e+00",
+        "-",
+        "0.00e+00",
+        "0.00e+00",
+        "0",
+    ]
+    assert rows[1].split() == [
+        "1",
+        "1.6982239e+01",
+        "7.30e-01",
+        "1.02e+01",
+        "-1.0",
+        "6.11e-01",
+        "-",
+        "7.19e-02",
+        "1.00e+00f",
+        "1",
+    ]
+    assert rows[3].split() == [
+        "3",
+        "1.6849424e+01",
+        "2.78e-01",
+        "6.68e-02",
+        "-1.7",
+        "2.85e-01",
+        "-",
+        "7.94e-01",
+        "1.00e+00h",
+        "1",
+    ]
     assert len(rows) == 9
     problem.add_option("max_wall_time", 1e-9)
     _, info = problem.solve(x0=np.array([1.0, 5, 5, 1]))
@@ -201,8 +241,14 @@ def test_user_exceptions_come_back_as_themselves():
 
 
 STATUSES = {
-    "overdetermined": (dict(g=lambda x, p: jnp.stack([x[0], x[1], x[0] + x[1]]) - p, cl=np.zeros(3), cu=np.zeros(3)), -10),
-    "infeasible": (dict(g=lambda x, p: jnp.stack([jnp.sum(x * x) + p]), cl=np.array([-np.inf]), cu=np.array([-1.0])), 2),
+    "overdetermined": (
+        dict(g=lambda x, p: jnp.stack([x[0], x[1], x[0] + x[1]]) - p, cl=np.zeros(3), cu=np.zeros(3)),
+        -10,
+    ),
+    "infeasible": (
+        dict(g=lambda x, p: jnp.stack([jnp.sum(x * x) + p]), cl=np.array([-np.inf]), cu=np.array([-1.0])),
+        2,
+    ),
 }
 
 

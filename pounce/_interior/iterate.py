@@ -101,7 +101,7 @@ class View(eqx.Module):
 
 
 def step_to_boundary(
-    value: Float[Array, " *k"], step: Float[Array, " *k"], has: Bool[Array, " *k"], tau: Float[Array, ""]
+    value: Float[Array, " *k"], step: Float[Array, " *k"], has: Bool[Array, " *k"], tau: Float[Array, ""] | float
 ):
     """Largest ``a`` in (0, 1] with ``value + a step >= (1 - tau) value`` wherever ``has``."""
     ratio = jnp.where(has, -step / (tau * value), 0.0)
@@ -110,7 +110,7 @@ def step_to_boundary(
 
 def bound_steps(step: Float[Array, " N"]) -> Float[Array, "2 N"]:
     """Change of the slacks along a primal step."""
-    return SIDES.astype(step.dtype) * step
+    return jnp.asarray(SIDES, step.dtype) * step
 
 
 def maximum_norm(values: Float[Array, " *k"]) -> Float[Array, ""]:

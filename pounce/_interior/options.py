@@ -4,126 +4,129 @@ Numbers are traced: changing one never recompiles a solve. Choices are static: e
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
 
+Traced = Any  # a Python float outside a solve, a traced scalar inside
+
+
 class Numbers(eqx.Module):
     """Numeric options of the method (Ipopt 3.14 names and defaults). Inside a solve every field is a traced scalar."""
 
     # termination
-    tol: float = 1e-8
-    max_iter: float = 3000.0
-    dual_inf_tol: float = 1.0
-    constr_viol_tol: float = 1e-4
-    compl_inf_tol: float = 1e-4
-    acceptable_tol: float = 1e-6
-    acceptable_iter: float = 15.0
-    acceptable_dual_inf_tol: float = 1e10
-    acceptable_constr_viol_tol: float = 1e-2
-    acceptable_compl_inf_tol: float = 1e-2
-    acceptable_obj_change_tol: float = 1e20
-    diverging_iterates_tol: float = 1e20
-    s_max: float = 100.0
-    mu_target: float = 0.0
+    tol: Traced = 1e-8
+    max_iter: Traced = 3000.0
+    dual_inf_tol: Traced = 1.0
+    constr_viol_tol: Traced = 1e-4
+    compl_inf_tol: Traced = 1e-4
+    acceptable_tol: Traced = 1e-6
+    acceptable_iter: Traced = 15.0
+    acceptable_dual_inf_tol: Traced = 1e10
+    acceptable_constr_viol_tol: Traced = 1e-2
+    acceptable_compl_inf_tol: Traced = 1e-2
+    acceptable_obj_change_tol: Traced = 1e20
+    diverging_iterates_tol: Traced = 1e20
+    s_max: Traced = 100.0
+    mu_target: Traced = 0.0
     # barrier parameter
-    mu_init: float = 0.1
-    mu_min: float = 1e-11
-    mu_max: float = -1.0  # negative: mu_max_fact times the first average complementarity
-    mu_max_fact: float = 1e3
-    barrier_tol_factor: float = 10.0
-    mu_linear_decrease_factor: float = 0.2
-    mu_superlinear_decrease_power: float = 1.5
-    tau_min: float = 0.99
-    sigma_max: float = 100.0
-    sigma_min: float = 1e-6
-    quality_function_section_sigma_tol: float = 1e-2
-    quality_function_section_qf_tol: float = 0.0
-    adaptive_mu_kkterror_red_fact: float = 0.9999
-    adaptive_mu_monotone_init_factor: float = 0.8
-    adaptive_mu_safeguard_factor: float = 0.0
-    filter_margin_fact: float = 1e-5
-    filter_max_margin: float = 1.0
+    mu_init: Traced = 0.1
+    mu_min: Traced = 1e-11
+    mu_max: Traced = -1.0  # negative: mu_max_fact times the first average complementarity
+    mu_max_fact: Traced = 1e3
+    barrier_tol_factor: Traced = 10.0
+    mu_linear_decrease_factor: Traced = 0.2
+    mu_superlinear_decrease_power: Traced = 1.5
+    tau_min: Traced = 0.99
+    sigma_max: Traced = 100.0
+    sigma_min: Traced = 1e-6
+    quality_function_section_sigma_tol: Traced = 1e-2
+    quality_function_section_qf_tol: Traced = 0.0
+    adaptive_mu_kkterror_red_fact: Traced = 0.9999
+    adaptive_mu_monotone_init_factor: Traced = 0.8
+    adaptive_mu_safeguard_factor: Traced = 0.0
+    filter_margin_fact: Traced = 1e-5
+    filter_max_margin: Traced = 1.0
     # starting point
-    bound_push: float = 1e-2
-    bound_frac: float = 1e-2
-    slack_bound_push: float = 1e-2
-    slack_bound_frac: float = 1e-2
-    bound_mult_init_val: float = 1.0
-    constr_mult_init_max: float = 1e3
-    warm_start_bound_push: float = 1e-3
-    warm_start_bound_frac: float = 1e-3
-    warm_start_slack_bound_push: float = 1e-3
-    warm_start_slack_bound_frac: float = 1e-3
-    warm_start_mult_bound_push: float = 1e-3
-    warm_start_mult_init_max: float = 1e6
-    warm_start_target_mu: float = 0.0
+    bound_push: Traced = 1e-2
+    bound_frac: Traced = 1e-2
+    slack_bound_push: Traced = 1e-2
+    slack_bound_frac: Traced = 1e-2
+    bound_mult_init_val: Traced = 1.0
+    constr_mult_init_max: Traced = 1e3
+    warm_start_bound_push: Traced = 1e-3
+    warm_start_bound_frac: Traced = 1e-3
+    warm_start_slack_bound_push: Traced = 1e-3
+    warm_start_slack_bound_frac: Traced = 1e-3
+    warm_start_mult_bound_push: Traced = 1e-3
+    warm_start_mult_init_max: Traced = 1e6
+    warm_start_target_mu: Traced = 0.0
     # form of the problem
-    nlp_lower_bound_inf: float = -1e19
-    nlp_upper_bound_inf: float = 1e19
-    bound_relax_factor: float = 1e-8
-    kappa_d: float = 1e-5
-    slack_move: float = float(np.finfo(np.float64).eps ** 0.75)
-    nlp_scaling_max_gradient: float = 100.0
-    nlp_scaling_min_value: float = 1e-8
-    nlp_scaling_obj_target_gradient: float = 0.0
-    nlp_scaling_constr_target_gradient: float = 0.0
-    obj_scaling_factor: float = 1.0
+    nlp_lower_bound_inf: Traced = -1e19
+    nlp_upper_bound_inf: Traced = 1e19
+    bound_relax_factor: Traced = 1e-8
+    kappa_d: Traced = 1e-5
+    slack_move: Traced = float(np.finfo(np.float64).eps ** 0.75)
+    nlp_scaling_max_gradient: Traced = 100.0
+    nlp_scaling_min_value: Traced = 1e-8
+    nlp_scaling_obj_target_gradient: Traced = 0.0
+    nlp_scaling_constr_target_gradient: Traced = 0.0
+    obj_scaling_factor: Traced = 1.0
     # line search
-    alpha_red_factor: float = 0.5
-    alpha_for_y_tol: float = 10.0
-    tiny_step_tol: float = float(10 * np.finfo(np.float64).eps)
-    tiny_step_y_tol: float = 1e-2
-    watchdog_shortened_iter_trigger: float = 10.0
-    watchdog_trial_iter_max: float = 3.0
-    theta_max_fact: float = 1e4
-    theta_min_fact: float = 1e-4
-    eta_phi: float = 1e-8
-    delta: float = 1.0
-    s_phi: float = 2.3
-    s_theta: float = 1.1
-    gamma_phi: float = 1e-8
-    gamma_theta: float = 1e-5
-    alpha_min_frac: float = 0.05
-    max_soc: float = 4.0
-    kappa_soc: float = 0.99
-    obj_max_inc: float = 5.0
-    max_filter_resets: float = 5.0
-    filter_reset_trigger: float = 5.0
-    accept_after_max_steps: float = -1.0
-    kappa_sigma: float = 1e10
-    recalc_y_feas_tol: float = 1e-6
+    alpha_red_factor: Traced = 0.5
+    alpha_for_y_tol: Traced = 10.0
+    tiny_step_tol: Traced = float(10 * np.finfo(np.float64).eps)
+    tiny_step_y_tol: Traced = 1e-2
+    watchdog_shortened_iter_trigger: Traced = 10.0
+    watchdog_trial_iter_max: Traced = 3.0
+    theta_max_fact: Traced = 1e4
+    theta_min_fact: Traced = 1e-4
+    eta_phi: Traced = 1e-8
+    delta: Traced = 1.0
+    s_phi: Traced = 2.3
+    s_theta: Traced = 1.1
+    gamma_phi: Traced = 1e-8
+    gamma_theta: Traced = 1e-5
+    alpha_min_frac: Traced = 0.05
+    max_soc: Traced = 4.0
+    kappa_soc: Traced = 0.99
+    obj_max_inc: Traced = 5.0
+    max_filter_resets: Traced = 5.0
+    filter_reset_trigger: Traced = 5.0
+    accept_after_max_steps: Traced = -1.0
+    kappa_sigma: Traced = 1e10
+    recalc_y_feas_tol: Traced = 1e-6
     # restoration
-    required_infeasibility_reduction: float = 0.9
-    soft_resto_pderror_reduction_factor: float = 0.9999
-    max_soft_resto_iters: float = 10.0
-    max_resto_iter: float = 3e6
-    resto_penalty_parameter: float = 1e3
-    resto_proximity_weight: float = 1.0
-    bound_mult_reset_threshold: float = 1e3
-    constr_mult_reset_threshold: float = 0.0
+    required_infeasibility_reduction: Traced = 0.9
+    soft_resto_pderror_reduction_factor: Traced = 0.9999
+    max_soft_resto_iters: Traced = 10.0
+    max_resto_iter: Traced = 3e6
+    resto_penalty_parameter: Traced = 1e3
+    resto_proximity_weight: Traced = 1.0
+    bound_mult_reset_threshold: Traced = 1e3
+    constr_mult_reset_threshold: Traced = 0.0
     # quasi-Newton
-    limited_memory_init_val: float = 1.0
-    limited_memory_init_val_min: float = 1e-8
-    limited_memory_init_val_max: float = 1e8
-    limited_memory_max_skipping: float = 2.0
+    limited_memory_init_val: Traced = 1.0
+    limited_memory_init_val_min: Traced = 1e-8
+    limited_memory_init_val_max: Traced = 1e8
+    limited_memory_max_skipping: Traced = 2.0
     # regularisation and refinement
-    first_hessian_perturbation: float = 1e-4
-    min_hessian_perturbation: float = 1e-20
-    max_hessian_perturbation: float = 1e20
-    perturb_inc_fact_first: float = 100.0
-    perturb_inc_fact: float = 8.0
-    perturb_dec_fact: float = 1.0 / 3.0
-    jacobian_regularization_value: float = 1e-8
-    jacobian_regularization_exponent: float = 0.25
-    min_refinement_steps: float = 1.0
-    max_refinement_steps: float = 10.0
-    residual_ratio_max: float = 1e-10
-    residual_ratio_singular: float = 1e-5
-    residual_improvement_factor: float = 0.999999999
+    first_hessian_perturbation: Traced = 1e-4
+    min_hessian_perturbation: Traced = 1e-20
+    max_hessian_perturbation: Traced = 1e20
+    perturb_inc_fact_first: Traced = 100.0
+    perturb_inc_fact: Traced = 8.0
+    perturb_dec_fact: Traced = 1.0 / 3.0
+    jacobian_regularization_value: Traced = 1e-8
+    jacobian_regularization_exponent: Traced = 0.25
+    min_refinement_steps: Traced = 1.0
+    max_refinement_steps: Traced = 10.0
+    residual_ratio_max: Traced = 1e-10
+    residual_ratio_singular: Traced = 1e-5
+    residual_improvement_factor: Traced = 0.999999999
 
     def pack(self) -> np.ndarray:
         """All numbers in field order, as one float64 vector: one argument to a compiled function instead of a hundred."""

@@ -41,7 +41,10 @@ def cleared(memory: QuasiNewton, o: Numbers) -> QuasiNewton:
 
 def hessian(memory: QuasiNewton | None, d: Derivatives, view: View) -> Float[Array, "n n"]:
     """Hessian of the phase's Lagrangian. The pairs of a restoration run have seen the proximity term already."""
-    return d.hessian + jnp.diag(view.proximity) if memory is None else memory.pairs.matrix
+    if memory is not None:
+        return memory.pairs.matrix
+    assert d.hessian is not None
+    return d.hessian + jnp.diag(view.proximity)
 
 
 def updated(

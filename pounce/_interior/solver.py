@@ -96,7 +96,7 @@ class InteriorPointMethod(eqx.Module):
             Entry(iterate.primal, iterate.bounds, zero, none, no),
             no,
             row,
-            Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no),
+            _blank_report(zero, no),
             jnp.zeros_like(x),
             zero,
             y,
@@ -384,8 +384,12 @@ def shown_row(objective, report: Report, row: Row, restoring) -> History:
     )
 
 
+def _blank_report(zero, no) -> Report:
+    return Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no)
+
+
 def _table(row: Row, zero, no, length: int) -> History:
-    first = shown_row(zero, Report(*[zero] * 8, no, no), row, no)
+    first = shown_row(zero, _blank_report(zero, no), row, no)
     return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), first)
 
 

@@ -64,10 +64,10 @@ def refined_solve(
         ratio = jnp.where(size == 0, 0.0, ratio)
         # A correction that makes things worse is not taken; NaN counts as worse.
         keep = (ratio <= c.ratio) | (c.steps == 0)
-        chosen = jax.tree.map(
+        solution, residual = jax.tree.map(
             lambda new, old: jnp.where(keep, new, old), (solution, residual), (c.solution, c.residual)
         )
-        return _Carry(*chosen, jnp.where(keep, ratio, c.ratio), c.ratio, jnp.where(keep, c.steps + 1, 1000))
+        return _Carry(solution, residual, jnp.where(keep, ratio, c.ratio), c.ratio, jnp.where(keep, c.steps + 1, 1000))
 
     zero = jax.tree.map(jnp.zeros_like, rhs)
     infinity = jnp.full_like(size, jnp.inf)

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _check as check
+from .._adjoint import OnFailure
 from .._compile import compiler_options
 from .._solution import Solution
 from ..nlp import NLP, Data, InteriorPoint, Program, is_concrete, parameter_arrays, prepare, solve as solve_native
 from ..options import split_options
 
 
-ON_FAILURE = {"ignore": "zero", "zero": "zero", "nan": "nan", "warn": "warn", "raise": "raise"}
+ON_FAILURE: dict[str, OnFailure] = {"ignore": "zero", "zero": "zero", "nan": "nan", "warn": "warn", "raise": "raise"}
 
 
 def _problem(f, g, n, m, lb, ub, cl, cu) -> NLP:
@@ -37,7 +38,7 @@ def _solver(options: Mapping[str, Any] | None, extra: dict[str, Any] | None = No
     return InteriorPoint(**{**kept, **(extra or {})})
 
 
-def _failure(on_failure: str) -> str:
+def _failure(on_failure: str) -> OnFailure:
     if on_failure not in ON_FAILURE:
         raise ValueError(f"`on_failure` must be one of {sorted(ON_FAILURE)}, got {on_failure!r}")
     return ON_FAILURE[on_failure]
