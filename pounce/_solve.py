@@ -26,16 +26,16 @@ class Start(eqx.Module):
     bounds: Bounds
     warm: WarmStart | None
     scaling: tuple | None  # user's (objective, rows) factors
-    packed_numbers: Float[Array | np.ndarray, " k"]
+    traced_numbers: Float[Array | np.ndarray, " k"]
 
-    @property
-    def numbers(self) -> Numbers:
-        return Numbers.unpack(jnp.asarray(self.packed_numbers).astype(self.x0.dtype))
+    def numbers(self, method: InteriorPointMethod) -> Numbers:
+        """All numbers of the solve, in its dtype."""
+        return Numbers.join(jnp.asarray(self.traced_numbers).astype(self.x0.dtype), method.constants)
 
 
 def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> Solution:
     """Run the method to its end with ``lax.while_loop``. Traceable; not differentiable by itself."""
-    numbers = start.numbers
+    numbers = start.numbers(method)
     last = jax.lax.while_loop(
         lambda state: ~method.terminate(state),
         lambda state: method.step(nlp, start.bounds, start.warm, state, numbers),
@@ -50,13 +50,13 @@ class Stepper(eqx.Module):
     method: InteriorPointMethod
 
     def init(self, nlp: AbstractNLP, start: Start) -> State:
-        return self.method.init(nlp, start.x0, start.bounds, start.scaling, start.numbers)
+        return self.method.init(nlp, start.x0, start.bounds, start.scaling, start.numbers(self.method))
 
     def step(self, nlp: AbstractNLP, start: Start, state: State) -> State:
-        return self.method.step(nlp, start.bounds, start.warm, state, start.numbers)
+        return self.method.step(nlp, start.bounds, start.warm, state, start.numbers(self.method))
 
     def finish(self, start: Start, state: State) -> Solution:
-        return finish(state, start.bounds, start.numbers, self.method.choices)
+        return finish(state, start.bounds, start.numbers(self.method), self.method.choices)
 
 
 def drive(

@@ -75,7 +75,8 @@ class NLP(eqx.Module):
 class InteriorPoint(eqx.Module):
     """The interior-point solver with its options, every one under Ipopt's name.
 
-    Numbers (`tol`, `max_iter`, `mu_init`, ...) are traced: solvers that differ only in them share one compiled program.
+    The numbers that change between solves (`tol`, `max_iter`, `mu_init` and the others of `TRACED_NAMES` in
+    `pounce._interior.options`) are traced: solvers that differ only in them share one compiled program.
     """
 
     numbers: Numbers
@@ -126,7 +127,7 @@ class Program(eqx.Module):
             return solve_nlp(self.method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
 
         inputs = Inputs(self.nlp(data), start.bounds)
-        rest = (start.x0, start.warm, start.scaling, start.packed_numbers)
+        rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
         adjoint_solver = Refined(self.method.linear_solver)
         return differentiable_solve(run, inputs, rest, adjoint_solver, NO_BOUND, self.relaxation, self.on_failure)
 
@@ -219,9 +220,10 @@ def prepare(
         scaling = (jnp.asarray(scaling[0], dtype), check.vector(scaling[1], "scaling[1]", length=m, dtype=dtype))
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
-    method = InteriorPointMethod(dense_solver(solver.linear_solver, n, m), solver.choices, history=solver.history)
+    numbers, constants = numbers_for(solver.numbers, dtype)
+    linear_solver = dense_solver(solver.linear_solver, n, m)
+    method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history)
     program = Program(method, (tuple(leaves), structure), float(relaxation), on_failure)
-    numbers = numbers_for(solver.numbers, dtype)
     return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers))
 
 
@@ -284,10 +286,10 @@ def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -
     return WarmStart(*parts)
 
 
-def numbers_for(numbers: Numbers, dtype) -> np.ndarray:
-    """The packed numbers; in float32 tolerances are raised to what the dtype can reach."""
+def numbers_for(numbers: Numbers, dtype) -> tuple[np.ndarray, tuple[float, ...]]:
+    """The traced and the constant numbers; in float32 tolerances are raised to what the dtype can reach."""
     if dtype == np.float64:
-        return _packed(numbers)
+        return _split(numbers)
     eps = float(jnp.finfo(dtype).eps)
     reachable = 100 * eps
     if numbers.tol < reachable:
@@ -304,12 +306,12 @@ def numbers_for(numbers: Numbers, dtype) -> np.ndarray:
     }
     changed = {name: max(getattr(numbers, name), floor) for name, floor in floors.items()}
     names = list(changed)
-    return _packed(eqx.tree_at(lambda o: [getattr(o, name) for name in names], numbers, [changed[k] for k in names]))
+    return _split(eqx.tree_at(lambda o: [getattr(o, name) for name in names], numbers, [changed[k] for k in names]))
 
 
 @functools.lru_cache(maxsize=256)
-def _packed(numbers: Numbers) -> np.ndarray:
-    return numbers.pack()
+def _split(numbers: Numbers) -> tuple[np.ndarray, tuple[float, ...]]:
+    return numbers.split()
 
 
 @functools.cache

@@ -1,12 +1,14 @@
 """What can be set on the interior-point method, under Ipopt's names and with Ipopt's defaults.
 
-Numbers are traced: changing one never recompiles a solve. Choices are static: each one selects another program.
+The numbers people change between solves are traced: changing one never recompiles. The others are constants of the compiled
+program, which makes it a third smaller; choices select another program.
 """
 
 import dataclasses
 from typing import Any, Literal
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -128,17 +130,49 @@ class Numbers(eqx.Module):
     residual_ratio_singular: Traced = 1e-5
     residual_improvement_factor: Traced = 0.999999999
 
+    def split(self) -> tuple[np.ndarray, tuple[float, ...]]:
+        """The traced numbers as one vector (one argument of a compiled function instead of twenty), and the constant ones."""
+        traced = np.array([getattr(self, name) for name in TRACED_NAMES], dtype=np.float64)
+        return traced, tuple(float(getattr(self, name)) for name in CONSTANT_NAMES)
+
+    @staticmethod
+    def join(traced: Float[Array, " k"], constant: tuple[float, ...]) -> "Numbers":
+        """Inverse of `split`, on a traced vector."""
+        values = dict(zip(TRACED_NAMES, traced)) | {
+            name: jnp.asarray(value, traced.dtype) for name, value in zip(CONSTANT_NAMES, constant)
+        }
+        return Numbers(**values)
+
     def pack(self) -> np.ndarray:
-        """All numbers in field order, as one float64 vector: one argument to a compiled function instead of a hundred."""
+        """All numbers in field order, as one float64 vector."""
         return np.array([getattr(self, name) for name in NUMBER_NAMES], dtype=np.float64)
 
     @staticmethod
     def unpack(vector: Float[Array, " k"]) -> "Numbers":
-        """Inverse of :meth:`pack`, on a traced vector."""
+        """Inverse of `pack`, on a traced vector: every number is then traced."""
         return Numbers(**{name: vector[i] for i, name in enumerate(NUMBER_NAMES)})  # pyright: ignore[reportArgumentType]
 
 
 NUMBER_NAMES = tuple(field.name for field in dataclasses.fields(Numbers))
+TRACED_NAMES = (
+    "tol",
+    "max_iter",
+    "dual_inf_tol",
+    "constr_viol_tol",
+    "compl_inf_tol",
+    "acceptable_tol",
+    "acceptable_iter",
+    "mu_init",
+    "mu_target",
+    "bound_relax_factor",
+    "bound_push",
+    "bound_frac",
+    "warm_start_bound_push",
+    "warm_start_mult_bound_push",
+    "warm_start_target_mu",
+    "obj_scaling_factor",
+)
+CONSTANT_NAMES = tuple(name for name in NUMBER_NAMES if name not in TRACED_NAMES)
 
 
 class Choices(eqx.Module):

@@ -51,6 +51,7 @@ class InteriorPointMethod(eqx.Module):
 
     linear_solver: AbstractKKTSolver
     choices: Choices
+    constants: tuple[float, ...] = eqx.field(static=True, default=Numbers().split()[1])
     filter_capacity: int = eqx.field(static=True, default=64)
     history: int = eqx.field(static=True, default=0)
 

@@ -70,7 +70,7 @@ def solve(
     """The minimiser ``x*(p)`` of ``f(x, p)`` subject to ``cl <= g(x, p) <= cu`` and ``lb <= x <= ub``.
 
     Differentiable with respect to ``p`` and the bounds, in every mode and order; composes with `vmap`. Repeated calls with the
-    same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds or numeric options.
+    same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds, ``tol`` or ``mu_init``.
 
     **Arguments:** `options` are Ipopt options by name; `on_failure` as in `pounce.solve` (`"ignore"` means `"zero"`).
 
