@@ -1,6 +1,6 @@
 """Checks of what users hand in: Python errors that name the argument, what came and what was expected."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,11 @@ def is_concrete(value: Any) -> bool:
 def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:
     """``value`` as a one-dimensional float array."""
     try:
-        array = jnp.asarray(value)
+        # NumPy for whatever is not on a device yet: a conversion there costs as much as a small solve.
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be an array of real numbers, got {type(value).__name__}") from error
-    if jnp.issubdtype(array.dtype, jnp.complexfloating) or not (
-        jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
-    ):
+    if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"`{name}` must be real, got dtype {array.dtype}")
     if array.ndim != 1:
         hint = f" of length {length}" if length is not None else ""
@@ -31,7 +30,8 @@ def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> A
         raise ValueError(f"`{name}` must have length {length}, got shape {array.shape}")
     if dtype is None:
         dtype = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
-    return array.astype(dtype)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return cast(Array, array if array.dtype == dtype else array.astype(dtype))
 
 
 def start_point(value: Any, name: str = "x0") -> Array:
@@ -51,8 +51,10 @@ def bound_pair(lower: Any, upper: Any, names: tuple[str, str], length: int, dtyp
     for value, name, default in ((lower, names[0], -np.inf), (upper, names[1], np.inf)):
         if value is None:
             value = np.full(length, default)
-        elif not isinstance(value, (list, tuple)) and jnp.ndim(value) == 0:
-            value = jnp.broadcast_to(jnp.asarray(value), (length,))
+        elif isinstance(value, jax.Array) and value.ndim == 0:
+            value = jnp.broadcast_to(value, (length,))
+        elif not isinstance(value, jax.Array) and np.ndim(value) == 0:
+            value = np.full(length, value)
         pair.append(vector(value, name, length=length, dtype=dtype))
         if is_concrete(pair[-1]) and np.any(np.isnan(np.asarray(pair[-1]))):
             index = int(np.flatnonzero(np.isnan(np.asarray(pair[-1])))[0])

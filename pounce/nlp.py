@@ -140,7 +140,7 @@ class Data(eqx.Module):
     start: Start
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _compiled(program: Program, top_level: bool):
     return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
 
@@ -230,7 +230,7 @@ def prepare(
 def parameter_arrays(p: PyTree) -> PyTree:
     """The parameters as a pytree of arrays."""
     try:
-        return jax.tree.map(jnp.asarray, p)
+        return jax.tree.map(lambda leaf: leaf if isinstance(leaf, (jax.Array, np.ndarray)) else jnp.asarray(leaf), p)
     except (TypeError, ValueError) as error:
         raise TypeError("`p` must be a pytree of arrays or numbers") from error
 

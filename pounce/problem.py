@@ -119,14 +119,14 @@ class Problem:
         )  # fmt: skip
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _whole(program: Program):
     return jax.jit(
         lambda data: solve_nlp(program.method, program.nlp(data), data.start), compiler_options=compiler_options()
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _stepped(program: Program):
     stepper = Stepper(program.method)
     options = compiler_options()

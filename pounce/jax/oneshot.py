@@ -181,7 +181,7 @@ def _batched(p_batch, f, g, x0, n, m, lb, ub, cl, cu, options, on_failure, relax
     return _compiled(program, batched_start, is_concrete(whole))(whole)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _compiled(program: Program, batched_start: bool, top_level: bool):
     def run(data: Data) -> Solution:
         def lane(parameters, x0):
