@@ -64,7 +64,8 @@ def main() -> int:
     cost = lambda p: jnp.sum(solve(p).x ** 2)
     batch = jnp.linspace(24.0, 26.0, arguments.lanes)
     rows = []
-    rows.append(("one solve", *measure(jit(solve), jnp.array(25.0), 100), 1))
+    rows.append(("one solve, whole Solution", *measure(jit(solve), jnp.array(25.0), 100), 1))
+    rows.append(("one solve, x alone", *measure(jit(lambda p: solve(p).x), jnp.array(25.0), 100), 1))
     rows.append(("value and gradient", *measure(jit(jax.value_and_grad(cost)), jnp.array(25.0), 100), 1))
     forward = measure(jit(jax.vmap(cost)), batch, 5)
     backward = measure(jit(jax.vmap(jax.value_and_grad(cost))), batch, 5)

@@ -31,7 +31,12 @@ def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> A
     if dtype is None:
         dtype = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else jnp.result_type(float)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return cast(Array, array if array.dtype == dtype else array.astype(dtype))
+    return cast(Array, strong(array if array.dtype == dtype else array.astype(dtype)))
+
+
+def strong(array: Any) -> Any:
+    """Without JAX's weak type, which would be another signature to a compiled function (``jnp.full`` makes it)."""
+    return array.astype(array.dtype) if getattr(array, "weak_type", False) else array
 
 
 def start_point(value: Any, name: str = "x0") -> Array:

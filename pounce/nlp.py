@@ -230,7 +230,7 @@ def prepare(
 def parameter_arrays(p: PyTree) -> PyTree:
     """The parameters as a pytree of arrays."""
     try:
-        return jax.tree.map(lambda leaf: leaf if isinstance(leaf, (jax.Array, np.ndarray)) else jnp.asarray(leaf), p)
+        return jax.tree.map(lambda leaf: leaf if isinstance(leaf, np.ndarray) else check.strong(jnp.asarray(leaf)), p)
     except (TypeError, ValueError) as error:
         raise TypeError("`p` must be a pytree of arrays or numbers") from error
 

@@ -442,7 +442,7 @@ class TestLinkedDefaults:
         assert (choices.mu_strategy, choices.mu_oracle) == ("adaptive", "probing")
         assert choices.adaptive_mu_globalization == "never-monotone-mode"
         assert choices.accept_every_trial_step is True
-        assert choices.alpha_for_y == "bound-mult"
+        assert choices.alpha_for_y == "primal"
         assert choices.least_square_init_primal is True
         assert (numbers.bound_push, numbers.bound_frac) == (10.0, 0.2)
         assert (numbers.slack_bound_push, numbers.slack_bound_frac) == (10.0, 0.2)

@@ -1,10 +1,13 @@
 """The adaptive barrier strategy (Nocedal, Waechter and Waltz 2009; Ipopt's `AdaptiveMuUpdate`).
 
-In free mode an oracle chooses mu anew in every iteration, as long as a test on the iterates (section 4) sees progress; then
-mu falls as in the monotone strategy, from a fixed value, until there is progress again.
+In free mode an oracle chooses mu anew in every iteration, as long as a test on the iterates (section 4) sees progress;
+then mu falls as in the monotone strategy, from a fixed value, until there is progress again.
 
-The Newton equations are linear in mu and their matrix does not know it, so the system is factorised and solved at the mu at
-hand, once more for the centering direction, and the oracle chooses among the combinations of the two.
+The Newton equations are linear in mu and their matrix does not know it, so the system is factorised and solved at the
+mu at hand, once more for the centering direction, and the oracle chooses among the combinations of the two.
+
+Not honoured: `fixed_mu_oracle` other than `average_compl`, `adaptive_mu_kkt_norm_type`, `fast_step_computation`. The
+second-order term of `mehrotra_algorithm` needs an oracle that computes the affine step (not `loqo`).
 """
 
 import equinox as eqx
@@ -163,8 +166,9 @@ def gone_back(judged: State, g: Globalization) -> State:
 
 
 def _moved_view(seen: Observation, mu: Float[Array, ""]) -> tuple[View, Float[Array, " N"]]:
-    """View and objective gradient at another mu. The proximity weight of the restoration objective follows mu, but as in
-    Ipopt the direction is computed with that of the previous one.
+    """View and objective gradient at another mu: the proximity weight of the restoration objective follows it.
+
+    Only the line search sees them. As in Ipopt, the direction is computed with the weight of the previous mu.
     """
     view = eqx.tree_at(lambda v: v.proximity, seen.view, seen.view.proximity * jnp.sqrt(mu / seen.mu))
     return view, view.objective_gradient(seen.derivatives.gradient, seen.iterate.primal)
@@ -182,11 +186,11 @@ def redirect(
     o: Numbers,
     choices: Choices,
 ) -> tuple:
-    """In free mode: let the oracle choose mu, and turn the direction that ``solved`` the system at the old mu towards it.
+    """In free mode: let the oracle choose mu, and turn the direction ``solved`` for the old mu towards it.
 
-    Returned are the globalisation state, direction, right-hand side, the view and objective gradient that the line search
-    sees, and what the products of slacks and multipliers aim at. With `mehrotra_algorithm` that includes the second-order
-    term of the affine step (Mehrotra 1992).
+    Returned are the globalisation state, direction, right-hand side, the view and objective gradient that the line
+    search sees, and what the products of slacks and multipliers aim at. With `mehrotra_algorithm` that includes the
+    second-order term of the affine step (Mehrotra 1992).
     """
     if choices.mu_oracle == "loqo":
         return g, solved, rhs, *_moved_view(seen, g.mu), g.mu

@@ -7,7 +7,7 @@ from .._solution import Multipliers, Quality, Residuals, Solution, Statistics
 from .iterate import select
 from .options import Choices, Numbers
 from .start import Bounds
-from .state import State
+from .state import RESTORING, State
 
 
 def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> Solution:
@@ -29,6 +29,8 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
     constraints = state.rows / frame.row_scale + frame.row_shift
     counts = state.counts
+    verdict = (state.status == Status.Infeasible_Problem_Detected) | (state.status == Status.Restoration_Failed)
+    certified = (state.phase == RESTORING) & verdict & (state.entry.steps > 0)
     return Solution(
         x,
         state.objective / objective_scale,
@@ -37,7 +39,8 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
         state.status,
         Residuals(report.kkt_error, report.stationarity, report.violation, report.complementarity),
         Statistics(
-            state.iteration,
+            # The step that certifies a verdict of the restoration phase is not counted (nor printed by Ipopt).
+            state.iteration - certified,
             counts.evaluations,
             counts.factorizations,
             counts.restorations,

@@ -55,7 +55,11 @@ def reset_line_search(
 ) -> tuple[Globalization, Memory, Bool[Array, ""]]:
     """With nothing kept from earlier barrier problems: filter, watchdog, soft restoration."""
     kept = ~when
-    g = eqx.tree_at(lambda q: q.filter, g, g.filter.cleared(when))
+    g = eqx.tree_at(
+        lambda q: (q.filter, q.filter_rejections),
+        g,
+        (g.filter.cleared(when), jnp.where(kept, g.filter_rejections, 0)),
+    )
     memory = eqx.tree_at(
         lambda k: (k.watchdog.active, k.soft_count, k.shortened),
         memory,

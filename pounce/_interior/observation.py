@@ -39,11 +39,9 @@ class Observation(eqx.Module):
         return jnp.min(jnp.where(self.view.has, gap, jnp.inf), initial=jnp.inf)
 
     def error_at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
-        """E_mu. The proximity term of the restoration objective changes with mu, so its gradient does too."""
-        e, view = self.errors, self.view
-        drift = (jnp.sqrt(mu / self.mu) - 1) * view.proximity * (self.iterate.primal[: view.n] - view.reference)
-        dual = jnp.maximum(maximum_norm(e.lagrangian[: view.n] + drift), maximum_norm(e.lagrangian[view.n :]))
-        return jnp.maximum(e.at(mu, dual), e.primal)
+        """E_mu, with the proximity weight of the restoration objective left at the mu of the observation, as in Ipopt."""
+        e = self.errors
+        return jnp.maximum(e.at(mu, e.dual), e.primal)
 
 
 def finite_derivatives(d: Derivatives, restoring: Bool[Array, ""]) -> Bool[Array, ""]:

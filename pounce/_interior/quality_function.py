@@ -76,7 +76,7 @@ def quality_function(
     tau: Float[Array, ""],
     choices: Choices,
 ) -> Callable[[Float[Array, ""]], Float[Array, ""]]:
-    """``q(sigma)``, with the norm and the optional terms that were chosen. ``rows`` says how many constraints there are."""
+    """``q(sigma)``, with the norm and the optional terms that were chosen. ``rows`` is the number of constraints."""
     kind, centrality = choices.quality_function_norm_type, choices.quality_function_centrality
     power = 2 if kind == "2-norm-squared" else 1
     dual_now = averaged_norm(lagrangian, jnp.sum(view.active), kind)
@@ -124,7 +124,7 @@ def best_sigma(
     numbers: Numbers,
     steps: int,
 ) -> Float[Array, ""]:
-    """Centering parameter in ``[smallest, largest]`` that minimises the quality function, as far as the section finds it.
+    """Centering parameter in ``[smallest, largest]`` that minimises the quality function, as far as found.
 
     One loop holds the only place where the quality function is evaluated: at 1, just below, at the two middles, at the
     section points, and at the end of the bracket that never moved.

@@ -52,7 +52,7 @@ class InteriorPointMethod(eqx.Module):
     linear_solver: AbstractKKTSolver
     choices: Choices
     constants: tuple[float, ...] = eqx.field(static=True, default=Numbers().split()[1])
-    filter_capacity: int = eqx.field(static=True, default=64)
+    filter_capacity: int = eqx.field(static=True, default=32)
     history: int = eqx.field(static=True, default=0)
 
     def init(
@@ -152,12 +152,14 @@ class InteriorPointMethod(eqx.Module):
         else:
             g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
         searching = searching & ~(stuck if going_back is None else stuck | going_back)
-        view = seen.view if adaptive else phase_view(frame, phase, g.mu, state.entry, o)
-        gradient = view.objective_gradient(d.gradient, iterate.primal)
-        solved, system, rhs = self._solve(seen, view, gradient, g, squared, least_squares, ended, searching, o)
+        solved, system, rhs = self._solve(seen, g, squared, least_squares, ended, searching, o)
         g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
         target = g.mu
-        if adaptive:
+        if not adaptive:
+            # The direction is that of the old proximity weight; the search sees the new one.
+            view = phase_view(frame, phase, g.mu, state.entry, o)
+            gradient = view.objective_gradient(d.gradient, iterate.primal)
+        else:
             g, solved, rhs, view, gradient, target = redirect(
                 self.linear_solver, seen, frame, g, solved, system, rhs, searching, o, choices
             )
@@ -309,20 +311,11 @@ class InteriorPointMethod(eqx.Module):
         return g, memory, soft, searching & update.stuck
 
     def _solve(
-        self,
-        seen: Observation,
-        view: View,
-        gradient,
-        g: Globalization,
-        squared,
-        least_squares,
-        ended,
-        searching,
-        o: Numbers,
+        self, seen: Observation, g: Globalization, squared, least_squares, ended, searching, o: Numbers
     ) -> tuple[Solved, System, tuple]:
         """One linear system: Newton's, the least-squares problem for the row multipliers, or, at the end, that of the
         active set, solved for no particular right-hand side to learn whether the solution can be differentiated."""
-        d, iterate, slack = seen.derivatives, seen.iterate, seen.slack
+        d, iterate, slack, view, gradient = seen.derivatives, seen.iterate, seen.slack, seen.view, seen.gradient
         barrier = _barrier_rhs(view, gradient, slack, g.mu) - view.transposed_rows(d.jacobian, iterate.rows)
         z = jnp.where(squared, 0.0, iterate.bounds)
         dual = jnp.where(view.active, z[0] - z[1] - gradient, 0.0)

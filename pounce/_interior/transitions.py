@@ -41,9 +41,8 @@ def clipping_mu(view: View, iterate: Iterate, g: Globalization, numbers: Numbers
 
 
 def _system_error(seen: Observation, g: Globalization) -> Float[Array, ""]:
-    """The primal-dual error that a soft restoration step has to reduce. The adaptive strategy has just changed its mu."""
-    if g.adaptive is None:
-        return seen.errors.system
+    """The primal-dual error that a soft restoration step has to reduce. It is taken at the mu of
+    the step, which may just have changed."""
     products, has = seen.slack * seen.iterate.bounds, seen.view.has
     change = jnp.where(has, jnp.abs(products - g.mu) - jnp.abs(products - seen.mu), 0.0)
     return seen.errors.system + jnp.sum(change) / jnp.maximum(jnp.sum(has), 1)
