@@ -194,8 +194,11 @@ def differentiable_solve(
         (dynamic, arrays), (rates, _) = primals, tangents
         solution = solve(dynamic, arrays)
         good = solution.success
-        # A failed lane must not leak NaN through either end of the linear map, forward or transposed.
-        rates = jax.tree.map(lambda t: jnp.where(good, t, jnp.zeros_like(t)), rates)
+        if on_failure == "raise":
+            # On the solution, not on its tangent: what is only linear does not survive transposition.
+            message = "pounce: a solve that is being differentiated did not succeed"
+            solution = eqx.error_if(solution, ~good, message)
+        rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
         safe = _sanitized(solution, good)
         whole = eqx.combine(dynamic, eqx.combine(arrays, static)[0])
         dx, df, dc, dz = solution_tangent(whole, rates, safe, solver, limit, relaxation)
@@ -226,10 +229,18 @@ def _sanitized(solution: Solution, good: Bool[Array, ""]) -> Solution:
     )
 
 
+def _guarded(tangent: Array, good: Bool[Array, ""], on_failure: OnFailure) -> Array:
+    """The tangent of an input, cut off from a failed lane at this end too.
+
+    Transposed, this is the last thing that happens to a cotangent: the selection keeps NaN away from the parameters, the product
+    makes it arrive there.
+    """
+    if on_failure == "nan":
+        return tangent * jnp.where(good, 1.0, jnp.nan).astype(tangent.dtype)
+    return jnp.where(good, tangent, jnp.zeros_like(tangent))
+
+
 def _on_failure(tangents, good: Bool[Array, ""], on_failure: OnFailure):
-    if on_failure == "raise":
-        message = "pounce: a solve that is being differentiated did not succeed"
-        return eqx.error_if(tangents, ~good, message)
     if on_failure == "warn":
         jax.debug.callback(_warn, jnp.all(good))
     fill = jnp.nan if on_failure == "nan" else 0.0
