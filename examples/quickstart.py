@@ -3,6 +3,7 @@
 Run with `make demo`.
 """
 
+import json
 import os
 
 
@@ -81,13 +82,13 @@ def main() -> int:
     assert bool(jnp.all(many.success))
 
     def cost(p):
-        return jnp.sum(solve(p).x ** 2)
+        return jnp.sum(solve(p).x ** 3)
 
     derivative, first_gradient, one_gradient = timed(jax.jit(jax.grad(cost)), jnp.array(25.0), repeats=50)
     h = 1e-4
     difference = (cost(jnp.array(25.0 + h)) - cost(jnp.array(25.0 - h))) / (2 * h)
-    print(f"\nd(sum x^2)/dp = {float(derivative):.8f}, central difference {float(difference):.8f}")
-    assert abs(float(derivative - difference)) < 1e-5
+    print(f"\nd(sum x^3)/dp = {float(derivative):.8f}, central difference {float(difference):.8f}")
+    assert abs(float(derivative)) > 0.1 and abs(float(derivative - difference)) < 1e-5
 
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     real_problem()
@@ -107,25 +108,37 @@ def main() -> int:
     return 0
 
 
-def real_problem(name: str = "HS100"):
-    """One problem of the benchmark collection, where that is at hand."""
-    from benchmarks.data import nlp_problems
+def real_problem(name: str = "QAFIRO"):
+    """A Maros-Meszaros quadratic program of the benchmark collection, where that is at hand."""
+    from benchmarks.data import data_folder
 
-    problems = nlp_problems()
-    if problems is None:
+    folder = data_folder()
+    if folder is None or not (folder / "qp" / f"{name}.npz").is_file():
         print("\n(no benchmark collection here: skipping the real problem)")
         return
-    try:
-        p = problems.load(name)
-    except ImportError:
-        print("\n(sif2jax is not installed: skipping the real problem)")
-        return
-    problem = pounce.NLP(lambda x, _: p.f(x), lambda x, _: p.g(x), lb=p.lb, ub=p.ub, cl=p.cl, cu=p.cu)
-    solution = pounce.solve(problem, SOLVER, jnp.asarray(p.x0))
-    print(
-        f"\n{name} (n = {p.n}, m = {p.m}): f = {float(solution.objective):.8f}, reference {float(p.row['best_known']):.8f}, "
-        f"{int(solution.stats.iterations)} iterations, Ipopt {p.row['ipopt_iter']}"
+    sys.path.insert(0, str(folder))
+    import readers
+
+    qp = readers.load_qp(folder / "qp" / f"{name}.npz")
+    hessian, linear, rows_matrix = jnp.asarray(qp["P"].toarray()), jnp.asarray(qp["q"]), jnp.asarray(qp["A"].toarray())
+    problem = pounce.NLP(
+        lambda x, _: 0.5 * x @ hessian @ x + linear @ x + qp["c0"],
+        lambda x, _: rows_matrix @ x,
+        lb=qp["lb"],
+        ub=qp["ub"],
+        cl=qp["cl"],
+        cu=qp["cu"],
     )
+    solution = pounce.solve(problem, SOLVER, jnp.zeros(linear.shape[0]))
+    reference = next(
+        row["ref_obj"] for row in json.loads((folder / "qp" / "manifest.json").read_text()) if row["name"] == name
+    )
+    print(
+        f"\n{name} (n = {linear.shape[0]}, m = {rows_matrix.shape[0]}): f = {float(solution.objective):.7f}, "
+        f"reference {reference:.7f}, {pounce.Status(int(solution.status)).name} "
+        f"in {int(solution.stats.iterations)} iterations"
+    )
+    assert abs(float(solution.objective) - reference) < 1e-5 * max(1.0, abs(reference))
 
 
 if __name__ == "__main__":
