@@ -75,7 +75,6 @@ HONOURED: dict[str, dict[str, tuple[str, str]]] = {
             "[0, inf)",
             "Least-squares constraint multipliers above this size start at zero; 0: always",
         ),
-        "least_square_init_primal": ("", "Whether the start is first moved to satisfy the linearised constraints"),
     },
     "Warm start": {
         "warm_start_init_point": ("", "Whether the given multipliers are used"),
@@ -145,10 +144,6 @@ HONOURED: dict[str, dict[str, tuple[str, str]]] = {
         "resto_penalty_parameter": ("(0, inf)", "Weight of the violation in the restoration problem"),
         "resto_proximity_weight": ("[0, inf)", "Weight of the distance from where restoration began"),
         "bound_mult_reset_threshold": ("[0, inf)", "Bound multipliers above this after restoration are set to one"),
-        "constr_mult_reset_threshold": (
-            "[0, inf)",
-            "Constraint multipliers above this after restoration are set to zero",
-        ),
     },
     "Hessian": {
         "hessian_approximation": ("", "Exact second derivatives or limited-memory updates"),
@@ -186,11 +181,7 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
     "Limits and routing": {
         "max_wall_time": ("(0, inf)", 1e20, "Seconds of wall-clock time"),
         "max_cpu_time": ("(0, inf)", 1e20, "Seconds of processor time"),
-        "solver_selection": (
-            "auto | nlp | lp-ipm | qp-ipm | socp | qp-active-set",
-            "auto",
-            "Solver that minimize uses",
-        ),
+        "solver_selection": ("auto | nlp | lp-ipm | qp-ipm | socp | qp-active-set", "auto", "Solver of minimize"),
         "route_tol": ("(0, inf)", 1e-5, "Relative error at which minimize still takes a problem as quadratic"),
         "linear_solver": (
             "auto | condensed | null-space | lu | feral | ma27 | ma57 | ma77 | ma86 | ma97 | mumps | pardiso"
@@ -203,13 +194,6 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
         "print_level": ("integer [0, 12]", 5, "Amount of output; 0 is silent"),
         "sb": ("yes/no", "no", "Whether the banner is left out"),
         "print_frequency_iter": ("integer [1, inf)", 1, "Iterations between lines of the log"),
-        "print_frequency_time": ("[0, inf)", 0.0, "Seconds between lines of the log"),
-        "print_info_string": ("yes/no", "no", "Whether lines end with the codes of the method"),
-        "print_user_options": ("yes/no", "no", "Whether the options that were set are printed first"),
-        "output_file": ("text", "", "File that receives the log too"),
-        "file_print_level": ("integer [0, 12]", 5, "Amount of output in that file"),
-        "timing_statistics": ("yes/no", "no", "Whether the parts of the solve are timed"),
-        "print_timing_statistics": ("yes/no", "no", "Whether those times are printed"),
     },
 }
 
@@ -233,6 +217,22 @@ INERT: dict[str, tuple[str, dict[str, tuple[str, str | int | float]]]] = {
             "limited_memory_aug_solver": ("sherman-morrison | extended", "sherman-morrison"),
             "limited_memory_special_for_resto": ("yes/no", "no"),
         },
+    ),
+    "More output": (
+        "The log goes to standard output, one kind of line per iteration.",
+        {
+            "print_frequency_time": ("[0, inf)", 0.0),
+            "print_info_string": ("yes/no", "no"),
+            "print_user_options": ("yes/no", "no"),
+            "output_file": ("text", ""),
+            "file_print_level": ("integer [0, 12]", 5),
+            "timing_statistics": ("yes/no", "no"),
+            "print_timing_statistics": ("yes/no", "no"),
+        },
+    ),
+    "Starting and restoration details": (
+        "The start keeps the variables where they are pushed; row multipliers are zero after restoration.",
+        {"least_square_init_primal": ("yes/no", "no"), "constr_mult_reset_threshold": ("[0, inf)", 0.0)},
     ),
     "Constant derivatives": (
         "They only save evaluations; every derivative is evaluated where it is needed.",

@@ -184,7 +184,6 @@ _MEHROTRA_DEFAULTS: dict[str, Value] = {
     "bound_frac": 0.2,
     "bound_mult_init_val": 10.0,
     "constr_mult_init_max": 0.0,
-    "least_square_init_primal": "yes",
 }
 _FOLLOWERS = {
     "bound_push": ("slack_bound_push", "warm_start_bound_push", "warm_start_slack_bound_push"),

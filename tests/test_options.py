@@ -443,7 +443,6 @@ class TestLinkedDefaults:
         assert choices.adaptive_mu_globalization == "never-monotone-mode"
         assert choices.accept_every_trial_step is True
         assert choices.alpha_for_y == "primal"
-        assert choices.least_square_init_primal is True
         assert (numbers.bound_push, numbers.bound_frac) == (10.0, 0.2)
         assert (numbers.slack_bound_push, numbers.slack_bound_frac) == (10.0, 0.2)
         assert (numbers.bound_mult_init_val, numbers.constr_mult_init_max) == (10.0, 0.0)

@@ -109,7 +109,6 @@ class Numbers(eqx.Module):
     resto_penalty_parameter: Traced = 1e3
     resto_proximity_weight: Traced = 1.0
     bound_mult_reset_threshold: Traced = 1e3
-    constr_mult_reset_threshold: Traced = 0.0
     # quasi-Newton
     limited_memory_init_val: Traced = 1.0
     limited_memory_init_val_min: Traced = 1e-8
@@ -197,10 +196,9 @@ class Choices(eqx.Module):
     mu_allow_fast_monotone_decrease: bool = eqx.field(static=True, default=True)
     mehrotra_algorithm: bool = eqx.field(static=True, default=False)
     bound_mult_init_method: Literal["constant", "mu-based"] = eqx.field(static=True, default="constant")
-    least_square_init_primal: bool = eqx.field(static=True, default=False)
     warm_start_init_point: bool = eqx.field(static=True, default=False)
-    fixed_variable_treatment: Literal["make_parameter", "make_parameter_nodual", "make_constraint", "relax_bounds"] = (
-        eqx.field(static=True, default="make_parameter")
+    fixed_variable_treatment: Literal["make_parameter", "make_parameter_nodual", "relax_bounds"] = eqx.field(
+        static=True, default="make_parameter"
     )
     honor_original_bounds: bool = eqx.field(static=True, default=False)
     nlp_scaling_method: Literal["gradient-based", "user-scaling", "none"] = eqx.field(
