@@ -72,11 +72,17 @@ class ScaledNLP(AbstractNLP):
 def dense_derivatives(
     evaluate: Callable, x: Float[Array, " n"], y: Float[Array, " m"], weight: Float[Array, ""], second_order: bool
 ) -> Derivatives:
-    """Dense derivatives by one batched forward sweep.
+    """Dense derivatives by one batched sweep.
 
     With second order, ``x -> (f, c, grad(weight f + y'c))`` is pushed forward along the unit vectors: gradient, Jacobian and
     Hessian come out of the same sweep, and the user's functions appear once in the compiled program.
+    First derivatives alone are pulled back along ``f`` and the rows where these are fewer than the variables.
     """
+    if not second_order and y.size + 1 < x.size:
+        (f, c), pullback = jax.vjp(evaluate, x)
+        unit = jnp.eye(y.size + 1, dtype=f.dtype)
+        rows = jax.vmap(lambda e: pullback((e[0], e[1:].astype(c.dtype)))[0])(unit)
+        return Derivatives(f, c, rows[0], rows[1:], None)
 
     def lagrangian_gradient(x):
         (f, c), pullback = jax.vjp(evaluate, x)
