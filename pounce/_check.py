@@ -9,9 +9,9 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 
-def is_concrete(value: Any) -> bool:
-    """Whether the numbers can be looked at now (false under a transformation)."""
-    return not isinstance(value, Tracer)
+def is_concrete(data: Any) -> bool:
+    """Whether the numbers of a pytree can be looked at now: no transformation is at work on them."""
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data))
 
 
 def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:
@@ -80,6 +80,14 @@ def function(value: Any, name: str, optional: bool = False) -> None:
         return
     if not callable(value):
         raise TypeError(f"`{name}` must be callable, got {type(value).__name__}")
+
+
+def functions(f: Any, g: Any, m: int) -> None:
+    """An objective, and rows where ``m`` of them were announced."""
+    function(f, "f")
+    function(g, "g", optional=True)
+    if m > 0 and g is None:
+        raise ValueError(f"`g` is missing: m = {m} rows were announced")
 
 
 def output_shape(value: Any, name: str, expected: tuple[int, ...] | None, dtype) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
@@ -145,11 +144,6 @@ def _compiled(program: Program, top_level: bool):
     return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
 
 
-def is_concrete(data: PyTree) -> bool:
-    """Whether no transformation is at work: then our own compiler options apply."""
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data))
-
-
 def solve(
     problem: NLP,
     solver: InteriorPoint,
@@ -186,7 +180,7 @@ def solve(
     program, data = prepare(
         problem, solver, x0, p, warm_start=warm_start, scaling=scaling, relaxation=relaxation, on_failure=on_failure
     )
-    return _compiled(program, is_concrete(data))(data)
+    return _compiled(program, check.is_concrete(data))(data)
 
 
 def prepare(

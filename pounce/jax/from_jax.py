@@ -45,10 +45,7 @@ def from_jax(
     **Raises:** `ValueError` or `TypeError` naming the argument, before anything is compiled.
     """
     del x0, seed, n_probes
-    check.function(f, "f")
-    check.function(g, "g", optional=True)
-    if m > 0 and g is None:
-        raise ValueError(f"`g` is missing: m = {m} rows were announced")
+    check.functions(f, g, m)
     if sparse:
         raise NotImplementedError("`sparse=True` is not available yet: derivatives are dense")
     problem = Problem(n, m, _Functions(f, g), lb, ub, cl, cu)

@@ -14,7 +14,7 @@ from .. import _check as check
 from .._adjoint import OnFailure
 from .._compile import compiler_options
 from .._solution import Solution
-from ..nlp import NLP, Data, InteriorPoint, Program, is_concrete, parameter_arrays, prepare, solve as solve_native
+from ..nlp import NLP, Data, InteriorPoint, Program, parameter_arrays, prepare, solve as solve_native
 from ..options import split_options
 
 
@@ -22,10 +22,7 @@ ON_FAILURE: dict[str, OnFailure] = {"ignore": "zero", "zero": "zero", "nan": "na
 
 
 def _problem(f, g, n, m, lb, ub, cl, cu) -> NLP:
-    check.function(f, "f")
-    check.function(g, "g", optional=True)
-    if m > 0 and g is None:
-        raise ValueError(f"`g` is missing: m = {m} rows were announced")
+    check.functions(f, g, m)
     if m > 0 and cl is None and cu is None:
         raise ValueError(f"`cl` and `cu` are both missing for m = {m} rows")
     return NLP(f, g if m else None, lb=lb, ub=ub, cl=cl if m else None, cu=cu if m else None)
@@ -178,7 +175,7 @@ def _batched(p_batch, f, g, x0, n, m, lb, ub, cl, cu, options, on_failure, relax
     whole = eqx.tree_at(lambda d: d.parameters, data, parameters, is_leaf=lambda leaf: leaf is None)
     if batched_start:
         whole = eqx.tree_at(lambda d: d.start.x0, whole, start.astype(first.dtype))
-    return _compiled(program, batched_start, is_concrete(whole))(whole)
+    return _compiled(program, batched_start, check.is_concrete(whole))(whole)
 
 
 @functools.lru_cache(maxsize=512)
