@@ -58,6 +58,7 @@ class _Trial(eqx.Module):
     corrected_violation: Float[Array, ""]
     corrected_rows: Float[Array, " m"]
     correction: tuple  # direction (primal, rows)
+    barrier: Float[Array, ""]
     objective: Float[Array, ""]
     rows: Float[Array, " m"]
     primal: Float[Array, " N"]
@@ -260,6 +261,7 @@ def line_search(
             jnp.where(want_soc, theta, c.corrected_violation),
             jnp.where(want_soc, accumulated, c.corrected_rows),
             correction,
+            phi,
             f,
             rows,
             primal,
@@ -290,6 +292,7 @@ def line_search(
         violation,
         jnp.zeros_like(point.rows),
         (jnp.zeros_like(iterate.primal), jnp.zeros_like(iterate.rows)),
+        here.objective,
         point.objective,
         point.rows,
         iterate.primal,
@@ -330,8 +333,7 @@ def line_search(
     took = accepted | passed | in_soft | tiny
     # Filter, f-type or h-type
     test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
-    phi = view.barrier(last.objective, primal, view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move), mu)
-    f_type = is_f_type(reference, test_alpha, o) & armijo(reference, phi, test_alpha, o)
+    f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
     filter_ = g.filter.cleared(last.cleared).augmented(*entry, augment & enabled)
 
