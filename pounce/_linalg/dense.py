@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from lineax import RESULTS
 
 from .equilibrate import symmetric_scale
+from .householder import orthogonal_basis
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 
 
@@ -92,9 +93,9 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
         norms = jnp.sqrt(jnp.sum(scaled.jacobian * scaled.jacobian, axis=1))
         order = jnp.argsort(scaled.diagonal / jnp.where(norms > 0, norms * norms, 1.0))
         jacobian, diagonal = scaled.jacobian[order], scaled.diagonal[order]
-        basis, rows = jnp.linalg.qr(jacobian.T, mode="complete")
+        basis, rows, form = orthogonal_basis(jacobian, scaled.hessian)
         weighted = rows * lax.rsqrt(diagonal)
-        lower = lax.linalg.cholesky(basis.T @ scaled.hessian @ basis + weighted @ weighted.T, symmetrize_input=False)
+        lower = lax.linalg.cholesky(form + weighted @ weighted.T, symmetrize_input=False)
         k = min(n, m)
         pivot, size, nominal = jnp.abs(jnp.diagonal(rows)), norms[order][:k], operator.diagonal[order][:k]
         threshold = 100 * max(n, m) * jnp.finfo(lower.dtype).eps
