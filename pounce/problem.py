@@ -1,58 +1,91 @@
 """`pounce.Problem`: the cyipopt-shaped door. Host arrays in, host arrays out, always in float64."""
 
-import functools
+import contextvars
+import inspect
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ._compile import compiler_options
+from ._current import current_iterate, current_violations
+from ._derivative_test import run_derivative_test
+from ._host_solve import solve_host_program
+from ._interior.start import Bounds, WarmStart
+from ._problem.callbacks import CallbackFunctions
+from ._problem.host import AbstractHostFunctions, JaxFunctions
+from ._report import write_report
 from ._results import Status
-from ._solution import Solution
-from ._solve import Stepper, drive, solve_nlp
-from ._table import TablePrinter, summary
-from .nlp import NLP, Data, InteriorPoint, Program, prepare
-from .options import check_option, split_options
+from ._reverse import Now, OnRow
+from ._solution import History
+from .options import SolverOptions, check_option, split_options
 
 
-ACTIVE_TOLERANCE = 1e-6
+INTERMEDIATE = (
+    "alg_mod", "iter_count", "obj_value", "inf_pr", "inf_du", "mu", "d_norm", "regularization_size", "alpha_du",
+    "alpha_pr", "ls_trials",
+)  # fmt: skip
+# The solve under way in this thread, for `get_current_iterate`.
+_under_way: contextvars.ContextVar[tuple["Problem", Now] | None] = contextvars.ContextVar("_under_way", default=None)
 
 
 class Problem:
-    """A nonlinear program in cyipopt's form, on callbacks that JAX can trace.
+    """A nonlinear program ``min f(x)  s.t.  cl <= g(x) <= cu,  lb <= x <= ub`` in cyipopt's form.
 
-    ``problem_obj`` has ``objective(x) -> scalar`` and, for ``m > 0``, ``constraints(x) -> (m,)``, both JAX functions; exact
-    first and second derivatives are taken from them.
+    ``problem_obj`` has cyipopt's callbacks: ``objective(x)``, ``gradient(x)`` and, for ``m > 0``, ``constraints(x)``,
+    ``jacobian(x)`` with ``jacobianstructure()`` (dense by rows without it); optionally ``hessian(x, lagrange, obj_factor)``
+    with ``hessianstructure()`` (one triangle; the dense lower one without it), and ``intermediate``. A subclass may have them
+    as methods and leave ``problem_obj`` out.
+
+    Where ``gradient`` or ``jacobian`` is missing, ``objective`` and ``constraints`` must be JAX functions: exact first and
+    second derivatives are taken from them. Without a Hessian, ``hessian_approximation`` is ``limited-memory``.
     """
 
     def __init__(
-        self, n: int, m: int, problem_obj: Any, lb: Any = None, ub: Any = None, cl: Any = None, cu: Any = None
+        self, n: int, m: int, problem_obj: Any = None, lb: Any = None, ub: Any = None, cl: Any = None, cu: Any = None
     ):
-        """**Arguments:** as `cyipopt.Problem`. Raises `ValueError` for wrong sizes, missing row bounds or missing callbacks."""
+        """**Arguments:**
+
+        - `n`, `m`: numbers of variables and rows.
+        - `problem_obj`: the callbacks; this object itself by default.
+        - `lb`, `ub`: bounds of the variables, ``(n,)``; none by default. Magnitudes from 1e19 on mean no bound.
+        - `cl`, `cu`: bounds of the rows, ``(m,)``; both required for ``m > 0``. Equal ones make an equality.
+
+        Raises `ValueError` for wrong sizes, NaN, missing row bounds or missing callbacks, `TypeError` for what is not a
+        number. Reversed bounds are not an error here: the solve answers with status -11.
+        """
         for value, name in ((n, "n"), (m, "m")):
-            if not isinstance(value, (int, np.integer)) or not 0 <= value < 2**31:
-                raise ValueError(f"`{name}` must be a non-negative integer, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**31:
+                raise ValueError(f"`{name}` must be an integer from 0 to 2**31 - 1, got {value!r}")
+        self.n, self.m = int(n), int(m)
+        self.problem_obj = self if problem_obj is None else problem_obj
         for method in ("objective", "constraints")[: 1 + (m > 0)]:
-            if not callable(getattr(problem_obj, method, None)):
+            if not callable(getattr(self.problem_obj, method, None)):
                 raise ValueError(
-                    f"`problem_obj` needs a callable `{method}`, got {type(problem_obj).__name__} without one"
+                    f"`problem_obj` needs a callable `{method}`, got {type(self.problem_obj).__name__} without one"
                 )
         if m > 0 and (cl is None or cu is None):
             raise ValueError(f"`cl` and `cu` are both required for m = {m} rows")
-        self.n, self.m, self.problem_obj = int(n), int(m), problem_obj
+        if m == 0:
+            cl = cu = None
         bounds = ((lb, "lb", n, -np.inf), (ub, "ub", n, np.inf), (cl, "cl", m, -np.inf), (cu, "cu", m, np.inf))
-        lb, ub, cl, cu = (_host_vector(value, name, size, default) for value, name, size, default in bounds)
-        self._problem = NLP(
-            lambda x, _: problem_obj.objective(x),
-            (lambda x, _: problem_obj.constraints(x)) if m else None,
-            lb=lb,
-            ub=ub,
-            cl=cl if m else None,
-            cu=cu if m else None,
-        )
+        self._bounds = Bounds(*(_bound_vector(value, name, size, default) for value, name, size, default in bounds))
         self._options: dict[str, Any] = {}
         self._scaling: tuple | None = None
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether second derivatives are exact."""
+        return self._needs_jax() or callable(getattr(self.problem_obj, "hessian", None))
+
+    def _needs_jax(self) -> bool:
+        wanted = ("gradient", "jacobian")[: 1 + (self.m > 0)]
+        return not all(callable(getattr(self.problem_obj, name, None)) for name in wanted)
+
+    def get_bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Copies of ``lb, ub, cl, cu``."""
+        b = self._bounds
+        return b.lb.copy(), b.ub.copy(), b.cl.copy(), b.cu.copy()
 
     def add_option(self, name: str | bytes, value: Any) -> None:
         """Set an Ipopt option. Raises `pounce.OptionError` for an unknown name or a bad value."""
@@ -61,80 +94,169 @@ class Problem:
 
     addOption = add_option
 
+    def options_snapshot(self) -> dict[str, Any]:
+        """The options set so far, to be given to `restore_options`."""
+        return dict(self._options)
+
+    def restore_options(self, snapshot: dict[str, Any]) -> None:
+        """Set exactly the options of a snapshot."""
+        self._options = dict(check_option(name, value) for name, value in snapshot.items())
+
     def set_problem_scaling(self, obj_scaling: float = 1.0, x_scaling: Any = None, g_scaling: Any = None) -> None:
-        """Factors used with ``nlp_scaling_method="user-scaling"``; results come back in user units."""
-        if x_scaling is not None and not np.all(np.asarray(x_scaling) == 1):
-            raise ValueError("`x_scaling` is not supported: only the objective and the rows are scaled")
-        rows = np.ones(self.m) if g_scaling is None else _host_vector(g_scaling, "g_scaling", self.m, 1.0)
-        self._scaling = (float(obj_scaling), rows)
+        """Positive factors used with ``nlp_scaling_method="user-scaling"``; a negative ``obj_scaling`` maximises.
 
-    def solve(self, x0: Any, lagrange: Any = None, zl: Any = None, zu: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Solve from ``x0``; multiplier seeds matter with ``warm_start_init_point="yes"``.
-
-        **Returns:** ``(x, info)`` with cyipopt's keys and ``iter_count``, ``mu``, ``final_kkt_error`` and their kin.
+        The solver sees ``obj_scaling * f``, ``x_scaling * x`` and ``g_scaling * g``; results come back in user units.
         """
-        chosen = split_options(self._options)
-        start = _host_vector(x0, "x0", self.n, 0.0)
-        warm = None
-        if any(value is not None for value in (lagrange, zl, zu)):
-            seeds = ((lagrange, "lagrange", self.m), (zl, "zl", self.n), (zu, "zu", self.n))
-            warm = tuple(_host_vector(value, name, size, np.nan) for value, name, size in seeds)
-        if np.any(np.asarray(self._problem.lb) > self._problem.ub) or self.n == 0:
-            return start, self._invalid_definition()
-        if self.m and np.any(np.asarray(self._problem.cl) > self._problem.cu):
-            return start, self._invalid_definition()
-        solver = InteriorPoint(**{name: value for name, value in self._options.items() if name not in chosen.driver})
-        with jax.enable_x64(True):
-            program, data = prepare(
-                self._problem, solver, jnp.asarray(start, jnp.float64), None, warm_start=warm, scaling=self._scaling
-            )
-            solution = self._run(program, data, chosen.driver)
-            return np.asarray(solution.x), _info(solution, data)
+        if not np.isfinite(obj_scaling) or obj_scaling == 0:
+            raise ValueError(f"`obj_scaling` must be finite and not zero, got {obj_scaling!r}")
+        factors = []
+        for value, name, size in ((x_scaling, "x_scaling", self.n), (g_scaling, "g_scaling", self.m)):
+            factor = _host_vector(value, name, size, 1.0)
+            if not (np.all(np.isfinite(factor)) and np.all(factor > 0)):
+                raise ValueError(f"`{name}` must be positive, got {factor}")
+            factors.append(factor)
+        self._scaling = (float(obj_scaling), *factors)
 
-    def _run(self, program: Program, data: Data, driver: dict[str, Any]) -> Solution:
-        limits = {name: float(driver.get(name, 1e20)) for name in ("max_wall_time", "max_cpu_time")}
-        level = int(driver.get("print_level", 5))
-        if level < 5 and min(limits.values()) >= 1e20:
-            return _whole(program)(data)
-        init, step, finish = _stepped(program)
-        printer = TablePrinter(print, int(driver.get("print_frequency_iter", 1))) if level >= 5 else None
+    def get_problem_scaling(self) -> tuple[float, np.ndarray, np.ndarray] | None:
+        """``(obj_scaling, x_scaling, g_scaling)`` as set, or None."""
+        return self._scaling
 
-        def on_row(iteration, row):
-            if printer is not None:
-                printer.row(iteration, row)
-            return True
+    def clear_problem_scaling(self) -> None:
+        """Forget the scaling."""
+        self._scaling = None
 
-        state = drive(lambda: init(data), lambda state: step(data, state), on_row=on_row, **limits)
-        solution = finish(data, state)
-        if level >= 3:
-            print(summary(solution))
-        return solution
+    def close(self) -> None:
+        """Nothing is held that would have to be released; here because cyipopt has it."""
 
-    def _invalid_definition(self) -> dict[str, Any]:
-        status = Status.Invalid_Problem_Definition
-        empty_n, empty_m = np.zeros(self.n), np.zeros(self.m)
+    def solve(
+        self,
+        x0: Any = None,
+        lagrange: Any = None,
+        zl: Any = None,
+        zu: Any = None,
+        working_set: Any = None,
+        *,
+        x: Any = None,
+        warm_start: dict[str, Any] | None = None,
+        report_path: Any = None,
+        report_detail: str | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Solve from ``x0`` (``x`` is cyipopt's name for it).
+
+        **Arguments:**
+
+        - `x0`: starting point, ``(n,)``.
+        - `lagrange`, `zl`, `zu`: multipliers to start from, used with ``warm_start_init_point="yes"``; NaN: not given.
+        - `warm_start`: the ``info`` of an earlier solve; its multipliers are used and ``warm_start_init_point`` is set.
+        - `working_set`: for ``algorithm="active-set-sqp"`` only, which is not here; warns.
+        - `report_path`, `report_detail`: write ``info`` as JSON to a file; ``"full"`` with its vectors, else without.
+
+        **Returns:** ``(x, info)`` with cyipopt's keys and ``iter_count``, ``mu``, ``final_kkt_error`` and their kin. Multipliers
+        satisfy ``grad f + J' mult_g - mult_x_L + mult_x_U = 0``.
+
+        **Raises:** `ValueError` for wrong lengths, and whatever a callback raises.
+        """
+        if (x0 is None) == (x is None):
+            raise TypeError("`solve` takes a starting point `x0` (or `x`), once")
+        start = _start_vector(x0 if x is None else x, self.n)
+        if working_set is not None:
+            warnings.warn("`working_set` has no effect on the interior-point method", UserWarning, stacklevel=2)
+        given = dict(self._options)
+        if warm_start is not None:
+            seeds = (warm_start["mult_g"], warm_start["mult_x_L"], warm_start["mult_x_U"])
+            lagrange, zl, zu = (new if old is None else old for new, old in zip(seeds, (lagrange, zl, zu)))
+            given["warm_start_init_point"] = "yes"
+        seeds = ((lagrange, "lagrange", self.m), (zl, "zl", self.n), (zu, "zu", self.n))
+        warm = WarmStart(*(_seed_vector(value, name, size) for value, name, size in seeds))
+        options = self._split(given)
+        if self.n == 0:
+            return start, self._nothing_to_solve()
+        solution, info = self._run(start, warm, options)
+        if report_path is not None:
+            write_report(report_path, info, full=report_detail == "full")
+        return solution.x, info
+
+    def _split(self, given: dict[str, Any]) -> SolverOptions:
+        """Validated options, with the quasi-Newton Hessian where there is no other."""
+        if not self.has_hessian:
+            if given.get("hessian_approximation") == "exact":
+                warnings.warn(
+                    "hessian_approximation=exact needs a `hessian` callback; limited-memory is used",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            given["hessian_approximation"] = "limited-memory"
+        return split_options(given, stacklevel=3)
+
+    def _functions(self, exact: bool) -> AbstractHostFunctions:
+        obj = self.problem_obj
+        if not self._needs_jax():
+            return CallbackFunctions(obj, self.n, self.m, exact)
+        return JaxFunctions(obj.objective, obj.constraints if self.m else None, self.n, self.m)
+
+    def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions):
+        functions = self._functions(options.choices.hessian_approximation == "exact")
+        run_derivative_test(functions, start, options)
+        callback = getattr(self.problem_obj, "intermediate", None)
+        on_row = self._intermediate(callback) if callable(callback) else None
+        return solve_host_program(
+            functions, start, self._bounds, options, warm=warm, scaling=self._scaling, on_row=on_row
+        )
+
+    def _intermediate(self, callback: Callable) -> OnRow:
+        """The callback as the driver calls it: with keywords where it has cyipopt's names, else in cyipopt's order."""
+        by_keyword = _takes_keywords(callback)
+
+        def on_row(iteration: int, row: History, now: Now) -> bool:
+            figures = (
+                int(row.restoring), iteration, float(row.objective), float(row.primal_infeasibility),
+                float(row.dual_infeasibility), float(row.mu), float(row.step), float(row.regularization),
+                float(row.alpha_dual), float(row.alpha_primal), int(row.trials),
+            )  # fmt: skip
+            token = _under_way.set((self, now))
+            try:
+                answer = callback(**dict(zip(INTERMEDIATE, figures))) if by_keyword else callback(*figures)
+            finally:
+                _under_way.reset(token)
+            return True if answer is None else bool(np.size(answer)) and bool(np.all(answer))
+
+        return on_row
+
+    def get_current_iterate(self, scaled: bool = False) -> dict[str, np.ndarray]:
+        """The iterate, inside ``intermediate``: ``x, mult_x_L, mult_x_U, g, mult_g``; in the solver's units if ``scaled``.
+
+        Raises `RuntimeError` elsewhere.
+        """
+        return current_iterate(self._now(), scaled)
+
+    def get_current_violations(self, scaled: bool = False) -> dict[str, np.ndarray]:
+        """How far the optimality conditions are from holding, inside ``intermediate``.
+
+        ``x_L_violation, x_U_violation, compl_x_L, compl_x_U, grad_lag_x`` of shape ``(n,)`` and ``g_violation, compl_g`` of
+        shape ``(m,)``. Raises `RuntimeError` elsewhere.
+        """
+        return current_violations(self._now(), self._bounds, scaled)
+
+    def _now(self) -> Now:
+        under_way = _under_way.get()
+        if under_way is None or under_way[0] is not self:
+            raise RuntimeError("there is a current iterate only inside the `intermediate` callback of a solve")
+        return under_way[1]
+
+    def _nothing_to_solve(self) -> dict[str, Any]:
+        status, rows, none = Status.Invalid_Problem_Definition, np.zeros(self.m), np.zeros(0)
         return dict(
-            status=int(status), status_msg=status.name, obj_val=np.nan, x=empty_n, g=empty_m, mult_g=empty_m,
-            mult_x_L=empty_n, mult_x_U=empty_n, iter_count=0,
+            status=int(status), status_msg=status.name, obj_val=np.nan, x=none, g=rows, mult_g=rows, mult_x_L=none,
+            mult_x_U=none, iter_count=0,
         )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=512)
-def _whole(program: Program):
-    return jax.jit(
-        lambda data: solve_nlp(program.method, program.nlp(data), data.start), compiler_options=compiler_options()
-    )
-
-
-@functools.lru_cache(maxsize=512)
-def _stepped(program: Program):
-    stepper = Stepper(program.method)
-    options = compiler_options()
-    return (
-        jax.jit(lambda data: stepper.init(program.nlp(data), data.start), compiler_options=options),
-        jax.jit(lambda data, state: stepper.step(program.nlp(data), data.start, state), compiler_options=options),
-        jax.jit(lambda data, state: stepper.finish(data.start, state), compiler_options=options),
-    )
+def _takes_keywords(callback: Callable) -> bool:
+    try:
+        inspect.signature(callback).bind(**dict.fromkeys(INTERMEDIATE))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _host_vector(value: Any, name: str, size: int, default: float) -> np.ndarray:
@@ -149,28 +271,22 @@ def _host_vector(value: Any, name: str, size: int, default: float) -> np.ndarray
     return array
 
 
-def _info(solution: Solution, data: Data) -> dict[str, Any]:
-    status = Status(int(solution.status))
-    z, r, bounds = solution.multipliers, solution.residuals, data.start.bounds
-    lower, upper, rows = np.asarray(z.lower), np.asarray(z.upper), np.asarray(z.constraints)
-    equality = np.asarray(bounds.cl) == np.asarray(bounds.cu)
-    return dict(
-        x=np.asarray(solution.x),
-        status=int(status),
-        status_msg=status.name,
-        obj_val=float(solution.objective),
-        g=np.asarray(solution.constraints),
-        mult_g=rows,
-        mult_x_L=lower,
-        mult_x_U=upper,
-        iter_count=int(solution.stats.iterations),
-        mu=float(solution.mu),
-        final_kkt_error=float(r.kkt_error),
-        final_dual_inf=float(r.stationarity),
-        final_constr_viol=float(r.constraint_violation),
-        final_compl=float(r.complementarity),
-        pinned_vars=(lower > ACTIVE_TOLERANCE) | (upper > ACTIVE_TOLERANCE),
-        active_constraints=equality | (np.abs(rows) > ACTIVE_TOLERANCE),
-        active_tol=ACTIVE_TOLERANCE,
-        working_set=None,
-    )
+def _bound_vector(value: Any, name: str, size: int, default: float) -> np.ndarray:
+    array = _host_vector(value, name, size, default)
+    if np.any(np.isnan(array)):
+        index = int(np.flatnonzero(np.isnan(array))[0])
+        raise ValueError(f"`{name}[{index}]` is NaN; use -inf or inf where there is no bound")
+    return array
+
+
+def _start_vector(value: Any, size: int) -> np.ndarray:
+    array = _host_vector(value, "x0", size, 0.0)
+    if not np.all(np.isfinite(array)):
+        index = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(f"`x0[{index}]` is {array[index]}; a starting point must be finite")
+    return array
+
+
+def _seed_vector(value: Any, name: str, size: int) -> np.ndarray:
+    """cyipopt's way to leave a seed out is an empty list."""
+    return _host_vector(None if value is not None and np.size(value) == 0 else value, name, size, np.nan)

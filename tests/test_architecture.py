@@ -17,12 +17,14 @@ MAX_LINES = 400
 # Bottom to top. A room is a file or folder directly in `pounce/`; it may import from its own floor and from those
 # below. A room that is not built yet costs nothing. Public rooms not named here are doors and live on the top floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_table")),
+    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_packing", "_table")),
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),
-    ("drivers", ("_adjoint", "_solve")),
-    ("native doors", ("_option_table", "_option_specs", "options", "nlp", "problem")),
+    ("drivers", ("_adjoint", "_solve", "_reverse")),
+    ("native doors", ("_option_table", "_option_specs", "options", "nlp")),
+    ("host doors' common part", ("_host_solve", "_current", "_derivative_test", "_report")),
+    ("problem door", ("problem",)),
     ("doors", ("jax", "torch", "minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),
 )
 TOP = len(FLOORS) - 1

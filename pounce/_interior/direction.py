@@ -188,3 +188,21 @@ def solve_system(
     primal, rows = last.solution
     kept = select(once | ~enabled, perturbation, last.perturbation)
     return Solved(primal, rows, last.factor, kept, last.success, last.count, last.inertia, last.ratio)
+
+
+class Correction(eqx.Module):
+    """The Newton system of a pass, to be solved again with other row residuals."""
+
+    linear_solver: AbstractKKTSolver
+    system: System
+    factor: eqx.Module
+    perturbation: Perturbation
+    primal_rhs: Float[Array, " N"]
+
+    def __call__(self, rows: Float[Array, " m"]) -> tuple[Float[Array, " N"], Float[Array, " m"]]:
+        """The direction for the residuals ``rows``, with one refinement and no test."""
+        wanted, dw, dc = (self.primal_rhs, -rows), self.perturbation.dw, self.perturbation.dc
+        step = self.system.solve(self.linear_solver, self.factor, dw, wanted)
+        left = [a - b for a, b in zip(wanted, self.system.apply(dw, dc, step))]
+        more = self.system.solve(self.linear_solver, self.factor, dw, tuple(left))
+        return step[0] + more[0], step[1] + more[1]

@@ -1,19 +1,15 @@
-"""The line search: backtracking with second-order correction, watchdog, and soft restoration.
+"""The line search: what it knows when it begins, and what it makes of the trial it ended with.
 
-Waechter and Biegler 2006, sections 2.3-2.4 and 3.2-3.3, in the order of operations of Ipopt's `BacktrackingLineSearch`. One
-loop holds the only place where the functions are evaluated: its trips are ordinary trials, second-order corrections and
-soft restoration trials, in whatever order the lane needs them.
+Backtracking with second-order correction, watchdog, and soft restoration (Waechter and Biegler 2006, sections 2.3-2.4 and
+3.2-3.3), in the order of operations of Ipopt's `BacktrackingLineSearch`. `trial` says what follows a trial.
 """
-
-from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._problem.nlp import AbstractNLP
-from .filter import Reference, acceptable_to_reference, armijo, corner, is_f_type, smallest_step
+from .direction import Correction
+from .filter import Reference, armijo, corner, is_f_type, smallest_step
 from .iterate import Iterate, View, bound_steps, select, step_to_boundary
 from .options import Choices, Numbers
 from .state import Direction, Globalization, Memory, Point, Row, Watchdog
@@ -42,7 +38,9 @@ class Outcome(eqx.Module):
     reverted: Bool[Array, ""]
 
 
-class _Trial(eqx.Module):
+class Trial(eqx.Module):
+    """The trial to make next while ``result`` is SEARCHING, else the one that ended the search."""
+
     kind: Int[Array, ""]
     alpha: Float[Array, ""]
     reductions: Int[Array, ""]
@@ -65,14 +63,60 @@ class _Trial(eqx.Module):
     evaluations: Int[Array, ""]
 
 
+class Search(eqx.Module):
+    """What a search knows from its beginning to its end. ``globalization`` and ``memory`` are those it began with."""
+
+    view: View
+    point: Point
+    slack: Float[Array, "2 N"]
+    direction: Direction
+    correction: Correction
+    globalization: Globalization
+    memory: Memory
+    enabled: Bool[Array, ""]
+    soft: Bool[Array, ""]  # the search belongs to the soft restoration phase
+    tiny: Bool[Array, ""]
+    tiny_again: Bool[Array, ""]
+    give_up: Bool[Array, ""]  # the watchdog ends before the first trial
+    watchdog: Watchdog
+    watching: Bool[Array, ""]
+    stored: Point  # where the watchdog goes back to
+    stored_slack: Float[Array, "2 N"]
+    reference: Reference
+    theta_max: Float[Array, ""]
+    theta_min: Float[Array, ""]
+    alpha_min: Float[Array, ""]
+    alpha_max: Float[Array, ""]
+    soft_alpha: Float[Array, ""]
+    entry: tuple[Float[Array, ""], Float[Array, ""]]  # the corner that leaving the reference point adds to the filter
+
+    def origin(self, reverted: Bool[Array, ""]) -> tuple[Point, Direction, Float[Array, "2 N"]]:
+        """Point, direction and slacks that trials start from."""
+        here, back = (self.point, self.direction, self.slack), (self.stored, self.watchdog.direction, self.stored_slack)
+        return select(reverted, back, here)
+
+    def boundary(self, slack: Float[Array, "2 N"], step: Float[Array, " N"]) -> Float[Array, ""]:
+        return step_to_boundary(slack, bound_steps(step), self.view.has, self.globalization.tau)
+
+    def first_alpha(self, reverted: Bool[Array, ""], o: Numbers) -> Float[Array, ""]:
+        """First step length of an ordinary search (after a watchdog return the full step is known to fail)."""
+        again = self.boundary(self.stored_slack, self.watchdog.direction.primal) * o.alpha_red_factor
+        return jnp.where(reverted, again, self.alpha_max)
+
+    def first_soft_alpha(self, reverted: Bool[Array, ""]) -> Float[Array, ""]:
+        """One step length for primal and dual variables."""
+        stored, step = self.stored.iterate.bounds, self.watchdog.direction
+        again = jnp.minimum(
+            self.boundary(self.stored_slack, step.primal),
+            step_to_boundary(stored, step.bounds, self.view.has, self.globalization.tau),
+        )
+        return jnp.where(reverted, again, self.soft_alpha)
+
+
 def bound_direction(view: View, iterate: Iterate, slack, mu, step: Float[Array, " N"]) -> Float[Array, "2 N"]:
     """Newton step of the bound multipliers that goes with a primal step (eq. 12)."""
     z = iterate.bounds
     return jnp.where(view.has, mu / slack - z - z / slack * bound_steps(step), 0.0)
-
-
-def _boundary(view: View, slack, step, tau):
-    return step_to_boundary(slack, bound_steps(step), view.has, tau)
 
 
 def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers: Numbers) -> Bool[Array, ""]:
@@ -82,15 +126,14 @@ def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers:
     return small & (violation <= 1e-4) & (numbers.tiny_step_tol > 0)
 
 
-def line_search(
-    nlp: AbstractNLP,
+def begin_search(
     view: View,
     point: Point,
     slack: Float[Array, "2 N"],
     direction: Direction,
     computed: Bool[Array, ""],
     slope: Float[Array, ""],
-    correct: Callable[[Float[Array, " m"]], tuple],
+    correction: Correction,
     g: Globalization,
     memory: Memory,
     last_row: Row,
@@ -99,12 +142,11 @@ def line_search(
     force_restoration: Bool[Array, ""],
     numbers: Numbers,
     choices: Choices,
-) -> Outcome:
-    """Find the next iterate along ``direction``.
+) -> tuple[Search, Trial]:
+    """A search for the next iterate along ``direction``, and its first trial.
 
-    ``computed`` is false where no direction could be computed; ``slope`` is the barrier objective's along it; ``correct(rows)``
-    solves the Newton system again with other row residuals. ``soft``: the search belongs to the soft restoration phase.
-    Nothing happens where ``enabled`` is false.
+    ``computed`` is false where no direction could be computed; ``slope`` is the barrier objective's along it. Nothing is
+    tried where ``enabled`` is false.
     """
     o, mu, tau = numbers, g.mu, g.tau
     iterate = point.iterate
@@ -117,7 +159,7 @@ def line_search(
     force = force_restoration | ~computed
     give_up = watchdog.active & (force | tiny)
     force, tiny = force & ~give_up, tiny & ~give_up
-    alpha_max = _boundary(view, slack, direction.primal, tau)
+    alpha_max = step_to_boundary(slack, bound_steps(direction.primal), view.has, tau)
     wake = (
         (o.watchdog_shortened_iter_trigger > 0)
         & ~watchdog.active
@@ -131,156 +173,45 @@ def line_search(
         wake = wake & False
     fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, here)
     watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
-    watching = watchdog.active & ~give_up
     reference = select(watchdog.active, watchdog.reference, here)
 
     searching = enabled & ~force & ~tiny
     size = jnp.maximum(1.0, reference.violation)
     max_factor = jnp.where(view.restoring, THETA_MAX_FACTOR_IN_RESTORATION, o.theta_max_fact)
-    theta_max = jnp.where(searching & (g.theta_max < 0), max_factor * size, g.theta_max)
-    theta_min = jnp.where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min)
-    # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
-    alpha_min = smallest_step(reference, g.theta_min, o)
-    entry = corner(reference, o)
-    stored_slack = view.guarded_slack(stored.iterate.primal, stored.iterate.bounds, mu, o.slack_move)
-
-    def base(reverted):
-        origin = select(reverted, stored, point)
-        step = select(reverted, watchdog.direction, direction)
-        return origin, step, jnp.where(reverted, stored_slack, slack)
-
-    def backtrack_start(reverted):
-        """First step length of an ordinary search (after a watchdog return the full step is known to fail)."""
-        again = _boundary(view, stored_slack, watchdog.direction.primal, tau) * o.alpha_red_factor
-        return jnp.where(reverted, again, alpha_max)
-
-    soft_alpha = jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau))
-    soft_now = soft & searching
-    soft_exhausted = soft_now & (memory.soft_count + 1 > o.max_soft_resto_iters)
-    soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
-
-    def trial(c: _Trial) -> _Trial:
-        origin, step, start_slack = base(c.reverted)
-        correcting, softly = c.kind == CORRECTION, c.kind == SOFT
-        primal_step = jnp.where(correcting, c.correction[0], step.primal)
-        primal = origin.iterate.primal + c.alpha * primal_step
-        f, rows = nlp.evaluate(primal[: view.n])
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(rows))
-        new_slack = view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move)
-        theta = jnp.sum(jnp.abs(view.residual(rows, primal)))
-        phi = view.barrier(f, primal, new_slack, mu)
-        finite = finite & jnp.isfinite(phi) & jnp.isfinite(theta)
-
-        full = jnp.where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
-        test_alpha = jnp.where(
-            softly, 0.0, jnp.where(watching & ~c.reverted, watchdog.alpha, jnp.where(correcting, full, c.alpha))
-        )
-        within = theta <= theta_max
-        progress = acceptable_to_reference(reference, phi, theta, test_alpha, theta_min, o)
-        corners = g.filter.cleared(c.cleared)
-        by_entry = ~(softly & c.from_search) | (phi <= entry[0]) | (theta <= entry[1])
-        in_filter = corners.accepts(phi, theta) & by_entry
-        accepted = finite & within & progress & in_filter
-        if choices.accept_every_trial_step:
-            accepted = jnp.where(softly, accepted, finite)
-        else:
-            enough = (o.accept_after_max_steps >= 0) & (c.reductions >= o.accept_after_max_steps)
-            accepted = jnp.where(enough & ~softly, finite, accepted)
-
-        # Filter reset heuristic: five searches in a row whose last rejection came from the filter.
-        tested = finite & within
-        by_filter = jnp.where(tested, progress & ~in_filter, c.by_filter)
-        counting = accepted & c.by_filter & (o.max_filter_resets > 0)
-        rejections = jnp.where(accepted, jnp.where(counting, c.rejections + 1, 0), c.rejections)
-        reset = counting & (rejections >= o.filter_reset_trigger)
-        by_filter = by_filter & ~accepted
-
-        # What comes next if this one is rejected
-        error = c.evaluation_error | (~finite & ~correcting)
-        watch_failed = watching & ~c.reverted & (c.kind == ORDINARY)
-        watchdog_trials = c.watchdog_trials + (watch_failed & ~accepted)
-        revert = watch_failed & (error | (watchdog_trials > o.watchdog_trial_iter_max))
-        passed = watch_failed & ~revert
-        first_soc = (
-            (c.kind == ORDINARY)
-            & (c.reductions == 0)
-            & ~c.reverted
-            & ~watch_failed
-            & finite
-            & (theta >= reference.violation)
-            & (o.max_soc > 0)
-        )
-        next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
-        want_soc = (first_soc | next_soc) & ~accepted
-        shorter = jnp.where(correcting, alpha_max, c.alpha) * o.alpha_red_factor
-        reductions = c.reductions + 1
-        exhausted = ~(shorter > jnp.minimum(alpha_min, backtrack_start(c.reverted)))
-        to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
-        fails = jnp.where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
-
-        residual = view.residual(rows, primal)
-        accumulated = residual + c.alpha * jnp.where(
-            first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
-        )
-
-        def solve(carry):
-            primal_c, rows_c = correct(accumulated)
-            return primal_c, rows_c, jnp.array(False)
-
-        # A conditional that batching leaves conditional: nothing runs unless some lane wants a correction.
-        correction = lax.while_loop(lambda k: k[2], solve, (*c.correction, want_soc))[:2]
-        alpha_soc = _boundary(view, start_slack, correction[0], tau)
-
-        result = jnp.where(
-            accepted,
-            jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
-            jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
-        )
-        ongoing = result == SEARCHING
-        kind = jnp.where(want_soc, CORRECTION, jnp.where(to_soft, SOFT, ORDINARY))
-        reverted = c.reverted | (revert & ongoing)
-        back_soft = _soft_alpha(c.reverted)
-        alpha = jnp.where(
-            want_soc,
-            alpha_soc,
-            jnp.where(to_soft, back_soft, jnp.where(revert, backtrack_start(jnp.array(True)), shorter)),
-        )
-        return _Trial(
-            jnp.where(ongoing, kind, c.kind),
-            jnp.where(ongoing, alpha, c.alpha),
-            jnp.where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
-            result,
-            reverted,
-            c.from_search | (to_soft & ongoing),
-            error,
-            watchdog_trials,
-            c.cleared | reset,
-            by_filter,
-            rejections,
-            jnp.where(want_soc, jnp.where(first_soc, 1, c.corrections + 1), c.corrections),
-            jnp.where(want_soc, theta, c.corrected_violation),
-            jnp.where(want_soc, accumulated, c.corrected_rows),
-            correction,
-            phi,
-            f,
-            rows,
-            primal,
-            c.evaluations + 1,
-        )
-
-    def _soft_alpha(reverted):
-        again = jnp.minimum(
-            _boundary(view, stored_slack, watchdog.direction.primal, tau),
-            step_to_boundary(stored.iterate.bounds, watchdog.direction.bounds, view.has, tau),
-        )
-        return jnp.where(reverted, again, soft_alpha)
-
+    search = Search(
+        view,
+        point,
+        slack,
+        direction,
+        correction,
+        g,
+        memory,
+        enabled,
+        soft,
+        tiny & enabled,
+        tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol),
+        give_up,
+        watchdog,
+        watchdog.active & ~give_up,
+        stored,
+        view.guarded_slack(stored.iterate.primal, stored.iterate.bounds, mu, o.slack_move),
+        reference,
+        jnp.where(searching & (g.theta_max < 0), max_factor * size, g.theta_max),
+        jnp.where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
+        # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
+        smallest_step(reference, g.theta_min, o),
+        alpha_max,
+        jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau)),
+        corner(reference, o),
+    )
+    softly = soft & searching
+    exhausted = softly & (memory.soft_count + 1 > o.max_soft_resto_iters)
     no, none = jnp.array(False), jnp.array(0)
-    start = _Trial(
-        jnp.where(soft_now, SOFT, ORDINARY),
-        jnp.where(soft_now, soft_alpha, backtrack_start(give_up)),
+    first = Trial(
+        jnp.where(softly, SOFT, ORDINARY),
+        jnp.where(softly, search.soft_alpha, search.first_alpha(give_up, o)),
         none,
-        jnp.where(~searching | soft_exhausted, FAILED, SEARCHING),
+        jnp.where(~searching | exhausted, FAILED, SEARCHING),
         give_up,
         no,
         no,
@@ -298,12 +229,17 @@ def line_search(
         iterate.primal,
         none,
     )
-    last = lax.while_loop(lambda c: c.result == SEARCHING, trial, start)
+    return search, first
 
-    origin, step, start_slack = base(last.reverted)
+
+def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) -> Outcome:
+    """What the last trial of a search makes of it."""
+    o, view, g, memory = numbers, search.view, search.globalization, search.memory
+    enabled, tiny, soft = search.enabled, search.tiny, search.soft
+    watchdog, watching, reference, alpha_max = search.watchdog, search.watching, search.reference, search.alpha_max
+    origin, step, start_slack = search.origin(last.reverted)
     accepted, passed = last.result == ACCEPTED, last.result == PASSED
     soft_good, tentative = last.result == SOFT_ACCEPTED, last.result == SOFT_TENTATIVE
-    tiny = tiny & enabled
     failed = enabled & ~tiny & (last.result == FAILED)
     corrected = accepted & (last.kind == CORRECTION)
 
@@ -311,10 +247,10 @@ def line_search(
     primal_step = jnp.where(corrected, last.correction[0], step.primal)
     rows_step = jnp.where(corrected, last.correction[1], step.rows)
     z_step = jnp.where(
-        corrected, bound_direction(view, origin.iterate, start_slack, mu, last.correction[0]), step.bounds
+        corrected, bound_direction(view, origin.iterate, start_slack, g.mu, last.correction[0]), step.bounds
     )
     alpha = jnp.where(tiny, alpha_max, last.alpha)
-    alpha_z = step_to_boundary(origin.iterate.bounds, z_step, view.has, tau)
+    alpha_z = step_to_boundary(origin.iterate.bounds, z_step, view.has, g.tau)
     in_soft = soft_good | tentative
     leaving_soft = soft_good & soft
     alpha_z = jnp.where(in_soft & ~leaving_soft, alpha, alpha_z)
@@ -335,29 +271,28 @@ def line_search(
     test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
-    filter_ = g.filter.cleared(last.cleared).augmented(*entry, augment & enabled)
+    filter_ = g.filter.cleared(last.cleared).augmented(*search.entry, augment & enabled)
 
     letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)
-    tiny_again = tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol)
     tag = jnp.where(accepted, letter, ord("w"))
     tag = jnp.where(soft_good, ord("S"), jnp.where(tentative, ord("s"), tag))
-    tag = jnp.where(tiny, jnp.where(tiny_again, ord("T"), ord("t")), tag)
+    tag = jnp.where(tiny, jnp.where(search.tiny_again, ord("T"), ord("t")), tag)
     full_step = (last.reductions == 0) | tiny | in_soft
     ended = accepted & watching
-    active = watchdog.active & ~ended & ~last.reverted & ~give_up
+    active = watchdog.active & ~ended & ~last.reverted & ~search.give_up
     shortened = jnp.where(full_step, 0, jnp.where(last.reverted, 1, memory.shortened + 1))
     shortened = jnp.where(failed, 0, shortened)
     searched = eqx.tree_at(
         lambda s: (s.filter, s.theta_max, s.theta_min, s.reference, s.filter_rejections),
         g,
-        (filter_, theta_max, theta_min, reference, last.rejections),
+        (filter_, search.theta_max, search.theta_min, reference, last.rejections),
     )
     remembered = eqx.tree_at(
         lambda k: (k.watchdog, k.stored, k.shortened, k.soft_count),
         memory,
         (
             eqx.tree_at(lambda w: (w.active, w.trials), watchdog, (active, last.watchdog_trials)),
-            select(tentative, origin, stored),
+            select(tentative, origin, search.stored),
             shortened,
             jnp.where(tentative & soft, memory.soft_count + 1, 0),
         ),

@@ -1,5 +1,7 @@
 """The interior-point method as ``init`` / ``step`` / ``terminate``: one pass of the loop, for every phase.
 
+A step is ``look``, trials, ``conclude``; a caller that evaluates the functions itself goes through these one by one.
+
 A pass asks for derivatives once, judges the iterate, updates the barrier parameter, solves one linear system, and searches
 along the direction. The two passes before the first iteration (scaling factors at the user's point, least-squares
 multipliers at the pushed one) go through the same code with most of it switched off, so that derivatives, factorisation and
@@ -14,17 +16,18 @@ from jaxtyping import Array, Bool, Float
 from .._linalg.kkt import AbstractKKTSolver
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
-from .._solution import History
 from . import quasi_newton, start
 from .adaptive import choose_mode, gone_back, redirect
 from .barrier import monotone_update
-from .direction import Solved, System, active_set_system, least_squares_system, newton_system, solve_system
+from .direction import Correction, Solved
 from .globalization import first_globalization, first_memory, reset_line_search
-from .iterate import Iterate, View, maximum_norm, select
+from .history import blank_history, blank_report, shown_row, written
+from .iterate import Iterate, maximum_norm, select
+from .newton import barrier_rhs, solve_pass
 from .observation import Observation, finite_derivatives, observe
 from .options import Choices, Numbers
 from .restoration import phase_view
-from .search import FAILED, bound_direction, line_search
+from .search import FAILED, SEARCHING, Search, begin_search, bound_direction, end_search
 from .start import Bounds, WarmStart
 from .state import (
     REGULAR,
@@ -44,6 +47,26 @@ from .state import (
 )
 from .termination import infeasible_or_failed, judge, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
+from .trial import Trial, candidate, judge_trial
+
+
+class Pass(eqx.Module):
+    """What a pass knows once it has looked at its iterate: all that its search and its conclusion need."""
+
+    judged: State
+    seen: Observation
+    frame: Frame
+    search: Search
+    solved: Solved
+    is_acceptable: Bool[Array, ""]
+    shown: Bool[Array, ""]  # the iteration table shows the iterate now; it will not be judged again
+    running: Bool[Array, ""]
+    relapse: Bool[Array, ""]  # the soft restoration step before is taken back
+    least_squares: Bool[Array, ""]
+    squared: Bool[Array, ""]
+    ended: Bool[Array, ""]
+    stuck: Bool[Array, ""]
+    going_back: Bool[Array, ""] | None
 
 
 class InteriorPointMethod(eqx.Module):
@@ -57,7 +80,6 @@ class InteriorPointMethod(eqx.Module):
 
     def init(
         self,
-        nlp: AbstractNLP,
         x0: Float[Array, " n"],
         bounds: Bounds,
         user_scaling: tuple[Float[Array, ""], Float[Array, " m"]] | None,
@@ -84,7 +106,7 @@ class InteriorPointMethod(eqx.Module):
         row = Row(globalization.mu, zero, zero, zero, zero, none, none)
         history = None
         if self.history:
-            history = _table(row, zero, no, self.history)
+            history = blank_history(row, zero, no, self.history)
         return State(
             jnp.array(SCALING if scale_first else STARTING),
             status,
@@ -97,7 +119,7 @@ class InteriorPointMethod(eqx.Module):
             Entry(iterate.primal, iterate.bounds, zero, none, no),
             no,
             row,
-            _blank_report(zero, no),
+            blank_report(zero, no),
             jnp.zeros_like(x),
             zero,
             y,
@@ -108,15 +130,28 @@ class InteriorPointMethod(eqx.Module):
     def terminate(self, state: State) -> Bool[Array, ""]:
         return state.status != Status.Running
 
-    def step(self, nlp: AbstractNLP, bounds: Bounds, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
+    def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
+        scaled = ScaledNLP(nlp, state.frame.scaling)
+        d = scaled.derivatives(*self.asked(state), second_order=self.choices.hessian_approximation == "exact")
+        found, first = self.look(d, warm, state, numbers)
+
+        def attempt(trial: Trial) -> Trial:
+            f, rows = scaled.evaluate(candidate(found.search, trial)[: found.search.view.n])
+            return judge_trial(found.search, trial, f, rows, numbers, self.choices)
+
+        last = jax.lax.while_loop(lambda trial: trial.result == SEARCHING, attempt, first)
+        return self.conclude(found, last, numbers)
+
+    def asked(self, state: State) -> tuple[Float[Array, " n"], Float[Array, " m"], Float[Array, ""]]:
+        """Point, row multipliers and objective weight that the next pass wants the scaled derivatives for."""
+        weight = jnp.where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
+        return state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows, weight
+
+    def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
+        """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase
-        n = state.frame.free.shape[0]
-        restoring, starting, iterating = phase == RESTORING, phase == STARTING, phase >= REGULAR
-        scaled = ScaledNLP(nlp, state.frame.objective_scale, state.frame.row_scale, state.frame.row_shift)
-        weight = jnp.where(restoring, 0.0, 1.0).astype(o.tol.dtype)
-        exact = choices.hessian_approximation == "exact"
-        d = scaled.derivatives(state.iterate.primal[:n], state.iterate.rows, weight, second_order=exact)
+        starting, iterating = phase == STARTING, phase >= REGULAR
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
         fixed_gradient = d.gradient + iterate.rows @ d.jacobian
@@ -152,70 +187,80 @@ class InteriorPointMethod(eqx.Module):
         else:
             g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
         searching = searching & ~(stuck if going_back is None else stuck | going_back)
-        solved, system, rhs = self._solve(seen, g, squared, least_squares, ended, searching, o)
+        always_dc = choices.perturb_always_cd
+        solved, system, rhs = solve_pass(
+            self.linear_solver, seen, g, squared, least_squares, ended, searching, o, always_dc
+        )
         g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
-        target = g.mu
+        target, primal_rhs = g.mu, rhs[0]
         if not adaptive:
             # The direction is that of the old proximity weight; the search sees the new one.
             view = phase_view(frame, phase, g.mu, state.entry, o)
             gradient = view.objective_gradient(d.gradient, iterate.primal)
         else:
-            g, solved, rhs, view, gradient, target = redirect(
+            g, solved, (primal_rhs, _), view, gradient, target = redirect(
                 self.linear_solver, seen, frame, g, solved, system, rhs, searching, o, choices
             )
         bound_step = bound_direction(view, iterate, seen.slack, target, solved.primal)
         direction = Direction(solved.primal, solved.rows, bound_step)
-
-        def correct(rows):
-            """The same matrix and dual residual with other row residuals; one refinement, no test."""
-            wanted, dw, dc = (rhs[0], -rows), solved.perturbation.dw, solved.perturbation.dc
-            step = system.solve(self.linear_solver, solved.factor, dw, wanted)
-            left = [a - b for a, b in zip(wanted, system.apply(dw, dc, step))]
-            more = system.solve(self.linear_solver, solved.factor, dw, tuple(left))
-            return step[0] + more[0], step[1] + more[1]
-
-        slope = -jnp.sum(_barrier_rhs(view, gradient, seen.slack, g.mu) * direction.primal)
+        correction = Correction(self.linear_solver, system, solved.factor, solved.perturbation, primal_rhs)
+        slope = -jnp.sum(barrier_rhs(view, gradient, seen.slack, g.mu) * direction.primal)
         force = (state.iteration == 0) & (phase == REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
-        outcome = line_search(
-            scaled, view, here, seen.slack, direction, solved.success, slope, correct, g, memory, state.row, soft,
-            searching, force, o, choices,
+        search, first = begin_search(
+            view, here, seen.slack, direction, solved.success, slope, correction, g, memory, state.row, soft, searching,
+            force, o, choices,
         )  # fmt: skip
+        shown = judging & (searching | ended | stuck)
+        found = Pass(
+            judged, seen, frame, search, solved, is_acceptable, shown, running, relapse, least_squares, squared, ended,
+            stuck, going_back,
+        )  # fmt: skip
+        return found, first
+
+    def conclude(self, found: Pass, last: Trial, numbers: Numbers) -> State:
+        """The second half: the state that the last trial of a pass leads to."""
+        o, judged, seen, frame, search = numbers, found.judged, found.seen, found.frame, found.search
+        solved, relapse, searching, g = found.solved, found.relapse, search.enabled, search.globalization
+        phase, restoring, view = judged.phase, judged.phase == RESTORING, search.view
+        outcome = end_search(search, last, o, self.choices)
         g = select(searching, outcome.globalization, g)
         failed = searching & (outcome.result == FAILED)
         took = searching & ~failed
 
-        main = jnp.arange(direction.primal.shape[0]) < n + frame.equality.shape[0]
+        step = search.direction.primal
+        main = jnp.arange(step.shape[0]) < frame.free.shape[0] + frame.equality.shape[0]
         row = Row(
             g.mu,
-            maximum_norm(jnp.where(main | restoring, direction.primal, 0.0)),
+            maximum_norm(jnp.where(main | restoring, step, 0.0)),
             solved.perturbation.dw,
             outcome.alpha_dual,
             outcome.alpha,
             outcome.tag,
             outcome.trials,
         )
-        origin = select(relapse, state.memory.stored, outcome.origin)
-        sure = is_acceptable & ~relapse & ~outcome.reverted
+        origin = select(relapse, judged.memory.stored, outcome.origin)
+        sure = found.is_acceptable & ~relapse & ~outcome.reverted
         clip_mu = clipping_mu(view, outcome.point.iterate, g, o)
+        keep_rows = self.choices.warm_start_init_point
         results = (
             (took, accepted(judged, seen, view, frame, g, outcome, clip_mu, row, o)),
-            (failed | relapse, restoration(judged, seen, g, memory, frame, origin, sure, relapse, row, o)),
-            (least_squares, estimated(judged, seen, frame, solved, squared, choices.warm_start_init_point, o)),
-            (ended, certified(judged, seen, solved)),
-            (stuck, _stopped(judged, seen, restoring, o)),
-            (running & (phase == SCALING), _scaled_state(judged, frame, iterate)),
+            (failed | relapse, restoration(judged, seen, g, search.memory, frame, origin, sure, relapse, row, o)),
+            (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
+            (found.ended, certified(judged, seen, solved)),
+            (found.stuck, _stopped(judged, seen, restoring, o)),
+            (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
-        if going_back is not None:
-            results += ((going_back, gone_back(judged, g)),)
+        if found.going_back is not None:
+            results += ((found.going_back, gone_back(judged, g)),)
         result = judged
-        for condition, candidate in results:
-            result = select(condition, candidate, result)
+        for condition, candidate_state in results:
+            result = select(condition, candidate_state, result)
         counts = Counts(
-            state.counts.evaluations + outcome.evaluations,
-            state.counts.factorizations + solved.factorizations,
+            judged.counts.evaluations + outcome.evaluations,
+            judged.counts.factorizations + solved.factorizations,
             result.counts.restorations,
-            state.counts.restoration_iterations + (took & restoring),
+            judged.counts.restoration_iterations + (took & restoring),
         )
         return eqx.tree_at(lambda s: s.counts, result, counts)
 
@@ -258,7 +303,7 @@ class InteriorPointMethod(eqx.Module):
         if history is not None:
             objective = state.objective / state.frame.objective_scale
             here = (jnp.arange(self.history) == state.iteration) & judging
-            history = _written(history, shown_row(objective, report, state.row, restoring), here)
+            history = written(history, shown_row(objective, report, state.row, restoring), here)
         tightened = state.entry.tightened | (judging & verdict.tighten)
         judged = eqx.tree_at(
             lambda s: (
@@ -310,46 +355,6 @@ class InteriorPointMethod(eqx.Module):
         g, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, update.reset)
         return g, memory, soft, searching & update.stuck
 
-    def _solve(
-        self, seen: Observation, g: Globalization, squared, least_squares, ended, searching, o: Numbers
-    ) -> tuple[Solved, System, tuple]:
-        """One linear system: Newton's, the least-squares problem for the row multipliers, or, at the end, that of the
-        active set, solved for no particular right-hand side to learn whether the solution can be differentiated."""
-        d, iterate, slack, view, gradient = seen.derivatives, seen.iterate, seen.slack, seen.view, seen.gradient
-        barrier = _barrier_rhs(view, gradient, slack, g.mu) - view.transposed_rows(d.jacobian, iterate.rows)
-        z = jnp.where(squared, 0.0, iterate.bounds)
-        dual = jnp.where(view.active, z[0] - z[1] - gradient, 0.0)
-        residual = view.residual(d.rows, iterate.primal)
-        sigma = jnp.sum(iterate.bounds / slack, axis=0)
-        hessian = quasi_newton.hessian(g.quasi_newton, d, view)
-        system = newton_system(view, hessian, d.jacobian, sigma)
-        system = select(least_squares, least_squares_system(view, d.jacobian), system)
-        final = active_set_system(view, hessian, d.jacobian, seen.bound_active)
-        system = select(ended, final, system)
-        primal_rhs, row_rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
-        probe = jnp.cos(jnp.arange(primal_rhs.shape[0], dtype=primal_rhs.dtype))
-        rhs = (
-            jnp.where(ended, jnp.where(final.active, probe, 0.0), primal_rhs),
-            jnp.where(ended, jnp.where(final.present, probe[: residual.shape[0]], 0.0), row_rhs),
-        )
-        solved = solve_system(
-            self.linear_solver,
-            system,
-            rhs,
-            g.perturbation,
-            g.mu,
-            least_squares | ended,
-            searching | least_squares | ended,
-            o,
-            self.choices.perturb_always_cd,
-        )
-        return solved, system, rhs
-
-
-def _barrier_rhs(view: View, gradient, slack, mu) -> Float[Array, " N"]:
-    """Minus the gradient of the barrier objective on the unknowns of the phase."""
-    return jnp.where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
-
 
 def _stopped(judged: State, seen: Observation, restoring: Bool[Array, ""], o: Numbers) -> State:
     """Tiny steps at the smallest barrier parameter."""
@@ -359,33 +364,3 @@ def _stopped(judged: State, seen: Observation, restoring: Bool[Array, ""], o: Nu
 
 def _scaled_state(judged: State, frame: Frame, iterate: Iterate) -> State:
     return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(STARTING), frame, iterate))
-
-
-def shown_row(objective, report: Report, row: Row, restoring) -> History:
-    """The table row of a judged iterate."""
-    return History(
-        objective,
-        report.primal_infeasibility,
-        report.dual_infeasibility,
-        row.mu,
-        row.step,
-        row.regularization,
-        row.alpha_dual,
-        row.alpha_primal,
-        row.tag,
-        row.trials,
-        restoring,
-    )
-
-
-def _blank_report(zero, no) -> Report:
-    return Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no)
-
-
-def _table(row: Row, zero, no, length: int) -> History:
-    first = shown_row(zero, _blank_report(zero, no), row, no)
-    return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), first)
-
-
-def _written(history: History, row: History, here: Bool[Array, " h"]) -> History:
-    return jax.tree.map(lambda column, value: jnp.where(here, value, column), history, row)

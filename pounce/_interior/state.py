@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._problem.nlp import Scaling
 from .._solution import History
 from .filter import Filter, Reference
 from .iterate import Iterate
@@ -25,6 +26,10 @@ class Frame(eqx.Module):
     objective_scale: Float[Array, ""]
     row_scale: Float[Array, " m"]
     row_shift: Float[Array, " m"]  # right-hand sides of the equality rows
+
+    @property
+    def scaling(self) -> Scaling:
+        return Scaling(self.objective_scale, self.row_scale, self.row_shift)
 
 
 class Point(eqx.Module):

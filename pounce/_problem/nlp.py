@@ -46,27 +46,41 @@ class FunctionNLP(AbstractNLP):
         return dense_derivatives(self.evaluate, x, y, weight, second_order)
 
 
-class ScaledNLP(AbstractNLP):
-    """``objective_scale * f`` and ``row_scale * (c - row_shift)`` of another program."""
+class Scaling(eqx.Module):
+    """From a program to ``objective_scale * f`` and ``row_scale * (c - row_shift)``."""
 
-    inner: AbstractNLP
     objective_scale: Float[Array, ""]
     row_scale: Float[Array, " m"]
     row_shift: Float[Array, " m"]
 
-    def evaluate(self, x):
-        f, c = self.inner.evaluate(x)
+    def values(self, f: Float[Array, ""], c: Float[Array, " m"]) -> tuple[Float[Array, ""], Float[Array, " m"]]:
+        """Scaled objective and rows."""
         return self.objective_scale * f, self.row_scale * (c - self.row_shift)
 
+    def unscaled_weights(
+        self, y: Float[Array, " m"], weight: Float[Array, ""]
+    ) -> tuple[Float[Array, " m"], Float[Array, ""]]:
+        """What to ask the program for to get the Hessian of ``weight f + y'c`` of the scaled one."""
+        return self.row_scale * y, self.objective_scale * weight
+
+    def derivatives(self, d: Derivatives) -> Derivatives:
+        """Scaled derivatives (the Hessian is one already, asked for with `unscaled_weights`)."""
+        f, c = self.values(d.objective, d.rows)
+        return Derivatives(f, c, self.objective_scale * d.gradient, self.row_scale[:, None] * d.jacobian, d.hessian)
+
+
+class ScaledNLP(AbstractNLP):
+    """Another program, scaled."""
+
+    inner: AbstractNLP
+    scaling: Scaling
+
+    def evaluate(self, x):
+        return self.scaling.values(*self.inner.evaluate(x))
+
     def derivatives(self, x, y, weight, second_order):
-        d = self.inner.derivatives(x, self.row_scale * y, self.objective_scale * weight, second_order)
-        return Derivatives(
-            self.objective_scale * d.objective,
-            self.row_scale * (d.rows - self.row_shift),
-            self.objective_scale * d.gradient,
-            self.row_scale[:, None] * d.jacobian,
-            d.hessian,
-        )
+        y, weight = self.scaling.unscaled_weights(y, weight)
+        return self.scaling.derivatives(self.inner.derivatives(x, y, weight, second_order))
 
 
 def dense_derivatives(

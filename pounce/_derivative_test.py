@@ -1,0 +1,2 @@
+def run_derivative_test(functions, start, options):
+    pass

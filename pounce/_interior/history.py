@@ -1,0 +1,38 @@
+"""The iteration table as arrays of a fixed length."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from .._solution import History
+from .state import Report, Row
+
+
+def shown_row(objective, report: Report, row: Row, restoring) -> History:
+    """The table row of a judged iterate."""
+    return History(
+        objective,
+        report.primal_infeasibility,
+        report.dual_infeasibility,
+        row.mu,
+        row.step,
+        row.regularization,
+        row.alpha_dual,
+        row.alpha_primal,
+        row.tag,
+        row.trials,
+        restoring,
+    )
+
+
+def blank_report(zero, no) -> Report:
+    return Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no)
+
+
+def blank_history(row: Row, zero, no, length: int) -> History:
+    first = shown_row(zero, blank_report(zero, no), row, no)
+    return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), first)
+
+
+def written(history: History, row: History, here: Bool[Array, " h"]) -> History:
+    return jax.tree.map(lambda column, value: jnp.where(here, value, column), history, row)

@@ -1,0 +1,146 @@
+"""One trial of a line search: where it is, whether it is accepted, and which one follows if not.
+
+Trials of all kinds (ordinary ones, second-order corrections, soft restoration) follow one another in whatever order the
+lane needs, so that a compiled search evaluates the functions in a single place.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from .filter import acceptable_to_reference
+from .options import Choices, Numbers
+from .search import (
+    ACCEPTED,
+    CORRECTION,
+    FAILED,
+    ORDINARY,
+    PASSED,
+    SEARCHING,
+    SOFT,
+    SOFT_ACCEPTED,
+    SOFT_TENTATIVE,
+    Search,
+    Trial,
+)
+
+
+def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
+    """Where the functions are wanted for this trial."""
+    origin, step, _ = search.origin(c.reverted)
+    primal_step = jnp.where(c.kind == CORRECTION, c.correction[0], step.primal)
+    return origin.iterate.primal + c.alpha * primal_step
+
+
+def judge_trial(
+    search: Search, c: Trial, f: Float[Array, ""], rows: Float[Array, " m"], numbers: Numbers, choices: Choices
+) -> Trial:
+    """The trial that follows, given the scaled functions at the candidate."""
+    o, view, g, alpha_max = numbers, search.view, search.globalization, search.alpha_max
+    mu, reference, watchdog, watching = g.mu, search.reference, search.watchdog, search.watching
+    origin, _, start_slack = search.origin(c.reverted)
+    correcting, softly = c.kind == CORRECTION, c.kind == SOFT
+    primal = candidate(search, c)
+    finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(rows))
+    new_slack = view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move)
+    theta = jnp.sum(jnp.abs(view.residual(rows, primal)))
+    phi = view.barrier(f, primal, new_slack, mu)
+    finite = finite & jnp.isfinite(phi) & jnp.isfinite(theta)
+
+    full = jnp.where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
+    test_alpha = jnp.where(
+        softly, 0.0, jnp.where(watching & ~c.reverted, watchdog.alpha, jnp.where(correcting, full, c.alpha))
+    )
+    within = theta <= search.theta_max
+    progress = acceptable_to_reference(reference, phi, theta, test_alpha, search.theta_min, o)
+    corners = g.filter.cleared(c.cleared)
+    by_entry = ~(softly & c.from_search) | (phi <= search.entry[0]) | (theta <= search.entry[1])
+    in_filter = corners.accepts(phi, theta) & by_entry
+    accepted = finite & within & progress & in_filter
+    if choices.accept_every_trial_step:
+        accepted = jnp.where(softly, accepted, finite)
+    else:
+        enough = (o.accept_after_max_steps >= 0) & (c.reductions >= o.accept_after_max_steps)
+        accepted = jnp.where(enough & ~softly, finite, accepted)
+
+    # Filter reset heuristic: five searches in a row whose last rejection came from the filter.
+    tested = finite & within
+    by_filter = jnp.where(tested, progress & ~in_filter, c.by_filter)
+    counting = accepted & c.by_filter & (o.max_filter_resets > 0)
+    rejections = jnp.where(accepted, jnp.where(counting, c.rejections + 1, 0), c.rejections)
+    reset = counting & (rejections >= o.filter_reset_trigger)
+    by_filter = by_filter & ~accepted
+
+    # What comes next if this one is rejected
+    error = c.evaluation_error | (~finite & ~correcting)
+    watch_failed = watching & ~c.reverted & (c.kind == ORDINARY)
+    watchdog_trials = c.watchdog_trials + (watch_failed & ~accepted)
+    revert = watch_failed & (error | (watchdog_trials > o.watchdog_trial_iter_max))
+    passed = watch_failed & ~revert
+    first_soc = (
+        (c.kind == ORDINARY)
+        & (c.reductions == 0)
+        & ~c.reverted
+        & ~watch_failed
+        & finite
+        & (theta >= reference.violation)
+        & (o.max_soc > 0)
+    )
+    next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
+    want_soc = (first_soc | next_soc) & ~accepted
+    shorter = jnp.where(correcting, alpha_max, c.alpha) * o.alpha_red_factor
+    reductions = c.reductions + 1
+    soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
+    exhausted = ~(shorter > jnp.minimum(search.alpha_min, search.first_alpha(c.reverted, o)))
+    to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
+    fails = jnp.where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
+
+    residual = view.residual(rows, primal)
+    accumulated = residual + c.alpha * jnp.where(
+        first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
+    )
+
+    def solve(carry):
+        primal_c, rows_c = search.correction(accumulated)
+        return primal_c, rows_c, jnp.array(False)
+
+    # A conditional that batching leaves conditional: nothing runs unless some lane wants a correction.
+    correction = lax.while_loop(lambda k: k[2], solve, (*c.correction, want_soc))[:2]
+    alpha_soc = search.boundary(start_slack, correction[0])
+
+    result = jnp.where(
+        accepted,
+        jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
+        jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
+    )
+    ongoing = result == SEARCHING
+    kind = jnp.where(want_soc, CORRECTION, jnp.where(to_soft, SOFT, ORDINARY))
+    reverted = c.reverted | (revert & ongoing)
+    back_soft = search.first_soft_alpha(c.reverted)
+    alpha = jnp.where(
+        want_soc,
+        alpha_soc,
+        jnp.where(to_soft, back_soft, jnp.where(revert, search.first_alpha(jnp.array(True), o), shorter)),
+    )
+    return Trial(
+        jnp.where(ongoing, kind, c.kind),
+        jnp.where(ongoing, alpha, c.alpha),
+        jnp.where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
+        result,
+        reverted,
+        c.from_search | (to_soft & ongoing),
+        error,
+        watchdog_trials,
+        c.cleared | reset,
+        by_filter,
+        rejections,
+        jnp.where(want_soc, jnp.where(first_soc, 1, c.corrections + 1), c.corrections),
+        jnp.where(want_soc, theta, c.corrected_violation),
+        jnp.where(want_soc, accumulated, c.corrected_rows),
+        correction,
+        phi,
+        f,
+        rows,
+        primal,
+        c.evaluations + 1,
+    )

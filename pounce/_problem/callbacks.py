@@ -1,0 +1,135 @@
+"""cyipopt's callbacks as a program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+
+
+class CyIpoptEvaluationError(ArithmeticError):
+    """Raised by a callback to say that its function cannot be evaluated there: the trial point is rejected."""
+
+
+def _says_not_here(error: Exception) -> bool:
+    """Also cyipopt's own exception of that name, which ported code may still import."""
+    return any(kind.__name__ == "CyIpoptEvaluationError" for kind in type(error).__mro__)
+
+
+class Structure:
+    """Where the entries of a sparse callback lie in a dense matrix. Entries of the same place are summed."""
+
+    def __init__(self, pair: Any, name: str, shape: tuple[int, int]):
+        try:
+            rows, columns = (np.asarray(part) for part in pair)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`{name}` must return a pair (rows, columns), got {pair!r}") from error
+        if rows.shape != columns.shape or rows.ndim != 1:
+            raise ValueError(
+                f"`{name}` must return two vectors of one length, got shapes {rows.shape} and {columns.shape}"
+            )
+        for part, size, what in ((rows, shape[0], "row"), (columns, shape[1], "column")):
+            if part.size and not np.issubdtype(part.dtype, np.integer):
+                raise TypeError(f"`{name}` must return integers, got {what} indices of dtype {part.dtype}")
+            if part.size and (part.min() < 0 or part.max() >= size):
+                raise ValueError(
+                    f"`{name}` has a {what} index of {part.min() if part.min() < 0 else part.max()}; "
+                    f"indices run from 0 to {size - 1}"
+                )
+        self.rows, self.columns = rows.astype(np.intp), columns.astype(np.intp)
+        self.shape, self.size = shape, rows.size
+        self._places = self.rows * shape[1] + self.columns
+        self._distinct = np.unique(self._places).size == self.size
+
+    def dense(self, values: np.ndarray) -> np.ndarray:
+        matrix = np.zeros(self.shape)
+        if self._distinct:
+            matrix.ravel()[self._places] = values
+        else:
+            np.add.at(matrix.ravel(), self._places, values)
+        return matrix
+
+    def symmetric(self, values: np.ndarray) -> np.ndarray:
+        """From the entries of one triangle: entry (i, j) stands for (j, i) too."""
+        triangle = self.dense(values)
+        return triangle + triangle.T - np.diag(np.diagonal(triangle))
+
+
+class CallbackFunctions(AbstractHostFunctions):
+    """The callbacks of a ``problem_obj``: `objective`, `gradient`, `constraints`, `jacobian`, `hessian` and their structures.
+
+    Structures are asked for once. A callback that raises `CyIpoptEvaluationError` answers NaN; other exceptions pass through.
+    """
+
+    def __init__(self, callbacks: Any, n: int, m: int, exact: bool):
+        self.n, self.m, self.exact, self._callbacks = n, m, exact, callbacks
+        self.evaluations = Evaluations()
+        self._latest: tuple[bytes, float, np.ndarray] | None = None
+        self.jacobian_structure = self.hessian_structure = None
+        if m:
+            self.jacobian_structure = self._structure("jacobianstructure", (m, n), np.indices((m, n)).reshape(2, -1))
+        if exact:
+            self.hessian_structure = self._structure("hessianstructure", (n, n), np.tril_indices(n))
+
+    def _structure(self, name: str, shape: tuple[int, int], dense: Any) -> Structure:
+        function = getattr(self._callbacks, name, None)
+        return Structure(dense if function is None else function(), name, shape)
+
+    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        key = x.tobytes()
+        if self._latest is not None and self._latest[0] == key:
+            return self._latest[1:]
+        objective = self.objective(x.copy())
+        rows = self.constraints(x.copy()) if self.m else np.zeros(0)
+        self._latest = (key, objective, rows)
+        return objective, rows
+
+    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
+        objective, rows = self.values(x)
+        gradient = self.gradient(x.copy())
+        jacobian = self.jacobian(x.copy()) if self.m else np.zeros((0, self.n))
+        hessian = self.hessian(x.copy(), y, weight) if second_order else None
+        return HostDerivatives(objective, rows, gradient, jacobian, hessian)
+
+    def objective(self, x: np.ndarray) -> float:
+        self.evaluations.objective += 1
+        return float(self._call("objective", (), x)[()])
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        self.evaluations.gradient += 1
+        return self._call("gradient", (self.n,), x)
+
+    def constraints(self, x: np.ndarray) -> np.ndarray:
+        self.evaluations.constraints += 1
+        return self._call("constraints", (self.m,), x)
+
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
+        """Dense, from the entries of the callback."""
+        assert self.jacobian_structure is not None
+        self.evaluations.jacobian += 1
+        return self.jacobian_structure.dense(self._call("jacobian", (self.jacobian_structure.size,), x))
+
+    def hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
+        """Dense and symmetric, from one triangle."""
+        assert self.hessian_structure is not None
+        self.evaluations.hessian += 1
+        entries = self._call("hessian", (self.hessian_structure.size,), x, y.copy(), weight)
+        return self.hessian_structure.symmetric(entries)
+
+    def _call(self, name: str, shape: tuple[int, ...], *arguments: Any) -> np.ndarray:
+        function: Callable = getattr(self._callbacks, name)
+        try:
+            value = function(*arguments)
+        except Exception as error:
+            if _says_not_here(error):
+                return np.full(shape, np.nan)
+            raise
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"`{name}` must return real numbers, got {type(value).__name__}") from error
+        if array.size != int(np.prod(shape)) or (shape and array.ndim > 1 and max(array.shape) != array.size):
+            wanted = f"{shape[0]} numbers" if shape else "a scalar"
+            raise ValueError(f"`{name}` must return {wanted}, got shape {array.shape}")
+        return array.reshape(shape)
