@@ -43,7 +43,9 @@ class Stiffness(eqx.Module):
     lower: Float[Array, " k"]  # spring constants; shares that sum to one where held
     upper: Float[Array, " k"]
 
-    def side(self, lower: Float[Array, " k"], upper: Float[Array, " k"]) -> Float[Array, " k"]:
+    def side(
+        self, lower: Float[Array | np.ndarray, " k"], upper: Float[Array | np.ndarray, " k"]
+    ) -> Float[Array, " k"]:
         return self.lower * lower + self.upper * upper
 
 

@@ -1,12 +1,14 @@
 """The iterate of a solve under way, as cyipopt's `get_current_iterate` and `get_current_violations` give it."""
 
+from typing import Any
+
 import numpy as np
 
 from ._interior.start import Bounds
 from ._reverse import Now
 
 
-def current_iterate(now: Now, scaled: bool) -> dict[str, np.ndarray]:
+def current_iterate(now: Now, scaled: bool) -> dict[str, Any]:
     """Variables, rows and multipliers; in the solver's units if ``scaled``."""
     s, z = now.solution, now.solution.multipliers
     objective, x, rows = now.scaling if scaled else (1.0, 1.0, 1.0)
@@ -19,7 +21,7 @@ def current_iterate(now: Now, scaled: bool) -> dict[str, np.ndarray]:
     )
 
 
-def current_violations(now: Now, bounds: Bounds, scaled: bool) -> dict[str, np.ndarray]:
+def current_violations(now: Now, bounds: Bounds, scaled: bool) -> dict[str, Any]:
     """Violations, complementarity products and the gradient of the Lagrangian; in the solver's units if ``scaled``."""
     s, z, d = now.solution, now.solution.multipliers, now.derivatives
     objective, x, rows = now.scaling if scaled else (1.0, 1.0, 1.0)
@@ -37,6 +39,6 @@ def current_violations(now: Now, bounds: Bounds, scaled: bool) -> dict[str, np.n
     )
 
 
-def _product(slack: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
+def _product(slack: Any, multiplier: Any) -> Any:
     """Zero where there is no bound."""
     return np.where(np.abs(slack) < 1e19, slack, 0.0) * multiplier

@@ -58,7 +58,7 @@ class Problem:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**31:
                 raise ValueError(f"`{name}` must be an integer from 0 to 2**31 - 1, got {value!r}")
         self.n, self.m = int(n), int(m)
-        self.problem_obj = self if problem_obj is None else problem_obj
+        self.problem_obj: Any = self if problem_obj is None else problem_obj
         for method in ("objective", "constraints")[: 1 + (m > 0)]:
             if not callable(getattr(self.problem_obj, method, None)):
                 raise ValueError(
@@ -85,7 +85,7 @@ class Problem:
     def get_bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Copies of ``lb, ub, cl, cu``."""
         b = self._bounds
-        return b.lb.copy(), b.ub.copy(), b.cl.copy(), b.cu.copy()
+        return np.array(b.lb), np.array(b.ub), np.array(b.cl), np.array(b.cu)
 
     def add_option(self, name: str | bytes, value: Any) -> None:
         """Set an Ipopt option. Raises `pounce.OptionError` for an unknown name or a bad value."""
@@ -174,7 +174,7 @@ class Problem:
         solution, info = self._run(start, warm, options)
         if report_path is not None:
             write_report(report_path, info, full=report_detail == "full")
-        return solution.x, info
+        return np.asarray(solution.x), info
 
     def _split(self, given: dict[str, Any]) -> SolverOptions:
         """Validated options, with the quasi-Newton Hessian where there is no other."""

@@ -11,6 +11,7 @@ function evaluation appear once each in the compiled program.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._linalg.kkt import AbstractKKTSolver
@@ -80,7 +81,7 @@ class InteriorPointMethod(eqx.Module):
 
     def init(
         self,
-        x0: Float[Array, " n"],
+        x0: Float[Array | np.ndarray, " n"],
         bounds: Bounds,
         user_scaling: tuple[Float[Array, ""], Float[Array, " m"]] | None,
         numbers: Numbers,

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._problem.nlp import Derivatives
@@ -14,18 +15,18 @@ from .state import Frame
 class Bounds(eqx.Module):
     """The user's bounds; infinities (or magnitudes from 1e19 on) mean none."""
 
-    lb: Float[Array, " n"]
-    ub: Float[Array, " n"]
-    cl: Float[Array, " m"]
-    cu: Float[Array, " m"]
+    lb: Float[Array | np.ndarray, " n"]
+    ub: Float[Array | np.ndarray, " n"]
+    cl: Float[Array | np.ndarray, " m"]
+    cu: Float[Array | np.ndarray, " m"]
 
 
 class WarmStart(eqx.Module):
     """Multipliers in user units: rows, lower and upper bounds."""
 
-    rows: Float[Array, " m"]
-    lower: Float[Array, " n"]
-    upper: Float[Array, " n"]
+    rows: Float[Array | np.ndarray, " m"]
+    lower: Float[Array | np.ndarray, " n"]
+    upper: Float[Array | np.ndarray, " n"]
 
 
 def _relaxed(lower, upper, o: Numbers):
@@ -79,7 +80,7 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
     return frame, status.astype(jnp.int32)
 
 
-def starting_variables(frame: Frame, bounds: Bounds, x0: Float[Array, " n"]) -> Float[Array, " n"]:
+def starting_variables(frame: Frame, bounds: Bounds, x0: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
     """The user's point with fixed variables at their values."""
     return jnp.where(frame.free, x0, bounds.lb)
 

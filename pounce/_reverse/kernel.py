@@ -1,0 +1,179 @@
+"""The compiled pieces of a method for one shape."""
+
+import functools
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+from .._compile import compiler_options
+from .._interior.finish import finish
+from .._interior.history import shown_row
+from .._interior.options import Numbers
+from .._interior.search import SEARCHING
+from .._interior.solver import InteriorPointMethod
+from .._interior.state import RESTORING
+from .._interior.trial import candidate, judge_trial
+from .._packing import Handover, Packing, looked_at
+from .._problem.nlp import Derivatives
+from .setting import Setting
+
+
+class Values(NamedTuple):
+    objective: jax.Array
+    rows: jax.Array
+
+
+class Question(NamedTuple):
+    """What the method wants to know next: functions at a trial point, or derivatives, or (not running) nothing.
+
+    ``flags``: trying, status, iteration, phase, weight of the objective in the Hessian; ``rows``: weights of the rows in it.
+    """
+
+    flags: jax.Array
+    x: jax.Array
+    rows: jax.Array
+
+
+class Glance(NamedTuple):
+    """What `look` saw: whether a trial follows and where, and the row of the iteration table.
+
+    ``flags``: trying, shown, iteration, phase.
+    """
+
+    flags: jax.Array
+    x: jax.Array
+    row: jax.Array
+
+
+class Kernel:
+    """The compiled pieces of a method for one shape. Each takes and gives vectors."""
+
+    def __init__(self, method: InteriorPointMethod, setting: Setting):
+        self.n, self.m = setting.x0.shape[0], setting.bounds.cl.shape[0]
+        self._method, self.exact = method, method.choices.hessian_approximation == "exact"
+        n, m = self.n, self.m
+        number: Any = jax.ShapeDtypeStruct((), np.float64)
+        vectors: list[Any] = [jax.ShapeDtypeStruct(shape, np.float64) for shape in ((m,), (n,), (m, n), (n, n))]
+        self.values = Packing(Values(number, vectors[0]))
+        self.derivatives = Packing(
+            Derivatives(number, vectors[0], vectors[1], vectors[2], vectors[3] if self.exact else None)
+        )
+        self.setting = Packing(setting)
+        given = self.setting.like()
+        begun = jax.eval_shape(self._begin, given)
+        self.state, self.question = Packing(begun[0]), Packing(begun[1])
+        inputs = (given, self.state.like(), self.derivatives.like())
+        look, looked = jax.make_jaxpr(self._look, return_shape=True)(*inputs)
+        found, trial, glance = looked
+        self.trial, self.glance, self.solution = Packing(trial), Packing(glance), Packing(self._finished(given))
+        conclude = jax.make_jaxpr(self._conclude)(given, found, trial, self.values.like())
+        self._found_leaves, self._found_structure = jax.tree.flatten(found)
+        skipped, count = len(jax.tree.leaves(given)), len(self._found_leaves)
+        judged = jax.tree.leaves(
+            eqx.tree_at(lambda f: f.judged, jax.tree.map(lambda _: False, found), replace_fn=_true)
+        )
+        used = looked_at(conclude)[skipped : skipped + count]
+        self._handover = Handover(look, count, [a or b for a, b in zip(used, judged)])
+        self._look_function, self._conclude_function = jaxpr_as_fun(look), jaxpr_as_fun(conclude)
+        compiled = functools.partial(jax.jit, compiler_options=compiler_options())
+        self.begin, self.look, self.conclude = (
+            compiled(f) for f in (self._run_begin, self._run_look, self._run_conclude)
+        )
+        self.judged, self.finish = compiled(self._run_judged), compiled(self._run_finish)
+
+    def _run_begin(self, setting):
+        state, question = self._begin(self.setting.unpack(setting))
+        return self.state.pack(state), self.question.pack(question)
+
+    def _inputs(self, setting, state, derivatives) -> list:
+        vectors = (self.setting, setting), (self.state, state), (self.derivatives, derivatives)
+        return [leaf for packing, vector in vectors for leaf in packing.leaves(vector)]
+
+    def _run_look(self, setting, state, derivatives):
+        results = self._look_function(*self._inputs(setting, state, derivatives))
+        rest = results[len(self._found_leaves) :]
+        size = len(rest) - self.glance.count
+        return self._handover.pack(results), self.trial.pack(rest[:size]), self.glance.pack(rest[size:])
+
+    def _run_conclude(self, setting, state, derivatives, found, trial, values):
+        inputs = self._inputs(setting, state, derivatives)
+        found = self._handover.unpack(found, inputs)
+        rest = [packing.leaves(v) for packing, v in ((self.trial, trial), (self.values, values))]
+        results = self._conclude_function(*inputs[: self.setting.count], *found, *rest[0], *rest[1])
+        k, j = self.trial.count, self.trial.count + self.state.count
+        return self.trial.pack(results[:k]), self.state.pack(results[k:j]), self.question.pack(results[j:])
+
+    def _run_judged(self, setting, state, derivatives, found):
+        leaves = self._handover.unpack(found, self._inputs(setting, state, derivatives))
+        return self.state.pack(jax.tree.unflatten(self._found_structure, leaves).judged)
+
+    def _run_finish(self, setting, state):
+        return self.solution.pack(self._finish(self.setting.unpack(setting), self.state.unpack(state)))
+
+    def _finished(self, setting):
+        return jax.eval_shape(self._finish, setting, self.state.like())
+
+    def _numbers(self, setting: Setting) -> Numbers:
+        return Numbers.join(jnp.asarray(setting.traced_numbers), self._method.constants)
+
+    def _ask(self, state, trying, point) -> Question:
+        x, y, weight = self._method.asked(state)
+        y, weight = state.frame.scaling.unscaled_weights(y, weight)
+        x = jnp.where(trying, point, x)
+        return Question(_flags(trying, state.status, state.iteration, state.phase, weight), x, y)
+
+    def _begin(self, setting: Setting):
+        state = self._method.init(setting.x0, setting.bounds, setting.scaling, self._numbers(setting))
+        return state, self._ask(state, jnp.array(False), setting.x0)
+
+    def _look(self, setting: Setting, state, derivatives: Derivatives):
+        scaled = state.frame.scaling.derivatives(derivatives)
+        found, trial = self._method.look(scaled, setting.warm, state, self._numbers(setting))
+        judged, search = found.judged, found.search
+        objective = judged.objective / judged.frame.objective_scale
+        row = shown_row(objective, judged.report, judged.row, judged.phase == RESTORING)
+        x = candidate(search, trial)[: self.n]
+        trying = trial.result == SEARCHING
+        flags = _flags(trying, found.shown, judged.iteration, judged.phase)
+        return found, trial, Glance(flags, x, _flags(*jax.tree.leaves(row)))
+
+    def _conclude(self, setting: Setting, found, trial, values: Values):
+        numbers, choices, search = self._numbers(setting), self._method.choices, found.search
+        f, rows = found.judged.frame.scaling.values(values.objective, values.rows)
+
+        def judge(carry):
+            return judge_trial(search, carry[0], f, rows, numbers, choices), jnp.array(False)
+
+        # At most one trip: a conditional, and a wall that keeps XLA from computing the verdict anew in every kernel after it.
+        trial, _ = jax.lax.while_loop(lambda carry: carry[1], judge, (trial, trial.result == SEARCHING))
+        state = self._method.conclude(found, trial, numbers)
+        trying = trial.result == SEARCHING
+        return trial, state, self._ask(state, trying, candidate(search, trial)[: self.n])
+
+    def _finish(self, setting: Setting, state):
+        return finish(state, setting.bounds, self._numbers(setting), self._method.choices)
+
+
+def _flags(*values) -> jax.Array:
+    return jnp.stack([jnp.asarray(value, jnp.float64) for value in values])
+
+
+def _true(node):
+    return jax.tree.map(lambda _: True, node)
+
+
+@functools.lru_cache(maxsize=64)
+def _kernel(method: InteriorPointMethod, structure) -> Kernel:
+    shapes, tree = structure
+    with jax.enable_x64(True):
+        return Kernel(method, jax.tree.unflatten(tree, [np.zeros(shape) for shape in shapes]))
+
+
+def kernel_for(method: InteriorPointMethod, setting: Setting) -> Kernel:
+    """The pieces for a setting's shape, made once."""
+    leaves, tree = jax.tree.flatten(setting)
+    return _kernel(method, (tuple(np.shape(leaf) for leaf in leaves), tree))

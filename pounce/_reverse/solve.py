@@ -1,0 +1,208 @@
+"""The loop between the pieces: it evaluates the functions and watches limits, callbacks and Ctrl-C."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from .._interior.solver import InteriorPointMethod
+from .._interior.state import REGULAR
+from .._problem.host import AbstractHostFunctions, HostDerivatives
+from .._results import Status
+from .._solution import History, Multipliers, Solution
+from .kernel import kernel_for
+from .setting import Setting, pad, scaled
+
+
+class Now:
+    """The iterate of a solve under way, in user units."""
+
+    def __init__(self, run: "_Run", judged, derivatives: HostDerivatives):
+        self._run, self._judged, self.derivatives = run, judged, derivatives
+
+    @functools.cached_property
+    def solution(self) -> Solution:
+        """As if the solve ended here."""
+        return self._run.solution(self._judged)
+
+    @property
+    def scaling(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """Factors of the objective, the variables and the rows."""
+        frame = self._run.kernel.state.unpack_host(self._judged).frame
+        variables = np.ones(self._run.n) if self._run.scale is None else self._run.scale
+        return float(frame.objective_scale), variables, frame.row_scale[: self._run.m]
+
+
+OnRow = Callable[[int, History, Now], bool]
+
+
+class _Run:
+    """One solve: its functions, its setting, the shape it is padded to, and factors of its variables."""
+
+    def __init__(self, method, functions: AbstractHostFunctions, setting: Setting, scale: np.ndarray | None):
+        self.functions, self.n, self.m, self.scale = functions, functions.n, functions.m, scale
+        padded = pad(setting if scale is None else scaled(setting, scale), method)
+        self.kernel = kernel_for(method, padded)
+        self.setting = self.kernel.setting.pack_host(padded)
+        self._no_values = self.kernel.values.blank()[0]
+
+    def begin(self):
+        """The first state and question."""
+        with jax.enable_x64(True):
+            state, question = self.kernel.begin(self.setting)
+        return state, Asked(*self.kernel.question.leaves_host(question))
+
+    def values(self, x: np.ndarray) -> list[np.ndarray]:
+        """The answer to a trial."""
+        x = x[: self.n].copy() if self.scale is None else x[: self.n] / self.scale
+        vectors, (objective, rows) = self.kernel.values.blank()
+        objective[()], rows[: self.m] = self.functions.values(x)
+        return vectors
+
+    def derivatives(self, asked: "Asked") -> tuple[list[np.ndarray], HostDerivatives]:
+        """The answer to the question of a pass."""
+        n, m, scale = self.n, self.m, self.scale
+        x = asked.x[:n].copy() if scale is None else asked.x[:n] / scale
+        wanted = self.kernel.exact and asked.phase >= REGULAR  # the starting passes look at first derivatives only
+        d = self.functions.derivatives(x, asked.rows[:m].copy(), asked.weight, wanted)
+        vectors, (objective, rows, gradient, jacobian, *hessian) = self.kernel.derivatives.blank()
+        objective[()], rows[:m], gradient[:n], jacobian[:m, :n] = d.objective, d.rows, d.gradient, d.jacobian
+        if wanted:
+            hessian[0][:n, :n] = d.hessian
+        if scale is not None:
+            gradient[:n] /= scale
+            jacobian[:m, :n] /= scale
+            if wanted:
+                hessian[0][:n, :n] /= scale[:, None] * scale
+        return vectors, d
+
+    def look(self, state, answer):
+        """What a pass finds, its first trial, and what there is to see."""
+        with jax.enable_x64(True):
+            found, trial, glance = self.kernel.look(self.setting, state, answer)
+        return found, trial, Seen(*self.kernel.glance.leaves_host(glance))
+
+    def conclude(self, state, answer, found, trial, x: np.ndarray | None):
+        """Try ``x`` (nothing, if None): the next trial or the state that this pass leads to, and the next question."""
+        values = self._no_values if x is None else self.values(x)
+        with jax.enable_x64(True):
+            trial, state, question = self.kernel.conclude(self.setting, state, answer, found, trial, values)
+        return trial, state, Asked(*self.kernel.question.leaves_host(question))
+
+    def judged(self, state, answer, found):
+        """The state that `look` judged, as if nothing followed."""
+        with jax.enable_x64(True):
+            return self.kernel.judged(self.setting, state, answer, found)
+
+    def stopped(self, judged, status: Status):
+        state = self.kernel.state.unpack_host(judged)
+        return self.kernel.state.pack_host(eqx.tree_at(lambda s: s.status, state, np.asarray(int(status))))
+
+    def solution(self, state) -> Solution:
+        """In user units, without the padding."""
+        with jax.enable_x64(True):
+            vectors = self.kernel.finish(self.setting, state)
+        s = self.kernel.solution.unpack_host(vectors)
+        n, m, z = self.n, self.m, s.multipliers
+        scale = 1.0 if self.scale is None else self.scale
+        return Solution(
+            s.x[:n] / scale,
+            s.objective,
+            s.constraints[:m],
+            Multipliers(z.constraints[:m], z.lower[:n] * scale, z.upper[:n] * scale),
+            s.status,
+            s.residuals,
+            s.stats,
+            s.quality,
+            s.mu,
+            s.history,
+        )
+
+
+class Asked:
+    """A `Question` in Python's numbers."""
+
+    def __init__(self, flags: np.ndarray, x: np.ndarray, rows: np.ndarray):
+        trying, status, _, phase, self.weight = flags.tolist()
+        self.trying, self.status, self.phase, self.x, self.rows = trying != 0, int(status), int(phase), x, rows
+
+
+class Seen:
+    """A `Glance` in Python's numbers."""
+
+    def __init__(self, flags: np.ndarray, x: np.ndarray, row: np.ndarray):
+        trying, shown, iteration, phase = flags.tolist()
+        self.trying, self.shown, self.iteration, self.phase = trying != 0, shown != 0, int(iteration), int(phase)
+        self.x, self._row = x, row
+
+    @property
+    def row(self) -> History:
+        """The row of the iteration table."""
+        return History(*self._row)
+
+
+class Clock:
+    """Limits on wall-clock and processor time since its making."""
+
+    def __init__(self, wall: float, cpu: float):
+        self._wall, self._cpu = wall, cpu
+        self._wall_start, self._cpu_start = time.perf_counter(), time.process_time()
+
+    def verdict(self) -> Status | None:
+        """The status to stop with, or None."""
+        if self._wall < 1e20 and time.perf_counter() - self._wall_start > self._wall:
+            return Status.Maximum_WallTime_Exceeded
+        if self._cpu < 1e20 and time.process_time() - self._cpu_start > self._cpu:
+            return Status.Maximum_CpuTime_Exceeded
+        return None
+
+
+def solve_from_host(
+    method: InteriorPointMethod,
+    functions: AbstractHostFunctions,
+    setting: Setting,
+    *,
+    variable_scale: np.ndarray | None = None,
+    on_row: OnRow | None = None,
+    max_wall_time: float = 1e20,
+    max_cpu_time: float = 1e20,
+) -> Solution:
+    """Solve, evaluating ``functions`` in this thread. The solution holds NumPy arrays.
+
+    The solver sees ``variable_scale * x``; the setting and the functions are in user units, as the solution is.
+    ``on_row(iteration, row, now)`` sees every judged iterate once and stops the solve by answering False. Time limits are
+    looked at between evaluations. Exceptions of the functions, and Ctrl-C, pass through.
+    """
+    run = _Run(method, functions, setting, variable_scale)
+    clock = Clock(max_wall_time, max_cpu_time)
+    state, question = run.begin()
+    while question.status == Status.Running:
+        answer, derivatives = run.derivatives(question)
+        found, trial, seen = run.look(state, answer)
+        stop = None
+
+        def show() -> bool:
+            assert on_row is not None
+            now = Now(run, run.judged(state, answer, found), derivatives)
+            return on_row(seen.iteration, seen.row, now)
+
+        shown = on_row is not None and seen.shown
+        if shown and not show():
+            stop = Status.User_Requested_Stop
+        x = seen.x if seen.trying else None
+        while stop is None:
+            trial, next_state, question = run.conclude(state, answer, found, trial, x)
+            if not question.trying:
+                break
+            x, stop = question.x, clock.verdict()
+        if stop is None and question.status == Status.Running:
+            stop = clock.verdict()
+        elif stop is None and on_row is not None and not shown and seen.phase >= REGULAR:
+            show()  # an iterate that a pass turned out to end on, though it meant to go on
+        if stop is not None:
+            return run.solution(run.stopped(run.judged(state, answer, found), stop))
+        state = next_state
+    return run.solution(state)
