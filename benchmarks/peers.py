@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 
-class _HS071:
+class HS071:
     """HS071 as NumPy callbacks."""
 
     def objective(self, x):
@@ -46,7 +46,7 @@ def cyipopt_hs071(repeats: int = 30) -> float | None:
     except ImportError:
         return None
     problem = cyipopt.Problem(
-        n=4, m=2, problem_obj=_HS071(), lb=[1.0] * 4, ub=[5.0] * 4, cl=[25.0, 40.0], cu=[2e19, 40.0]
+        n=4, m=2, problem_obj=HS071(), lb=[1.0] * 4, ub=[5.0] * 4, cl=[25.0, 40.0], cu=[2e19, 40.0]
     )
     problem.add_option("print_level", 0)
     problem.add_option("sb", "yes")

@@ -190,6 +190,21 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
             "Factorisation of the KKT matrix; names of other solvers' libraries mean auto, with a warning",
         ),
     },
+    "Derivative checker of Problem": {
+        "derivative_test": (
+            "none | first-order | second-order | only-second-order",
+            "none",
+            "Which derivatives to compare with finite differences at the starting point, before the solve",
+        ),
+        "derivative_test_perturbation": ("(0, inf)", 1e-8, "Relative step of the differences"),
+        "derivative_test_tol": ("(0, inf)", 1e-4, "Relative difference from which an entry is marked"),
+        "derivative_test_print_all": ("yes/no", "no", "Whether entries that are right are printed too"),
+        "derivative_test_first_index": (
+            "integer [-2, inf)",
+            -2,
+            "First variable (first order) or row (second order, -1: the objective) to look at; -2: all",
+        ),
+    },
     "Output": {
         "print_level": ("integer [0, 12]", 5, "Amount of output; 0 is silent"),
         "sb": ("yes/no", "no", "Whether the banner is left out"),
@@ -245,16 +260,11 @@ INERT: dict[str, tuple[str, dict[str, tuple[str, str | int | float]]]] = {
         },
     ),
     "Finite differences and derivative checks": (
-        "Derivatives come from JAX or from the caller. `jax.test_util.check_grads` compares them with differences.",
+        "Derivatives come from JAX or from the caller; the checker looks at the starting point itself.",
         {
             "gradient_approximation": ("exact | finite-difference-values", "exact"),
             "jacobian_approximation": ("exact | finite-difference-values", "exact"),
             "findiff_perturbation": ("(0, inf)", 1e-7),
-            "derivative_test": ("none | first-order | second-order | only-second-order", "none"),
-            "derivative_test_first_index": ("integer [-2, inf)", -2),
-            "derivative_test_perturbation": ("(0, inf)", 1e-8),
-            "derivative_test_tol": ("(0, inf)", 1e-4),
-            "derivative_test_print_all": ("yes/no", "no"),
             "point_perturbation_radius": ("[0, inf)", 10.0),
             "check_derivatives_for_naninf": ("yes/no", "no"),
         },
