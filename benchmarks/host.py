@@ -206,8 +206,10 @@ def main() -> int:
         for name in arguments.names or chosen_names("hs", problems, 0):
             r = compare(name, arguments.rounds)
             rows.append(r)
-            peer = f"cyipopt {1e3 * r['cyipopt']:7.2f} ms ratio {r['ours'] / r['cyipopt']:5.2f}" if "cyipopt" in r else ""
-            same = f"it {r['iterations']}/{r['their_iterations']} dx {r['x_distance']:.0e} dy {r['multiplier_distance']:.0e}" if peer else ""
+            peer = same = ""
+            if "cyipopt" in r:
+                peer = f"cyipopt {1e3 * r['cyipopt']:7.2f} ms ratio {r['ours'] / r['cyipopt']:5.2f}"
+                same = f"it {r['iterations']}/{r['their_iterations']} dx {r['x_distance']:.0e} dy {r['multiplier_distance']:.0e}"
             print(
                 f"{name:10s} status {r['status']} ours {1e3 * r['ours']:7.2f} ms {peer} SLSQP ratio "
                 f"{r['ours'] / r['slsqp']:5.2f} {same}",
@@ -216,7 +218,9 @@ def main() -> int:
             jax.clear_caches() if len(rows) % 20 == 0 else None
         if rows and "cyipopt" in rows[0]:
             ratios = [r["ours"] / r["cyipopt"] for r in rows]
-            print(f"\nours / cyipopt: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+            print(
+                f"\nours / cyipopt: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}"
+            )
             differ = [r["name"] for r in rows if abs(r["iterations"] - r["their_iterations"]) > 2]
             print(f"iterations differ by more than 2: {differ}")
             print(f"status differs: {[r['name'] for r in rows if r['status'] != r['their_status']]}")

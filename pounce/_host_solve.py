@@ -10,7 +10,7 @@ from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver
 from ._problem.host import AbstractHostFunctions
 from ._results import Status
-from ._reverse import Now, OnRow, Setting, padded_size, solve_from_host
+from ._reverse import Now, OnRow, Setting, kernels_for, solve_from_host
 from ._solution import History, Solution
 from ._table import TablePrinter, summary
 from .options import SolverOptions
@@ -19,65 +19,77 @@ from .options import SolverOptions
 ACTIVE_TOLERANCE = 1e-6
 
 
+class HostSolver:
+    """A solver of host programs under validated options, to be kept for as long as these stay the same."""
+
+    def __init__(self, options: SolverOptions):
+        self._driver, self.choices = options.driver, options.choices
+        self._numbers, constants = options.numbers.split()
+        # Which dense solver it is depends on whether there are rows, not on how many.
+        self._kernels = tuple(
+            kernels_for(InteriorPointMethod(dense_solver(options.linear_solver, 1, m), options.choices, constants))
+            for m in (0, 1)
+        )
+
+    def solve(
+        self,
+        functions: AbstractHostFunctions,
+        x0: np.ndarray,
+        bounds: Bounds,
+        *,
+        warm: WarmStart | None = None,
+        scaling: tuple[float, np.ndarray, np.ndarray] | None = None,
+        on_row: OnRow | None = None,
+    ) -> tuple[Solution, dict[str, Any]]:
+        """Solve a program of at least one variable.
+
+        **Arguments:**
+
+        - `functions`: called in this thread; their exceptions, and Ctrl-C, pass through.
+        - `x0`, `bounds`: float64 vectors; a bound of magnitude 1e19 or more is absent.
+        - `warm`: multipliers in user units; NaN means not given. Used with ``warm_start_init_point=yes``.
+        - `scaling`: positive ``(objective, variables, rows)`` factors, used with ``nlp_scaling_method=user-scaling``.
+        - `on_row`: sees every iterate; the solve stops when it answers False.
+
+        From `print_level` 5 on, Ipopt's table is printed.
+
+        **Returns:** the solution, its leaves NumPy arrays, and cyipopt's ``info`` with the keys of Ipopt's statistics beside it.
+        """
+        begin = time.perf_counter()
+        seeds = (warm.rows, warm.lower, warm.upper) if warm is not None and self.choices.warm_start_init_point else None
+        variable_scale, factors = None, (None, None)
+        if self.choices.nlp_scaling_method == "user-scaling":
+            objective, variable_scale, rows = scaling or (1.0, None, np.ones(functions.m))
+            factors = np.asarray(objective), rows
+        b = bounds
+        setting = Setting(x0, b.lb, b.ub, b.cl, b.cu, *(seeds or (None, None, None)), *factors, self._numbers)  # pyright: ignore
+        level = int(self._driver["print_level"])
+        printer = TablePrinter(print, int(self._driver["print_frequency_iter"])) if level >= 5 else None
+
+        def show(iteration: int, row: History, now: Now) -> bool:
+            if printer is not None:
+                printer.row(iteration, row)
+            return True if on_row is None else on_row(iteration, row, now)
+
+        solution = solve_from_host(
+            self._kernels[functions.m > 0],
+            functions,
+            setting,
+            variable_scale=variable_scale,
+            on_row=None if printer is None and on_row is None else show,
+            max_wall_time=float(self._driver["max_wall_time"]),
+            max_cpu_time=float(self._driver["max_cpu_time"]),
+        )
+        if level >= 3:
+            print(summary(solution))
+        return solution, _info(solution, bounds, functions, time.perf_counter() - begin)
+
+
 def solve_host_program(
-    functions: AbstractHostFunctions,
-    x0: np.ndarray,
-    bounds: Bounds,
-    options: SolverOptions,
-    *,
-    warm: WarmStart | None = None,
-    scaling: tuple[float, np.ndarray, np.ndarray] | None = None,
-    on_row: OnRow | None = None,
+    functions: AbstractHostFunctions, x0: np.ndarray, bounds: Bounds, options: SolverOptions, **more: Any
 ) -> tuple[Solution, dict[str, Any]]:
-    """Solve a program of host functions under validated options.
-
-    **Arguments:**
-
-    - `functions`: called in this thread; their exceptions, and Ctrl-C, pass through.
-    - `x0`, `bounds`: float64 vectors; a bound of magnitude 1e19 or more is absent.
-    - `options`: as `pounce.options.split_options` returns them. From `print_level` 5 on, Ipopt's table is printed.
-    - `warm`: multipliers in user units; NaN means not given. Used with ``warm_start_init_point=yes``.
-    - `scaling`: positive ``(objective, variables, rows)`` factors, used with ``nlp_scaling_method=user-scaling``.
-    - `on_row`: sees every iterate; the solve stops when it answers False.
-
-    **Returns:** the solution, its leaves NumPy arrays, and cyipopt's ``info`` with the keys of Ipopt's statistics beside it.
-    """
-    begin = time.perf_counter()
-    if functions.n == 0:
-        raise ValueError("there is nothing to solve for: n = 0")
-    choices, driver = options.choices, options.driver
-    traced, constants = options.numbers.split()
-    sizes = padded_size(functions.n, 4), padded_size(functions.m, 4)
-    method = InteriorPointMethod(dense_solver(options.linear_solver, *sizes), choices, constants)
-    if choices.nlp_scaling_method != "user-scaling":
-        scaling = None
-    elif scaling is None:
-        scaling = (1.0, np.ones(functions.n), np.ones(functions.m))
-    if not choices.warm_start_init_point:
-        warm = None
-    variable_scale, factors = None, None
-    if scaling is not None:
-        variable_scale, factors = scaling[1], (np.asarray(scaling[0]), scaling[2])
-    level = int(driver["print_level"])
-    printer = TablePrinter(print, int(driver["print_frequency_iter"])) if level >= 5 else None
-
-    def show(iteration: int, row: History, now: Now) -> bool:
-        if printer is not None:
-            printer.row(iteration, row)
-        return True if on_row is None else on_row(iteration, row, now)
-
-    solution = solve_from_host(
-        method,
-        functions,
-        Setting(x0, bounds, warm, factors, traced),
-        variable_scale=variable_scale,
-        on_row=None if printer is None and on_row is None else show,
-        max_wall_time=float(driver["max_wall_time"]),
-        max_cpu_time=float(driver["max_cpu_time"]),
-    )
-    if level >= 3:
-        print(summary(solution))
-    return solution, _info(solution, bounds, functions, time.perf_counter() - begin)
+    """`HostSolver.solve`, once."""
+    return HostSolver(options).solve(functions, x0, bounds, **more)
 
 
 def _info(solution: Solution, bounds: Bounds, functions: AbstractHostFunctions, seconds: float) -> dict[str, Any]:

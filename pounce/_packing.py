@@ -81,6 +81,10 @@ class Packing:
             for (group, start, end), (shape, _) in zip(self._places, self._leaves)
         ]
 
+    def join(self, leaves: list[Any]) -> PyTree:
+        """The pytree of these leaves."""
+        return jax.tree.unflatten(self._structure, leaves)
+
     def unpack_host(self, vectors: Any) -> PyTree:
         """The pytree, of NumPy arrays."""
         return self.unpack([np.asarray(vector) for vector in vectors])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._current import current_iterate, current_violations
 from ._derivative_test import run_derivative_test
-from ._host_solve import solve_host_program
+from ._host_solve import HostSolver
 from ._interior.start import Bounds, WarmStart
 from ._problem.callbacks import CallbackFunctions
 from ._problem.host import AbstractHostFunctions, JaxFunctions
@@ -71,6 +71,7 @@ class Problem:
         bounds = ((lb, "lb", n, -np.inf), (ub, "ub", n, np.inf), (cl, "cl", m, -np.inf), (cu, "cu", m, np.inf))
         self._bounds = Bounds(*(_bound_vector(value, name, size, default) for value, name, size, default in bounds))
         self._options: dict[str, Any] = {}
+        self._prepared: tuple[dict[str, Any], SolverOptions, HostSolver] | None = None
         self._scaling: tuple | None = None
 
     @property
@@ -168,16 +169,16 @@ class Problem:
             given["warm_start_init_point"] = "yes"
         seeds = ((lagrange, "lagrange", self.m), (zl, "zl", self.n), (zu, "zu", self.n))
         warm = WarmStart(*(_seed_vector(value, name, size) for value, name, size in seeds))
-        options = self._split(given)
+        options, solver = self._prepare(given)
         if self.n == 0:
             return start, self._nothing_to_solve()
-        solution, info = self._run(start, warm, options)
+        solution, info = self._run(start, warm, options, solver)
         if report_path is not None:
             write_report(report_path, info, full=report_detail == "full")
         return np.asarray(solution.x), info
 
-    def _split(self, given: dict[str, Any]) -> SolverOptions:
-        """Validated options, with the quasi-Newton Hessian where there is no other."""
+    def _prepare(self, given: dict[str, Any]) -> tuple[SolverOptions, HostSolver]:
+        """Validated options, with the quasi-Newton Hessian where there is no other, and the solver that has them."""
         if not self.has_hessian:
             if given.get("hessian_approximation") == "exact":
                 warnings.warn(
@@ -186,7 +187,10 @@ class Problem:
                     stacklevel=3,
                 )
             given["hessian_approximation"] = "limited-memory"
-        return split_options(given, stacklevel=3)
+        if self._prepared is None or self._prepared[0] != given:
+            options = split_options(given, stacklevel=3)
+            self._prepared = given, options, HostSolver(options)
+        return self._prepared[1:]
 
     def _functions(self, exact: bool) -> AbstractHostFunctions:
         obj = self.problem_obj
@@ -194,14 +198,12 @@ class Problem:
             return CallbackFunctions(obj, self.n, self.m, exact)
         return JaxFunctions(obj.objective, obj.constraints if self.m else None, self.n, self.m)
 
-    def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions):
+    def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions, solver: HostSolver):
         functions = self._functions(options.choices.hessian_approximation == "exact")
         run_derivative_test(functions, start, options)
         callback = getattr(self.problem_obj, "intermediate", None)
         on_row = self._intermediate(callback) if callable(callback) else None
-        return solve_host_program(
-            functions, start, self._bounds, options, warm=warm, scaling=self._scaling, on_row=on_row
-        )
+        return solver.solve(functions, start, self._bounds, warm=warm, scaling=self._scaling, on_row=on_row)
 
     def _intermediate(self, callback: Callable) -> OnRow:
         """The callback as the driver calls it: with keywords where it has cyipopt's names, else in cyipopt's order."""

@@ -129,7 +129,8 @@ class CallbackFunctions(AbstractHostFunctions):
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`{name}` must return real numbers, got {type(value).__name__}") from error
-        if array.size != int(np.prod(shape)) or (shape and array.ndim > 1 and max(array.shape) != array.size):
+        size = shape[0] if shape else 1
+        if array.size != size or (array.ndim > 1 and max(array.shape) != size):
             wanted = f"{shape[0]} numbers" if shape else "a scalar"
             raise ValueError(f"`{name}` must return {wanted}, got shape {array.shape}")
         return array.reshape(shape)

@@ -28,7 +28,11 @@ class Differences:
     """
 
     def __init__(
-        self, lb: np.ndarray, ub: np.ndarray, scheme: Scheme = "3-point", relative_step: float | np.ndarray | None = None
+        self,
+        lb: np.ndarray,
+        ub: np.ndarray,
+        scheme: Scheme = "3-point",
+        relative_step: float | np.ndarray | None = None,
     ):
         self._lb, self._ub, self._scheme = lb, ub, scheme
         self._relative_step = np.abs(_RELATIVE_STEP[scheme] if relative_step is None else relative_step)
@@ -46,7 +50,7 @@ class Differences:
         first = None
         for factor in _SHRINKING:
             for offsets in self._stencils(below, above, factor * step):
-                column = _slope(function, x, value, i, offsets)
+                column = self._slope(function, x, value, i, offsets)
                 if column is None:
                     continue
                 if np.all(np.isfinite(column)) or not np.all(np.isfinite(value)):
@@ -65,22 +69,21 @@ class Differences:
             sides.insert(0, (-step, step))
         return sides
 
-
-def _slope(
-    function: Function, x: np.ndarray, value: np.ndarray, i: int, offsets: tuple[float, ...]
-) -> np.ndarray | None:
-    """The derivative at ``x`` of the polynomial through the points; None where they coincide."""
-    points = [x.copy() for _ in offsets]
-    for point, offset in zip(points, offsets):
-        point[i] += offset
-    h = [float(point[i] - x[i]) for point in points]  # the steps actually taken
-    if 0.0 in h or len(set(h)) < len(h):
-        return None
-    slopes = [(function(point) - value) / step for point, step in zip(points, h)]
-    if len(h) == 1:
-        return slopes[0]
-    # Newton's divided differences: second order for any two distinct steps.
-    return (h[1] * slopes[0] - h[0] * slopes[1]) / (h[1] - h[0])
+    def _slope(
+        self, function: Function, x: np.ndarray, value: np.ndarray, i: int, offsets: tuple[float, ...]
+    ) -> np.ndarray | None:
+        """The derivative at ``x`` of the polynomial through the points; None where they coincide."""
+        points = [x.copy() for _ in offsets]
+        for point, offset in zip(points, offsets):
+            point[i] = np.clip(x[i] + offset, self._lb[i], self._ub[i])  # rounding may have led outside
+        h = [float(point[i] - x[i]) for point in points]  # the steps actually taken
+        if 0.0 in h or len(set(h)) < len(h):
+            return None
+        slopes = [(function(point) - value) / step for point, step in zip(points, h)]
+        if len(h) == 1:
+            return slopes[0]
+        # Newton's divided differences: second order for any two distinct steps.
+        return (h[1] * slopes[0] - h[0] * slopes[1]) / (h[1] - h[0])
 
 
 def _complex_step(function: Function, x: np.ndarray, i: int, step: float) -> np.ndarray:

@@ -15,11 +15,12 @@ from .._interior.history import shown_row
 from .._interior.options import Numbers
 from .._interior.search import SEARCHING
 from .._interior.solver import InteriorPointMethod
+from .._interior.start import Bounds, WarmStart
 from .._interior.state import RESTORING
 from .._interior.trial import candidate, judge_trial
 from .._packing import Handover, Packing, looked_at
 from .._problem.nlp import Derivatives
-from .setting import Setting
+from .setting import Setting, blank_setting, padded_shape
 
 
 class Values(NamedTuple):
@@ -53,7 +54,7 @@ class Kernel:
     """The compiled pieces of a method for one shape. Each takes and gives vectors."""
 
     def __init__(self, method: InteriorPointMethod, setting: Setting):
-        self.n, self.m = setting.x0.shape[0], setting.bounds.cl.shape[0]
+        self.n, self.m = setting.x0.shape[0], setting.cl.shape[0]
         self._method, self.exact = method, method.choices.hessian_approximation == "exact"
         n, m = self.n, self.m
         number: Any = jax.ShapeDtypeStruct((), np.float64)
@@ -117,6 +118,9 @@ class Kernel:
     def _finished(self, setting):
         return jax.eval_shape(self._finish, setting, self.state.like())
 
+    def _bounds(self, setting: Setting) -> Bounds:
+        return Bounds(setting.lb, setting.ub, setting.cl, setting.cu)
+
     def _numbers(self, setting: Setting) -> Numbers:
         return Numbers.join(jnp.asarray(setting.traced_numbers), self._method.constants)
 
@@ -127,12 +131,15 @@ class Kernel:
         return Question(_flags(trying, state.status, state.iteration, state.phase, weight), x, y)
 
     def _begin(self, setting: Setting):
-        state = self._method.init(setting.x0, setting.bounds, setting.scaling, self._numbers(setting))
+        scaling = None if setting.objective_scale is None else (setting.objective_scale, setting.row_scale)
+        state = self._method.init(setting.x0, self._bounds(setting), scaling, self._numbers(setting))
         return state, self._ask(state, jnp.array(False), setting.x0)
 
     def _look(self, setting: Setting, state, derivatives: Derivatives):
-        scaled = state.frame.scaling.derivatives(derivatives)
-        found, trial = self._method.look(scaled, setting.warm, state, self._numbers(setting))
+        scaled, warm = state.frame.scaling.derivatives(derivatives), None
+        if setting.warm_rows is not None:
+            warm = WarmStart(setting.warm_rows, setting.warm_lower, setting.warm_upper)
+        found, trial = self._method.look(scaled, warm, state, self._numbers(setting))
         judged, search = found.judged, found.search
         objective = judged.objective / judged.frame.objective_scale
         row = shown_row(objective, judged.report, judged.row, judged.phase == RESTORING)
@@ -155,7 +162,7 @@ class Kernel:
         return trial, state, self._ask(state, trying, candidate(search, trial)[: self.n])
 
     def _finish(self, setting: Setting, state):
-        return finish(state, setting.bounds, self._numbers(setting), self._method.choices)
+        return finish(state, self._bounds(setting), self._numbers(setting), self._method.choices)
 
 
 def _flags(*values) -> jax.Array:
@@ -166,14 +173,25 @@ def _true(node):
     return jax.tree.map(lambda _: True, node)
 
 
-@functools.lru_cache(maxsize=64)
-def _kernel(method: InteriorPointMethod, structure) -> Kernel:
-    shapes, tree = structure
-    with jax.enable_x64(True):
-        return Kernel(method, jax.tree.unflatten(tree, [np.zeros(shape) for shape in shapes]))
+class Kernels:
+    """The kernels of a method, made once for each shape."""
+
+    def __init__(self, method: InteriorPointMethod):
+        self.method = method
+        self._made: dict[tuple, Kernel] = {}
+
+    def fitting(self, setting: Setting) -> Kernel:
+        """The kernel that a setting is rounded up to."""
+        n, m = padded_shape(setting, self.method.choices)
+        key = (n, m, setting.warm_rows is None, setting.objective_scale is None)
+        kernel = self._made.get(key)
+        if kernel is None:
+            with jax.enable_x64(True):
+                kernel = self._made.setdefault(key, Kernel(self.method, blank_setting(setting, n, m)))
+        return kernel
 
 
-def kernel_for(method: InteriorPointMethod, setting: Setting) -> Kernel:
-    """The pieces for a setting's shape, made once."""
-    leaves, tree = jax.tree.flatten(setting)
-    return _kernel(method, (tuple(np.shape(leaf) for leaf in leaves), tree))
+@functools.lru_cache(maxsize=128)
+def kernels_for(method: InteriorPointMethod) -> Kernels:
+    """The kernels of a method, shared by all who use an equal one."""
+    return Kernels(method)

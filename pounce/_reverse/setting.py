@@ -3,24 +3,36 @@
 Rounding up costs nothing but zeros: a variable too many is fixed, a row too many has no bounds.
 """
 
-import equinox as eqx
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from .._interior.solver import InteriorPointMethod
-from .._interior.start import Bounds, WarmStart
+from .._interior.options import Choices
+from .._packing import Packing
 
 
-class Setting(eqx.Module):
-    """Everything a solve takes but its functions, in float64. Arrays of NumPy outside, traced inside."""
+class Setting(NamedTuple):
+    """Everything a solve takes but its functions: float64 vectors of NumPy outside, traced inside. None: not used."""
 
-    x0: np.ndarray
-    bounds: Bounds
-    warm: WarmStart | None
-    scaling: tuple | None  # user's (objective, rows) factors
-    traced_numbers: np.ndarray
+    x0: Any
+    lb: Any
+    ub: Any
+    cl: Any
+    cu: Any
+    warm_rows: Any  # multipliers to start from
+    warm_lower: Any
+    warm_upper: Any
+    objective_scale: Any  # the user's factors
+    row_scale: Any
+    traced_numbers: Any
 
 
-def padded_size(size: int, smallest: int) -> int:
+BY_VARIABLE = ("x0", "lb", "ub", "warm_lower", "warm_upper")
+BY_ROW = ("cl", "cu", "warm_rows", "row_scale")
+BEYOND = {"cl": -np.inf, "cu": np.inf, "row_scale": 1.0}  # what rows too many have; zero otherwise
+
+
+def padded_size(size: int, smallest: int = 4) -> int:
     """The size that a program of ``size`` variables or rows is compiled for."""
     if size == 0 or size > 128:
         return size
@@ -29,37 +41,44 @@ def padded_size(size: int, smallest: int) -> int:
     return -(-size // 16) * 16
 
 
-def pad(setting: Setting, method: InteriorPointMethod) -> Setting:
-    """The setting rounded up to a shape that others share."""
-    n, m, b = setting.x0.shape[0], setting.bounds.cl.shape[0], setting.bounds
+def padded_shape(setting: Setting, choices: Choices) -> tuple[int, int]:
+    """The numbers of variables and rows that a solve is rounded up to."""
+    n, m = setting.x0.shape[0], setting.cl.shape[0]
     # Variables too many must stay fixed, which they do unless too few others are free.
-    too_few = np.sum(b.cl == b.cu) > np.sum(b.lb != b.ub)
-    if too_few or method.choices.fixed_variable_treatment == "relax_bounds":
-        return setting
-    more_n, more_m = padded_size(n, 4) - n, padded_size(m, 4) - m
-    zeros, ones = np.zeros(more_n), np.ones(more_m)
-    bounds = Bounds(
-        np.concatenate([b.lb, zeros]),
-        np.concatenate([b.ub, zeros]),
-        np.concatenate([b.cl, -np.inf * ones]),
-        np.concatenate([b.cu, np.inf * ones]),
-    )
-    warm, scaling = setting.warm, setting.scaling
-    if warm is not None:
-        warm = WarmStart(
-            np.concatenate([warm.rows, 0 * ones]),
-            np.concatenate([warm.lower, zeros]),
-            np.concatenate([warm.upper, zeros]),
-        )
-    if scaling is not None:
-        scaling = (scaling[0], np.concatenate([scaling[1], ones]))
-    return Setting(np.concatenate([setting.x0, zeros]), bounds, warm, scaling, setting.traced_numbers)
+    too_few = np.count_nonzero(setting.cl == setting.cu) > np.count_nonzero(setting.lb != setting.ub)
+    if too_few or choices.fixed_variable_treatment == "relax_bounds":
+        return n, m
+    return padded_size(n), padded_size(m)
 
 
-def scaled(setting: Setting, scale: np.ndarray) -> Setting:
+def blank_setting(setting: Setting, n: int, m: int) -> Setting:
+    """A setting of that shape which uses what ``setting`` uses."""
+    sizes = dict.fromkeys(BY_VARIABLE, (n,)) | dict.fromkeys(BY_ROW, (m,))
+    sizes |= {"objective_scale": (), "traced_numbers": setting.traced_numbers.shape}
+    return Setting(*(None if value is None else np.zeros(sizes[name]) for name, value in zip(Setting._fields, setting)))
+
+
+def packed_setting(setting: Setting, packing: Packing) -> list[np.ndarray]:
+    """The vectors of the setting in the packing of a larger shape."""
+    vectors, views = packing.blank()
+    given = ((name, value) for name, value in zip(Setting._fields, setting) if value is not None)
+    for (name, value), view in zip(given, views):
+        if value.ndim == 0:
+            view[()] = value
+            continue
+        view[: value.shape[0]] = value
+        if name in BEYOND:
+            view[value.shape[0] :] = BEYOND[name]
+    return vectors
+
+
+def scaled_setting(setting: Setting, scale: np.ndarray) -> Setting:
     """The setting in the variables ``scale * x``."""
-    b, warm = setting.bounds, setting.warm
-    if warm is not None:
-        warm = WarmStart(warm.rows, warm.lower / scale, warm.upper / scale)
-    bounds = Bounds(b.lb * scale, b.ub * scale, b.cl, b.cu)
-    return Setting(setting.x0 * scale, bounds, warm, setting.scaling, setting.traced_numbers)
+    lower, upper = setting.warm_lower, setting.warm_upper
+    return setting._replace(
+        x0=setting.x0 * scale,
+        lb=setting.lb * scale,
+        ub=setting.ub * scale,
+        warm_lower=None if lower is None else lower / scale,
+        warm_upper=None if upper is None else upper / scale,
+    )

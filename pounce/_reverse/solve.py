@@ -8,13 +8,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._interior.solver import InteriorPointMethod
 from .._interior.state import REGULAR
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
-from .._solution import History, Multipliers, Solution
-from .kernel import kernel_for
-from .setting import Setting, pad, scaled
+from .._solution import History, Solution
+from .kernel import Kernels
+from .setting import Setting, packed_setting, scaled_setting
 
 
 class Now:
@@ -42,11 +41,12 @@ OnRow = Callable[[int, History, Now], bool]
 class _Run:
     """One solve: its functions, its setting, the shape it is padded to, and factors of its variables."""
 
-    def __init__(self, method, functions: AbstractHostFunctions, setting: Setting, scale: np.ndarray | None):
+    def __init__(self, kernels: Kernels, functions: AbstractHostFunctions, setting: Setting, scale: np.ndarray | None):
         self.functions, self.n, self.m, self.scale = functions, functions.n, functions.m, scale
-        padded = pad(setting if scale is None else scaled(setting, scale), method)
-        self.kernel = kernel_for(method, padded)
-        self.setting = self.kernel.setting.pack_host(padded)
+        if scale is not None:
+            setting = scaled_setting(setting, scale)
+        self.kernel = kernels.fitting(setting)
+        self.setting = packed_setting(setting, self.kernel.setting)
         self._no_values = self.kernel.values.blank()[0]
 
     def begin(self):
@@ -105,21 +105,14 @@ class _Run:
         """In user units, without the padding."""
         with jax.enable_x64(True):
             vectors = self.kernel.finish(self.setting, state)
-        s = self.kernel.solution.unpack_host(vectors)
-        n, m, z = self.n, self.m, s.multipliers
-        scale = 1.0 if self.scale is None else self.scale
-        return Solution(
-            s.x[:n] / scale,
-            s.objective,
-            s.constraints[:m],
-            Multipliers(z.constraints[:m], z.lower[:n] * scale, z.upper[:n] * scale),
-            s.status,
-            s.residuals,
-            s.stats,
-            s.quality,
-            s.mu,
-            s.history,
-        )
+        leaves, n, m = self.kernel.solution.leaves([np.asarray(vector) for vector in vectors]), self.n, self.m
+        x, _, rows, multipliers, lower, upper = range(6)  # the first leaves of a Solution
+        for index, size in ((x, n), (rows, m), (multipliers, m), (lower, n), (upper, n)):
+            leaves[index] = leaves[index][:size]
+        if self.scale is not None:
+            leaves[x] = leaves[x] / self.scale
+            leaves[lower], leaves[upper] = leaves[lower] * self.scale, leaves[upper] * self.scale
+        return self.kernel.solution.join(leaves)
 
 
 class Asked:
@@ -161,7 +154,7 @@ class Clock:
 
 
 def solve_from_host(
-    method: InteriorPointMethod,
+    kernels: Kernels,
     functions: AbstractHostFunctions,
     setting: Setting,
     *,
@@ -176,7 +169,7 @@ def solve_from_host(
     ``on_row(iteration, row, now)`` sees every judged iterate once and stops the solve by answering False. Time limits are
     looked at between evaluations. Exceptions of the functions, and Ctrl-C, pass through.
     """
-    run = _Run(method, functions, setting, variable_scale)
+    run = _Run(kernels, functions, setting, variable_scale)
     clock = Clock(max_wall_time, max_cpu_time)
     state, question = run.begin()
     while question.status == Status.Running:

@@ -1,0 +1,155 @@
+"""Programs put together from terms: an objective and any number of constraints, each with derivatives of its own kind."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .callbacks import says_not_here
+from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+
+
+class Callback:
+    """A user's callable at float64 points: what it answers is checked, and its last answer is kept.
+
+    **Arguments:**
+
+    - `function`: called with a copy of the point and whatever else it is asked with.
+    - `check`: turns an answer into an array of the expected shape, or raises.
+
+    An exception named `CyIpoptEvaluationError` answers NaN; others pass through.
+    """
+
+    def __init__(self, function: Callable[..., Any], check: Callable[[Any], np.ndarray]):
+        self._function, self._check = function, check
+        self._latest: tuple[tuple[bytes, ...], np.ndarray] | None = None
+        self.calls = 0
+
+    def __call__(self, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        key = (x.tobytes(), *(each.tobytes() for each in more))
+        if self._latest is None or self._latest[0] != key:
+            self._latest = (key, self.fresh(x, *more))
+        return self._latest[1]
+
+    def fresh(self, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """The answer at a point that is not worth remembering."""
+        self.calls += 1
+        try:
+            answer = self._function(x.copy(), *more)
+        except Exception as error:
+            if self._latest is not None and says_not_here(error):
+                return np.full_like(self._latest[1], np.nan)
+            raise
+        return self._check(answer)
+
+
+@dataclasses.dataclass
+class Counts:
+    """Evaluations of one term, by order of derivative."""
+
+    values: int = 0
+    first: int = 0
+    second: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A function of ``n`` variables with ``size`` values: the objective (one value) or a constraint.
+
+    - `value`: ``x`` to ``(size,)``.
+    - `jacobian`: ``x`` to ``(size, n)``.
+    - `hessian`: ``x`` and weights ``(size,)`` to the ``(n, n)`` Hessian of ``weights @ value``; None where there is none.
+    - `counts`: how often each has been evaluated so far.
+    """
+
+    size: int
+    value: Callable[[np.ndarray], np.ndarray]
+    jacobian: Callable[[np.ndarray], np.ndarray]
+    hessian: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    counts: Callable[[], Counts]
+
+
+def linear_term(matrix: np.ndarray) -> Term:
+    """``matrix @ x``."""
+    nothing = np.zeros((matrix.shape[1],) * 2)
+    return Term(matrix.shape[0], lambda x: matrix @ x, lambda x: matrix, lambda x, weights: nothing, Counts)
+
+
+class TermFunctions(AbstractHostFunctions):
+    """An objective and constraints, the constraints' values stacked in their order.
+
+    Hessians are exact if every term has one. Rows count as evaluated as often as the constraint evaluated most.
+    """
+
+    def __init__(self, objective: Term, constraints: Sequence[Term], n: int):
+        self.n, self.m = n, sum(term.size for term in constraints)
+        self.exact = all(term.hessian is not None for term in (objective, *constraints))
+        self._objective, self._constraints = objective, tuple(constraints)
+        self._split = np.cumsum([term.size for term in constraints])[:-1]
+        self.evaluations = Evaluations()
+
+    def _count(self) -> None:
+        f, rows = self._objective.counts(), [term.counts() for term in self._constraints]
+        count = self.evaluations
+        count.objective, count.gradient = f.values, f.first
+        count.constraints = max((c.values for c in rows), default=0)
+        count.jacobian = max((c.first for c in rows), default=0)
+        count.hessian = max(c.second for c in (f, *rows))
+
+    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        objective = float(self._objective.value(x)[0])
+        rows = _stacked([term.value(x) for term in self._constraints], (0,))
+        self._count()
+        return objective, rows
+
+    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
+        objective, rows = self.values(x)
+        gradient = self._objective.jacobian(x)[0]
+        jacobian = _stacked([term.jacobian(x) for term in self._constraints], (0, self.n))
+        hessian = self._hessian(x, y, weight) if second_order else None
+        self._count()
+        return HostDerivatives(objective, rows, gradient, jacobian, hessian)
+
+    def _hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
+        total = np.zeros((self.n, self.n))
+        terms = (self._objective, *self._constraints)
+        for term, weights in zip(terms, (np.array([weight]), *np.split(y, self._split))):
+            assert term.hessian is not None
+            if np.any(weights):  # restoration wants nothing of the objective, inactive constraints nothing at all
+                total += term.hessian(x, weights)
+        return 0.5 * (total + total.T)
+
+
+def _stacked(parts: Sequence[np.ndarray], nothing: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(nothing)
+
+
+class BoxedFunctions(AbstractHostFunctions):
+    """Other functions, asked at the nearest point of the box ``lb <= x <= ub`` and never twice in a row at the same one.
+
+    `point` and `latest` are the point that derivatives were last asked at and what they were.
+    """
+
+    def __init__(self, inner: AbstractHostFunctions, lb: np.ndarray, ub: np.ndarray):
+        self.n, self.m, self.exact, self.evaluations = inner.n, inner.m, inner.exact, inner.evaluations
+        self._inner, self._lb, self._ub = inner, lb, ub
+        self._values: tuple[bytes, float, np.ndarray] | None = None
+        self._derivatives: tuple[tuple, HostDerivatives] | None = None
+        self.point: np.ndarray | None = None
+        self.latest: HostDerivatives | None = None
+
+    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        x = np.clip(x, self._lb, self._ub)
+        key = x.tobytes()
+        if self._values is None or self._values[0] != key:
+            self._values = (key, *self._inner.values(x))
+        return self._values[1:]
+
+    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
+        x = np.clip(x, self._lb, self._ub)
+        key = (x.tobytes(), y.tobytes(), weight, second_order)
+        if self._derivatives is None or self._derivatives[0] != key:
+            self._derivatives = (key, self._inner.derivatives(x, y, weight, second_order))
+        self.point, self.latest = x, self._derivatives[1]
+        return self.latest
