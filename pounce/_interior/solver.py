@@ -149,6 +149,11 @@ class InteriorPointMethod(eqx.Module):
         weight = jnp.where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
         return state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows, weight
 
+    def scale(self, d: Derivatives, state: State, numbers: Numbers) -> State:
+        """What the pass of the phase SCALING comes to, without the rest of a pass."""
+        frame, iterate = self._prepare(state, d, None, numbers)
+        return _scaled_state(state, frame, iterate)
+
     def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase

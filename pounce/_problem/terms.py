@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .callbacks import says_not_here
+from .callbacks import _says_not_here as says_not_here
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 
 
@@ -87,6 +87,7 @@ class TermFunctions(AbstractHostFunctions):
         self.exact = all(term.hessian is not None for term in (objective, *constraints))
         self._objective, self._constraints = objective, tuple(constraints)
         self._split = np.cumsum([term.size for term in constraints])[:-1]
+        self._first: tuple[bytes, np.ndarray, np.ndarray] | None = None  # the last point, gradient and Jacobian
         self.evaluations = Evaluations()
 
     def _count(self) -> None:
@@ -105,8 +106,11 @@ class TermFunctions(AbstractHostFunctions):
 
     def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
         objective, rows = self.values(x)
-        gradient = self._objective.jacobian(x)[0]
-        jacobian = _stacked([term.jacobian(x) for term in self._constraints], (0, self.n))
+        key = x.tobytes()
+        if self._first is None or self._first[0] != key:
+            gradient = self._objective.jacobian(x)[0]
+            self._first = (key, gradient, _stacked([term.jacobian(x) for term in self._constraints], (0, self.n)))
+        _, gradient, jacobian = self._first
         hessian = self._hessian(x, y, weight) if second_order else None
         self._count()
         return HostDerivatives(objective, rows, gradient, jacobian, hessian)
@@ -148,8 +152,8 @@ class BoxedFunctions(AbstractHostFunctions):
 
     def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
         x = np.clip(x, self._lb, self._ub)
-        key = (x.tobytes(), y.tobytes(), weight, second_order)
-        if self._derivatives is None or self._derivatives[0] != key:
+        key = (x.tobytes(), *((y.tobytes(), weight) if second_order else ()))
+        if self._derivatives is None or self._derivatives[0][: len(key)] != key:
             self._derivatives = (key, self._inner.derivatives(x, y, weight, second_order))
         self.point, self.latest = x, self._derivatives[1]
         return self.latest

@@ -81,18 +81,26 @@ class Kernel:
         self._handover = Handover(look, count, [a or b for a, b in zip(used, judged)])
         self._look_function, self._conclude_function = jaxpr_as_fun(look), jaxpr_as_fun(conclude)
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
-        self.begin, self.look, self.conclude = (
-            compiled(f) for f in (self._run_begin, self._run_look, self._run_conclude)
-        )
+        self.begin, self.scale = compiled(self._run_begin), compiled(self._run_scale)
+        self.look, self.conclude = compiled(self._run_look), compiled(self._run_conclude)
         self.judged, self.finish = compiled(self._run_judged), compiled(self._run_finish)
 
     def _run_begin(self, setting):
         state, question = self._begin(self.setting.unpack(setting))
         return self.state.pack(state), self.question.pack(question)
 
-    def _inputs(self, setting, state, derivatives) -> list:
-        vectors = (self.setting, setting), (self.state, state), (self.derivatives, derivatives)
-        return [leaf for packing, vector in vectors for leaf in packing.leaves(vector)]
+    def _run_scale(self, *vectors):
+        setting, state, derivatives = (p.unpack(v) for p, v in zip(self._given, vectors))
+        state, question = self._scale(setting, state, derivatives)
+        return self.state.pack(state), self.question.pack(question)
+
+    @property
+    def _given(self) -> tuple[Packing, ...]:
+        """What a pass is given."""
+        return self.setting, self.state, self.derivatives
+
+    def _inputs(self, *vectors) -> list:
+        return [leaf for packing, vector in zip(self._given, vectors) for leaf in packing.leaves(vector)]
 
     def _run_look(self, setting, state, derivatives):
         results = self._look_function(*self._inputs(setting, state, derivatives))
@@ -133,6 +141,11 @@ class Kernel:
     def _begin(self, setting: Setting):
         scaling = None if setting.objective_scale is None else (setting.objective_scale, setting.row_scale)
         state = self._method.init(setting.x0, self._bounds(setting), scaling, self._numbers(setting))
+        return state, self._ask(state, jnp.array(False), setting.x0)
+
+    def _scale(self, setting: Setting, state, derivatives: Derivatives):
+        scaled = state.frame.scaling.derivatives(derivatives)
+        state = self._method.scale(scaled, state, self._numbers(setting))
         return state, self._ask(state, jnp.array(False), setting.x0)
 
     def _look(self, setting: Setting, state, derivatives: Derivatives):

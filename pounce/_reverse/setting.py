@@ -32,12 +32,12 @@ BY_ROW = ("cl", "cu", "warm_rows", "row_scale")
 BEYOND = {"cl": -np.inf, "cu": np.inf, "row_scale": 1.0}  # what rows too many have; zero otherwise
 
 
-def padded_size(size: int, smallest: int = 4) -> int:
+def padded_size(size: int) -> int:
     """The size that a program of ``size`` variables or rows is compiled for."""
     if size == 0 or size > 128:
         return size
     if size <= 32:
-        return max(smallest, 1 << (size - 1).bit_length())
+        return 1 << (size - 1).bit_length()
     return -(-size // 16) * 16
 
 

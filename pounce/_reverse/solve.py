@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._interior.state import REGULAR
+from .._interior.state import REGULAR, SCALING
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
 from .._solution import History, Solution
@@ -53,6 +53,12 @@ class _Run:
         """The first state and question."""
         with jax.enable_x64(True):
             state, question = self.kernel.begin(self.setting)
+        return state, Asked(*self.kernel.question.leaves_host(question))
+
+    def find_scaling(self, state, answer):
+        """The state and question after the pass that only looks at scaling factors."""
+        with jax.enable_x64(True):
+            state, question = self.kernel.scale(self.setting, state, answer)
         return state, Asked(*self.kernel.question.leaves_host(question))
 
     def values(self, x: np.ndarray) -> list[np.ndarray]:
@@ -172,6 +178,8 @@ def solve_from_host(
     run = _Run(kernels, functions, setting, variable_scale)
     clock = Clock(max_wall_time, max_cpu_time)
     state, question = run.begin()
+    if question.status == Status.Running and question.phase == SCALING:
+        state, question = run.find_scaling(state, run.derivatives(question)[0])
     while question.status == Status.Running:
         answer, derivatives = run.derivatives(question)
         found, trial, seen = run.look(state, answer)

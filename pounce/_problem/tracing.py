@@ -1,0 +1,256 @@
+"""Python functions of one vector as JAX programs, where JAX can trace them: exact derivatives nobody had to write.
+
+A function is traced anew every time it is handed in, which takes a millisecond, so that whatever it closes over is up to date.
+Compiled programs are shared between functions that trace to the same operations, whatever arrays they close over.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+from .._compile import compiler_options
+from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .terms import Counts, Term
+
+
+# Compile times grow faster than the number of operations (a Python loop makes some for every turn): three to ten seconds for
+# Hessians of the first many, for gradients of the second many.
+MOST_FOR_HESSIANS = 3000
+MOST_FOR_GRADIENTS = 10000
+# Up to so many operations, derivatives along all directions at once; beyond, one after the other, which compiles faster.
+_MOST_AT_ONCE = 100
+
+
+def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
+    """The operations from ``x`` of shape ``(n,)`` to a float64 vector, or None where tracing fails for whatever reason."""
+
+    def flat(x):
+        value = jnp.asarray(function(x))
+        if value.size != max(value.shape, default=1) or jnp.iscomplexobj(value):
+            raise TypeError("neither a scalar nor a vector of real numbers")
+        return value.reshape(-1).astype(jnp.float64)
+
+    try:
+        with jax.enable_x64(True):
+            traced = jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+    except Exception:  # anything at all: tracing runs code that was not written for it
+        return None
+    return traced if operations(traced.jaxpr) <= MOST_FOR_GRADIENTS else None
+
+
+def stacked(parts: Sequence[ClosedJaxpr | Callable], n: int) -> ClosedJaxpr:
+    """One program for the outputs of several, one after the other."""
+    functions = [_as_function(part) if isinstance(part, ClosedJaxpr) else part for part in parts]
+    with jax.enable_x64(True):
+        join = lambda x: jnp.concatenate([f(x) for f in functions])
+        return jax.make_jaxpr(join)(jax.ShapeDtypeStruct((n,), np.float64))
+
+
+def _as_function(closed: ClosedJaxpr) -> Callable:
+    function = jaxpr_as_fun(closed)
+    return lambda x: function(x)[0]
+
+
+def operations(jaxpr: Jaxpr) -> int:
+    """How many, the bodies of loops and branches counted once."""
+    return sum(1 + sum(map(operations, _inner(equation))) for equation in jaxpr.eqns)
+
+
+def _inner(equation) -> list[Jaxpr]:
+    found = []
+    for parameter in equation.params.values():
+        for each in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+            if isinstance(each, ClosedJaxpr):
+                found.append(each.jaxpr)
+            elif isinstance(each, Jaxpr):
+                found.append(each)
+    return found
+
+
+class _Source:
+    """A jaxpr that equals another of the same operations. Raises `TypeError` where that cannot be told."""
+
+    def __init__(self, jaxpr: Jaxpr):
+        self.jaxpr, self._key = jaxpr, _key(jaxpr)
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Source) and self._hash == other._hash and self._key == other._key
+
+
+def _key(jaxpr: Jaxpr) -> Hashable:
+    if jaxpr.effects:
+        raise TypeError("side effects are not shared")
+    number: dict[Any, int] = {}
+
+    def atom(a: Any) -> Hashable:
+        if isinstance(a, Literal):
+            value = np.asarray(a.val)
+            return a.aval, value.dtype.str, value.tobytes()
+        return number[a]
+
+    def bind(variables: Sequence[Any]) -> Hashable:
+        for variable in variables:
+            number[variable] = len(number)
+        return tuple(variable.aval for variable in variables)
+
+    lines: list[Hashable] = [bind(jaxpr.constvars), bind(jaxpr.invars)]
+    for equation in jaxpr.eqns:
+        inputs = tuple(map(atom, equation.invars))
+        parameters = tuple((name, _parameter_key(value)) for name, value in sorted(equation.params.items()))
+        lines.append((equation.primitive, inputs, parameters, bind(equation.outvars)))
+    return (*lines, tuple(map(atom, jaxpr.outvars)))
+
+
+def _parameter_key(value: Any) -> Hashable:
+    if isinstance(value, ClosedJaxpr):
+        if value.consts:
+            raise TypeError("arrays inside of an inner program are not compared")
+        return _key(value.jaxpr)
+    if isinstance(value, Jaxpr):
+        return _key(value)
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_parameter_key, value))
+    if isinstance(value, float):
+        return float, repr(value)
+    hash(value)
+    return type(value), value
+
+
+class _Compiled:
+    """What is asked of a traced function, compiled when first asked. All take the arrays it closes over and ``x``."""
+
+    def __init__(self, jaxpr: Jaxpr):
+        def function(constants, x):
+            return jaxpr_as_fun(ClosedJaxpr(jaxpr, constants))(x)[0]
+
+        at_once = operations(jaxpr) <= _MOST_AT_ONCE
+
+        def along(push, n):
+            units = jnp.eye(n)
+            return jax.vmap(push)(units) if at_once else jax.lax.map(push, units)
+
+        def first(constants, x):
+            value, pullback = jax.vjp(lambda x: function(constants, x), x)
+            if value.size <= x.size:
+                jacobian = along(lambda unit: pullback(unit)[0], value.size)
+            else:
+                jacobian = along(lambda unit: jax.jvp(lambda x: function(constants, x), (x,), (unit,))[1], x.size).T
+            return jnp.concatenate([value, jacobian.ravel()])
+
+        def second(constants, x, weights):
+            def weighted_gradient(x):
+                value, pullback = jax.vjp(lambda x: function(constants, x), x)
+                return value, pullback(weights)[0]
+
+            def push(unit):
+                return jax.jvp(weighted_gradient, (x,), (unit,))
+
+            # Gradient, Jacobian and Hessian come out of one sweep.
+            if at_once:
+                (value, _), (columns, hessian) = jax.vmap(push, out_axes=(None, 0))(jnp.eye(x.size))
+            else:
+                value = function(constants, x)
+                columns, hessian = jax.lax.map(lambda unit: push(unit)[1], jnp.eye(x.size))
+            return jnp.concatenate([value, columns.T.ravel(), hessian.ravel()])
+
+        compiled = functools.partial(jax.jit, compiler_options=compiler_options())
+        self.values, self.first, self.second = compiled(function), compiled(first), compiled(second)
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(source: _Source) -> _Compiled:
+    return _Compiled(source.jaxpr)
+
+
+class TracedProgram:
+    """A traced function, to be asked at NumPy points: ``(n,)`` to ``(size,)``."""
+
+    def __init__(self, traced: ClosedJaxpr, n: int):
+        self.n, self.size = n, traced.out_avals[0].shape[0]
+        self.has_hessian = operations(traced.jaxpr) <= MOST_FOR_HESSIANS
+        self.counts = Counts()
+        with jax.enable_x64(True):
+            self._constants = [jnp.asarray(constant) for constant in traced.consts]
+        try:
+            self._compiled = _shared(_Source(traced.jaxpr))
+        except TypeError:
+            self._compiled = _Compiled(traced.jaxpr)
+
+    def differentiable(self) -> bool:
+        """Whether JAX has derivatives of every operation (of a loop of unknown length it has not)."""
+        x, weights = (jax.ShapeDtypeStruct((size,), np.float64) for size in (self.n, self.size))
+        try:
+            with jax.enable_x64(True):
+                if self.has_hessian:
+                    self._compiled.second.eval_shape(self._constants, x, weights)
+                else:
+                    self._compiled.first.eval_shape(self._constants, x)
+        except Exception:
+            return False
+        return True
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """``(size,)``"""
+        self.counts.values += 1
+        with jax.enable_x64(True):
+            return np.asarray(self._compiled.values(self._constants, x))
+
+    def first(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values and the ``(size, n)`` Jacobian."""
+        self.counts.first += 1
+        with jax.enable_x64(True):
+            flat = np.asarray(self._compiled.first(self._constants, x))
+        return flat[: self.size], flat[self.size :].reshape(self.size, self.n)
+
+    def second(self, x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values, the Jacobian, and the ``(n, n)`` Hessian of ``weights @ values``."""
+        self.counts.first += 1
+        self.counts.second += 1
+        with jax.enable_x64(True):
+            flat = np.asarray(self._compiled.second(self._constants, x, weights))
+        value, jacobian, hessian = np.split(flat, np.cumsum([self.size, self.size * self.n]))
+        hessian = hessian.reshape(self.n, self.n)
+        return value, jacobian.reshape(self.size, self.n), 0.5 * (hessian + hessian.T)
+
+    def term(self) -> Term:
+        """This function as one term of a program."""
+        hessian = (lambda x, weights: self.second(x, weights)[2]) if self.has_hessian else None
+        return Term(self.size, self.values, lambda x: self.first(x)[1], hessian, lambda: self.counts)
+
+
+class TracedFunctions(AbstractHostFunctions):
+    """A program that is traced as a whole: its objective, then its rows.
+
+    With `exact` off, second derivatives are never compiled.
+    """
+
+    def __init__(self, program: TracedProgram, exact: bool):
+        self.n, self.m, self.exact = program.n, program.size - 1, exact
+        self._program = program
+        self.evaluations = Evaluations()
+
+    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        values = self._program.values(x)
+        self.evaluations.objective += 1
+        self.evaluations.constraints += self.m > 0
+        return float(values[0]), values[1:]
+
+    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
+        hessian, count = None, self.evaluations
+        if self.exact:  # one program for both kinds of question, because compiling takes longer than running
+            values, jacobian, hessian = self._program.second(x, np.concatenate([[weight], y]))
+            count.hessian += 1
+        else:
+            values, jacobian = self._program.first(x)
+        count.gradient += 1
+        count.jacobian += self.m > 0
+        return HostDerivatives(float(values[0]), values[1:], jacobian[0], jacobian[1:], hessian)

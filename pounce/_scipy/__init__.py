@@ -1,0 +1,1 @@
+"""SciPy's way of stating a problem, translated."""

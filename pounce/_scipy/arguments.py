@@ -1,0 +1,116 @@
+"""Starting points, bounds, tolerances and options as people hand them to `scipy.optimize.minimize`."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..options import SCIPY_NAMES, OptionError
+
+
+SELECTORS = ("auto", "nlp")
+LATER_SELECTORS = ("lp-ipm", "qp-ipm", "socp", "qp-active-set")
+
+
+def real_vector(value: Any, name: str) -> np.ndarray:
+    """A float64 copy; `TypeError` for what is not made of real numbers, `ValueError` for more than one dimension."""
+    try:
+        array = np.asarray(value)
+        if value is None or array.dtype.kind in "cUSmM":
+            raise TypeError
+        array = np.atleast_1d(np.array(array, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be a vector of real numbers, got {value!r}") from error
+    if array.ndim != 1:
+        raise ValueError(f"`{name}` must be a vector, got shape {array.shape}")
+    return array
+
+
+def starting_point(x0: Any) -> np.ndarray:
+    """``x0`` as a finite vector; a scalar has length one."""
+    point = real_vector(x0, "x0")
+    if not np.all(np.isfinite(point)):
+        index = int(np.flatnonzero(~np.isfinite(point))[0])
+        raise ValueError(f"`x0[{index}]` is {point[index]}; a starting point must be finite")
+    return point
+
+
+def variable_bounds(bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(lb, ub)`` from None, a `scipy.optimize.Bounds`, or a sequence of ``None | (lo, hi)`` with None for no bound."""
+    if bounds is None:
+        return np.full(n, -np.inf), np.full(n, np.inf)
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        pair = [_broadcast(getattr(bounds, side), f"bounds.{side}", n) for side in ("lb", "ub")]
+        return checked_sides(pair[0], pair[1], "bounds")
+    if isinstance(bounds, (str, bytes, Mapping)) or not isinstance(bounds, Iterable):
+        raise TypeError(f"`bounds` must be a sequence of (lo, hi) or a scipy.optimize.Bounds, got {bounds!r}")
+    entries = list(bounds)
+    if len(entries) != n:
+        raise ValueError(f"bounds has {len(entries)} entries but the problem has n = {n} variables")
+    sides = [_pair(entry, i) for i, entry in enumerate(entries)]
+    lower, upper = (np.array([pair[k] for pair in sides], dtype=np.float64) for k in (0, 1))
+    return checked_sides(lower, upper, "bounds")
+
+
+def _broadcast(value: Any, name: str, n: int) -> np.ndarray:
+    array = real_vector(value, name)
+    if array.size not in (1, n):
+        raise ValueError(f"bounds has {array.size} entries but the problem has n = {n} variables (`{name}`)")
+    return np.broadcast_to(array, (n,)).copy()
+
+
+def _pair(entry: Any, i: int) -> tuple[float, float]:
+    if entry is None:
+        return -math.inf, math.inf
+    try:
+        if isinstance(entry, (str, bytes)):
+            raise TypeError
+        low, high = entry
+        ends = tuple(math.inf * sign if end is None else float(end) for sign, end in ((-1, low), (1, high)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"bounds[{i}] must be None or a pair (lo, hi) of numbers or None, got {entry!r}") from error
+    return ends[0], ends[1]
+
+
+def checked_sides(lower: np.ndarray, upper: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides, if they can be met. Raises `ValueError` naming the first entry that cannot."""
+    for i, (low, high) in enumerate(zip(lower, upper)):
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError(f"{name}[{i}] is NaN: ({low}, {high}); use None or inf where there is no bound")
+        if low == math.inf or high == -math.inf:
+            raise ValueError(f"{name}[{i}] = ({low}, {high}) cannot be met: a lower bound of inf or an upper one of -inf")
+        if low > high:
+            raise ValueError(f"{name}[{i}] is reversed: the lower bound {low} exceeds the upper bound {high}")
+    return lower, upper
+
+
+def own_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[str, Any]:
+    """One mapping of options, ours taken out and checked.
+
+    ``tol`` counts unless an option says otherwise, as in SciPy. Raises `TypeError` where ``options`` is no mapping.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"`options` must be a mapping from names to values, not {type(options).__name__}")
+    merged = {**(options or {}), **more}
+    by_name = {name.lower() if isinstance(name, str) else name: name for name in merged}
+    selector = merged.pop(by_name.get("solver_selection"), "auto")
+    if selector in LATER_SELECTORS:
+        raise ValueError(f'solver_selection="{selector}" is not available yet; use {" or ".join(SELECTORS)}')
+    if selector not in SELECTORS:
+        raise ValueError(f"`solver_selection` must be one of {', '.join(SELECTORS)}, got {selector!r}")
+    route_tol = merged.pop(by_name.get("route_tol"), 1e-5)
+    if isinstance(route_tol, bool) or not isinstance(route_tol, (int, float, np.number)) or not route_tol > 0:
+        raise ValueError(f"`route_tol` must be a positive number, got {route_tol!r}")
+    names = {alias for alias, name in SCIPY_NAMES.items() if name == "tol"} | {"tol"}
+    if tol is not None and not any(merged[given] is not None for name, given in by_name.items() if name in names):
+        merged["tol"] = tol
+    return merged
+
+
+def check_limits(tol: float, max_iter: float) -> None:
+    """What `minimize` asks of these two beyond their ranges."""
+    if not 0 < tol < 1:
+        raise OptionError(f"`tol` must be finite, positive and less than 1, got {tol}")
+    if max_iter < 1:
+        raise OptionError(f"`max_iter` must be a positive integer, got {int(max_iter)}")

@@ -1,0 +1,198 @@
+"""`pounce.minimize`: the door for people who know `scipy.optimize.minimize`. NumPy in, NumPy out, always in float64."""
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ._derivative_test import run_derivative_test
+from ._host_solve import solve_host_program
+from ._interior.start import Bounds
+from ._problem.terms import BoxedFunctions
+from ._scipy.announced import announced_constraints, announced_objective
+from ._scipy.arguments import check_limits, own_options, starting_point, variable_bounds
+from ._scipy.outcome import nothing_to_solve, on_row_for, optimize_result, warm_start_of
+from ._scipy.program import Program, build_program
+from .options import SolverOptions, check_option, split_options
+
+
+# Evaluations stay within the bounds of the variables because these are not relaxed. Rows are, as Ipopt does by default: two
+# inequalities that only just meet would leave an interior-point method no interior.
+_DEFAULTS = {"print_level": 0, "bound_relax_factor": 0.0, "constr_viol_tol": 1e-6}
+_ROW_RELAXATION = 1e-8
+_METHODS = ("ipopt", "pounce", "interior-point")
+# The order of arguments from `jac` on where there is no `args`.
+_WITHOUT_ARGS = ("jac", "hess", "bounds", "constraints", "options")
+
+
+def _with_jac_third(function: Callable) -> Callable:
+    """Lets a callable or bool in the place of ``args`` be ``jac``, with hess, bounds, constraints and options after it."""
+
+    @functools.wraps(function)
+    def call(fun: Any, x0: Any, *rest: Any, **keywords: Any) -> Any:
+        if rest and (callable(rest[0]) or isinstance(rest[0], (bool, np.bool_))):
+            if len(rest) > len(_WITHOUT_ARGS):
+                raise TypeError(f"`minimize` takes at most {2 + len(_WITHOUT_ARGS)} positional arguments without `args`")
+            for name, value in zip(_WITHOUT_ARGS, rest):
+                if name in keywords:
+                    raise TypeError(f"`minimize` got multiple values for argument `{name}`")
+                keywords[name] = value
+            rest = ()
+        return function(fun, x0, *rest, **keywords)
+
+    return call
+
+
+@_with_jac_third
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    jac: Any = None,
+    hess: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    hessp: Callable | None = None,
+    warm_start: Any = None,
+    **more_options: Any,
+) -> Any:
+    """Minimise ``fun(x, *args)`` within bounds and constraints; the arguments are those of `scipy.optimize.minimize`.
+
+    Also ``scipy.optimize.minimize(..., method=pounce.minimize)``. A callable or bool in the place of ``args`` is ``jac``, with
+    ``hess, bounds, constraints, options`` after it.
+
+    A ``fun`` or constraint without derivatives that JAX can trace gets exact first and second ones. Another one is
+    approximated by central differences, with one `UserWarning`. Every evaluation respects the bounds.
+
+    **Arguments:**
+
+    - `fun`: from ``x`` of shape ``(n,)`` in float64 to a number; with ``jac=True`` to a number and its gradient. NaN or
+      infinity says that it cannot be evaluated there: the trial point is rejected. Exceptions pass through.
+    - `x0`: starting point, ``(n,)`` or a number; moved into the bounds.
+    - `args`: further arguments of ``fun``, ``jac``, ``hess`` and ``hessp``.
+    - `jac`: ``jac(x, *args)`` of shape ``(n,)``; True; None; or ``"2-point"``, ``"3-point"``, ``"cs"``: differences, without
+      asking JAX and without a warning.
+    - `hess`: ``hess(x, *args)`` of shape ``(n, n)``, dense, sparse or a `LinearOperator`; a difference scheme, where ``jac``
+      is callable; a `HessianUpdateStrategy`, which asks for a limited-memory approximation.
+    - `hessp`: ``hessp(x, p, *args)``, the Hessian times ``p``; called ``n`` times for one Hessian.
+    - `bounds`: one ``(lo, hi)`` or None per variable, with None for no bound, or a `scipy.optimize.Bounds`.
+    - `constraints`: one or several of: ``{"type": "eq" | "ineq", "fun", "jac", "hess", "args"}``, where ``ineq`` means
+      ``fun(x) >= 0`` and ``hess(x, v, *args)`` is the Hessian of ``v @ fun(x)``; `LinearConstraint`; `NonlinearConstraint`.
+    - `tol`: for the scaled optimality error; less than 1.
+    - `callback`: called after every iteration as ``callback(xk)``, or ``callback(intermediate_result=...)`` if that is the
+      name of its parameter. Raising `StopIteration` or returning True stops with status 5.
+    - `options`, `more_options`: Ipopt's names or SciPy's; also ``solver_selection`` and ``route_tol``.
+    - `method`: only here so that calls carry over; there is one method.
+    - `warm_start`: an earlier result, whose ``x`` and multipliers to start from instead of ``x0``.
+
+    Second derivatives are exact if every function has them: from JAX, ``hess`` or ``hessp``, or because it is linear.
+    Otherwise ``hessian_approximation`` is ``limited-memory``.
+
+    **Returns:** a `scipy.optimize.OptimizeResult` with ``x, fun, success, status, message, nit, nfev, njev, nhev, jac``
+    (the gradient), ``constr_violation``, ``wall_time`` and ``info`` (see `pounce.Problem.solve`). ``success`` means status 0 or 1,
+    or an optimality error of at most 1e-6, at a finite point that violates nothing by more than 1e-6 relative to
+    ``max(1, |bound|)``.
+
+    **Raises:** `ValueError` or `TypeError` that names the argument; `pounce.OptionError` (a `ValueError`) for options; whatever
+    ``fun`` and its kin raise.
+    """
+    start = starting_point(x0)
+    n = start.size
+    lb, ub = variable_bounds(bounds, n)
+    given = _checked_options(options, more_options, tol)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be callable, got {type(callback).__name__}")
+    _check_method(method)
+    objective = announced_objective(fun, args, jac, hess, hessp, n)
+    announced = announced_constraints(constraints, n)
+    if n == 0:
+        return nothing_to_solve(0)
+    warm = None
+    if warm_start is not None:
+        start, warm = warm_start_of(warm_start, n)
+        given = {"warm_start_init_point": "yes"} | given
+    start = np.clip(start, lb, ub)
+    want_hessian = not objective.quasi_newton and given.get("hessian_approximation") != "limited-memory"
+    program = build_program(objective, announced, start, lb, ub, want_hessian)
+    _warn_about(program)
+    settings = _settings(given, want_hessian and program.functions.exact)
+    if warm is not None and warm.rows.size != program.functions.m:
+        raise ValueError(
+            f"`warm_start.mult_g` has {warm.rows.size} entries but the constraints have {program.functions.m} rows"
+        )
+    functions = BoxedFunctions(program.functions, lb, ub)
+    run_derivative_test(functions, start, settings)
+    relaxed = Bounds(lb, ub, *_relaxed_rows(program, "bound_relax_factor" in given))
+    on_row = None if callback is None else on_row_for(callback, functions)
+    _, info = solve_host_program(functions, start, relaxed, settings, warm=warm, on_row=on_row)
+    return optimize_result(info, functions, Bounds(lb, ub, program.lower, program.upper))
+
+
+minimize_ipopt = minimize
+
+
+def _checked_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[str, Any]:
+    """Options by canonical name, before anything is evaluated. Ipopt's name outranks an alias, the last alias counts."""
+    merged = own_options(options, more, tol)
+    named, aliased = {}, {}
+    for name, value in merged.items():
+        if value is not None:
+            canonical, checked = check_option(name, value)
+            (named if isinstance(name, str) and name.lower() == canonical else aliased)[canonical] = checked
+    given = aliased | named
+    check_limits(given.get("tol", 1e-8), given.get("max_iter", 1))
+    return given
+
+
+def _settings(given: Mapping[str, Any], exact: bool) -> SolverOptions:
+    given = dict(given)
+    if not exact:
+        if given.get("hessian_approximation") == "exact":
+            warnings.warn(
+                "hessian_approximation=exact needs second derivatives of every function; limited-memory is used",
+                UserWarning,
+                stacklevel=4,
+            )
+        given["hessian_approximation"] = "limited-memory"
+    return split_options(given, _DEFAULTS, stacklevel=5)
+
+
+def _check_method(method: Any) -> None:
+    if method is None or (isinstance(method, str) and method.lower() in _METHODS):
+        return
+    if not isinstance(method, str):
+        raise TypeError(f"`method` must be a name or None, got {method!r}")
+    warnings.warn(f"`method` = {method!r} has no effect: there is one method, interior-point", UserWarning, stacklevel=4)
+
+
+def _warn_about(program: Program) -> None:
+    if program.approximated:
+        warnings.warn(
+            f"No derivatives were given and JAX cannot trace the function: central differences approximate the "
+            f"{' and the '.join(program.approximated)}. Give `jac`, or ask for differences by jac=\"3-point\".",
+            UserWarning,
+            stacklevel=4,
+        )
+    if program.in_single:
+        warnings.warn(
+            f"JAX evaluates {' and '.join(f'`{name}`' for name in program.in_single)} in float32, which limits what can be reached; "
+            'start the program with jax.config.update("jax_enable_x64", True).',
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _relaxed_rows(program: Program, as_given: bool) -> tuple[np.ndarray, np.ndarray]:
+    lower, upper = program.lower, program.upper
+    if as_given:
+        return lower, upper
+    with np.errstate(invalid="ignore"):
+        move = np.where(lower == upper, 0.0, _ROW_RELAXATION)
+        return lower - move * np.maximum(1.0, np.abs(lower)), upper + move * np.maximum(1.0, np.abs(upper))
