@@ -34,7 +34,9 @@ def _with_jac_third(function: Callable) -> Callable:
     def call(fun: Any, x0: Any, *rest: Any, **keywords: Any) -> Any:
         if rest and (callable(rest[0]) or isinstance(rest[0], (bool, np.bool_))):
             if len(rest) > len(_WITHOUT_ARGS):
-                raise TypeError(f"`minimize` takes at most {2 + len(_WITHOUT_ARGS)} positional arguments without `args`")
+                raise TypeError(
+                    f"`minimize` takes at most {2 + len(_WITHOUT_ARGS)} positional arguments without `args`"
+                )
             for name, value in zip(_WITHOUT_ARGS, rest):
                 if name in keywords:
                     raise TypeError(f"`minimize` got multiple values for argument `{name}`")
@@ -169,14 +171,16 @@ def _check_method(method: Any) -> None:
         return
     if not isinstance(method, str):
         raise TypeError(f"`method` must be a name or None, got {method!r}")
-    warnings.warn(f"`method` = {method!r} has no effect: there is one method, interior-point", UserWarning, stacklevel=4)
+    warnings.warn(
+        f"`method` = {method!r} has no effect: there is one method, interior-point", UserWarning, stacklevel=4
+    )
 
 
 def _warn_about(program: Program) -> None:
     if program.approximated:
         warnings.warn(
             f"No derivatives were given and JAX cannot trace the function: central differences approximate the "
-            f"{' and the '.join(program.approximated)}. Give `jac`, or ask for differences by jac=\"3-point\".",
+            f'{" and the ".join(program.approximated)}. Give `jac`, or ask for differences by jac="3-point".',
             UserWarning,
             stacklevel=4,
         )

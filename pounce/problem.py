@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from ._current import current_iterate, current_violations
@@ -196,7 +197,19 @@ class Problem:
         obj = self.problem_obj
         if not self._needs_jax():
             return CallbackFunctions(obj, self.n, self.m, exact)
-        return JaxFunctions(obj.objective, obj.constraints if self.m else None, self.n, self.m)
+        functions = JaxFunctions(obj.objective, obj.constraints if self.m else None, self.n, self.m)
+        try:
+            functions.trace()
+        except jax.errors.JAXTypeError as error:
+            raise TypeError(
+                "`problem_obj` has no `gradient` (or no `jacobian`), so derivatives are taken by JAX, but its functions cannot be "
+                "traced: write them with jax.numpy, or add the missing callbacks"
+            ) from error
+        return functions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without compiled programs, which the receiving process makes for itself."""
+        return self.__dict__ | {"_prepared": None}
 
     def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions, solver: HostSolver):
         functions = self._functions(options.choices.hessian_approximation == "exact")

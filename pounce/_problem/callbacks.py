@@ -66,6 +66,7 @@ class CallbackFunctions(AbstractHostFunctions):
         self.n, self.m, self.exact, self._callbacks = n, m, exact, callbacks
         self.evaluations = Evaluations()
         self._latest: tuple[bytes, float, np.ndarray] | None = None
+        self._slopes: tuple[bytes, np.ndarray, np.ndarray] | None = None
         self.jacobian_structure = self.hessian_structure = None
         if m:
             self.jacobian_structure = self._structure("jacobianstructure", (m, n), np.indices((m, n)).reshape(2, -1))
@@ -87,8 +88,12 @@ class CallbackFunctions(AbstractHostFunctions):
 
     def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
         objective, rows = self.values(x)
-        gradient = self.gradient(x.copy())
-        jacobian = self.jacobian(x.copy()) if self.m else np.zeros((0, self.n))
+        key = x.tobytes()
+        if self._slopes is None or self._slopes[0] != key:
+            # The pass that estimates multipliers and the first iteration look at the same point.
+            jacobian = self.jacobian(x.copy()) if self.m else np.zeros((0, self.n))
+            self._slopes = (key, self.gradient(x.copy()), jacobian)
+        _, gradient, jacobian = self._slopes
         hessian = self.hessian(x.copy(), y, weight) if second_order else None
         return HostDerivatives(objective, rows, gradient, jacobian, hessian)
 

@@ -81,6 +81,14 @@ class JaxFunctions(AbstractHostFunctions):
 
         self._values, self._derivatives = jax.jit(flat), jax.jit(whole)
 
+    def trace(self) -> None:
+        """Check what the functions return, without compiling. Raises what tracing them raises, and `ValueError` for shapes."""
+        with jax.enable_x64(True):
+            x = jax.ShapeDtypeStruct((self.n,), np.float64)
+            size = jax.eval_shape(self._values, x).shape[0]
+        if size != 1 + self.m:
+            raise ValueError(f"`constraints` must return {self.m} numbers, got {size - 1}")
+
     def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         with jax.enable_x64(True):
             flat = np.asarray(self._values(x))

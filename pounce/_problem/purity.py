@@ -40,9 +40,7 @@ def footprint(function: Callable) -> list[Any]:
 
 def same_footprint(before: list[Any], after: list[Any]) -> bool:
     """Objects are compared by identity, lengths and checksums by value."""
-    return len(before) == len(after) and all(
-        a is b or (type(a) is _Number and a == b) for a, b in zip(before, after)
-    )
+    return len(before) == len(after) and all(a is b or (type(a) is _Number and a == b) for a, b in zip(before, after))
 
 
 class _Number(int):

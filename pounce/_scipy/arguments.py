@@ -79,7 +79,9 @@ def checked_sides(lower: np.ndarray, upper: np.ndarray, name: str) -> tuple[np.n
         if math.isnan(low) or math.isnan(high):
             raise ValueError(f"{name}[{i}] is NaN: ({low}, {high}); use None or inf where there is no bound")
         if low == math.inf or high == -math.inf:
-            raise ValueError(f"{name}[{i}] = ({low}, {high}) cannot be met: a lower bound of inf or an upper one of -inf")
+            raise ValueError(
+                f"{name}[{i}] = ({low}, {high}) cannot be met: a lower bound of inf or an upper one of -inf"
+            )
         if low > high:
             raise ValueError(f"{name}[{i}] is reversed: the lower bound {low} exceeds the upper bound {high}")
     return lower, upper

@@ -93,7 +93,9 @@ def build_program(
             if closed is not None and closed.out_avals[0].shape == (each.size,):
                 traced[i] = closed
     points = Points(x, lb, ub)
-    plain = all(isinstance(each, Linear) or (i in traced and each.announced.hess is None) for i, each in enumerate(functions))
+    plain = all(
+        isinstance(each, Linear) or (i in traced and each.announced.hess is None) for i, each in enumerate(functions)
+    )
     if plain:
         whole = _traced_as_a_whole(functions, traced, points, want_hessian)
         if whole is not None:
@@ -251,7 +253,9 @@ def _check_pattern(sparse: Any, patterns: list[tuple[np.ndarray, np.ndarray]], n
     if not patterns:
         patterns.append(pattern)
     if not all(np.array_equal(a, b) for a, b in zip(pattern, patterns[0])):
-        raise ValueError(f"{name}: the sparsity pattern changed since the first call; store the zeros too, or return it dense")
+        raise ValueError(
+            f"{name}: the sparsity pattern changed since the first call; store the zeros too, or return it dense"
+        )
 
 
 def _with_own_hessian(term: Term, function: _Function, lb: np.ndarray, ub: np.ndarray) -> Term:
