@@ -34,6 +34,16 @@ def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> A
     return cast(Array, strong(array if array.dtype == dtype else array.astype(dtype)))
 
 
+def real_array(value: Any, expected: str) -> np.ndarray:
+    """A new float64 array of NumPy. ``expected`` begins the message of the `TypeError`: "`x0` must be ..."."""
+    try:
+        if value is None or np.iscomplexobj(value):
+            raise TypeError
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{expected} real numbers, got {type(value).__name__}") from error
+
+
 def strong(array: Any) -> Any:
     """Without JAX's weak type, which would be another signature to a compiled function (``jnp.full`` makes it)."""
     return array.astype(array.dtype) if getattr(array, "weak_type", False) else array

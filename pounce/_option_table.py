@@ -191,18 +191,14 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
         ),
     },
     "Derivative checker of Problem": {
-        "derivative_test": (
-            "none | first-order | second-order | only-second-order",
-            "none",
-            "Which derivatives to compare with finite differences at the starting point, before the solve",
-        ),
+        "derivative_test": ("none | first-order | second-order | only-second-order", "none", "What to check at x0"),
         "derivative_test_perturbation": ("(0, inf)", 1e-8, "Relative step of the differences"),
         "derivative_test_tol": ("(0, inf)", 1e-4, "Relative difference from which an entry is marked"),
         "derivative_test_print_all": ("yes/no", "no", "Whether entries that are right are printed too"),
         "derivative_test_first_index": (
             "integer [-2, inf)",
             -2,
-            "First variable (first order) or row (second order, -1: the objective) to look at; -2: all",
+            "First variable, or row (-1: the objective), to check",
         ),
     },
     "Output": {

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array, Float, PyTree
 
 
-# XLA runs the kernels of a program one after the other, in one thread, only if no array has more than 512 bytes (64 numbers); else it
+# XLA runs the kernels of a program one after the other, in one thread, only if no array has more than 512 bytes; else it
 # hands each to a pool of threads, which takes longer than a kernel of ours.
 LARGEST_GROUP = 64
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._check import real_array
 from ._current import current_iterate, current_violations
 from ._derivative_test import run_derivative_test
 from ._host_solve import HostSolver
@@ -202,8 +203,8 @@ class Problem:
             functions.trace()
         except jax.errors.JAXTypeError as error:
             raise TypeError(
-                "`problem_obj` has no `gradient` (or no `jacobian`), so derivatives are taken by JAX, but its functions cannot be "
-                "traced: write them with jax.numpy, or add the missing callbacks"
+                "`problem_obj` has no `gradient` (or no `jacobian`), so derivatives are taken by JAX, but its functions "
+                "cannot be traced: write them with jax.numpy, or add the missing callbacks"
             ) from error
         return functions
 
@@ -277,10 +278,7 @@ def _takes_keywords(callback: Callable) -> bool:
 def _host_vector(value: Any, name: str, size: int, default: float) -> np.ndarray:
     if value is None:
         return np.full(size, default)
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be a vector of {size} real numbers, got {type(value).__name__}") from error
+    array = real_array(value, f"`{name}` must be a vector of {size}")
     if array.shape != (size,):
         raise ValueError(f"`{name}` must have shape ({size},), got {array.shape}")
     return array

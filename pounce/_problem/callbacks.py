@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import real_array
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 
 
@@ -130,10 +131,7 @@ class CallbackFunctions(AbstractHostFunctions):
             if _says_not_here(error):
                 return np.full(shape, np.nan)
             raise
-        try:
-            array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"`{name}` must return real numbers, got {type(value).__name__}") from error
+        array = real_array(value, f"`{name}` must return")
         size = shape[0] if shape else 1
         if array.size != size or (array.ndim > 1 and max(array.shape) != size):
             wanted = f"{shape[0]} numbers" if shape else "a scalar"

@@ -18,10 +18,10 @@ from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .terms import Counts, Term
 
 
-# Compile times grow faster than the number of operations (a Python loop makes some for every turn): three to ten seconds for
+# Compile times grow faster than the number of operations (a Python loop makes some for every turn): about ten seconds for
 # Hessians of the first many, for gradients of the second many.
-MOST_FOR_HESSIANS = 3000
-MOST_FOR_GRADIENTS = 10000
+MOST_FOR_HESSIANS = 6000
+MOST_FOR_GRADIENTS = 15000
 # Up to so many operations, derivatives along all directions at once; beyond, one after the other, which compiles faster.
 _MOST_AT_ONCE = 100
 

@@ -111,8 +111,8 @@ def optimality_error(info: Mapping[str, Any], here: HostDerivatives, bounds: Bou
     return max(float(np.max(np.abs(each), initial=0.0)) for each in (residual, *products)) / scale
 
 
-def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bounds) -> Any:
-    """The `OptimizeResult` of a solve that ended with ``info``; ``bounds`` are the user's."""
+def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bounds, seconds: float) -> Any:
+    """The `OptimizeResult` of a solve that ended with ``info`` and took ``seconds`` with all that goes before it."""
     from scipy.optimize import OptimizeResult
 
     x = np.clip(info["x"], bounds.lb, bounds.ub)
@@ -147,7 +147,7 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
         nhev=count.hessian,
         jac=here.gradient,
         constr_violation=largest,
-        wall_time=info["wall_time"],
+        wall_time=seconds,
         info=info,
     )
 
