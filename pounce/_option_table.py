@@ -396,7 +396,4 @@ INERT: dict[str, tuple[str, dict[str, tuple[str, str | int | float]]]] = {
 }
 
 # Every name that begins like this belongs to a linear solver of another package: any value is accepted, without effect.
-FOREIGN_PREFIXES = (
-    *("feral_", "ma27_", "ma28_", "ma57_", "ma77_", "ma86_", "ma97_"),
-    *("mumps_", "pardiso_", "pardisomkl_", "spral_", "wsmp_"),
-)
+FOREIGN_PREFIXES = tuple("feral_ ma27_ ma28_ ma57_ ma77_ ma86_ ma97_ mumps_ pardiso_ pardisomkl_ spral_ wsmp_".split())

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("solvers", ("_interior", "_conic", "_cone")),
     ("drivers", ("_adjoint", "_solve", "_reverse")),
     ("native doors", ("_option_table", "_option_specs", "options", "nlp")),
-    ("host doors' common part", ("_host_solve", "_current", "_derivative_test", "_report")),
+    ("host doors' common part", ("_host_solve", "_current", "_derivative_test", "_report", "_scipy")),
     ("problem door", ("problem",)),
     ("doors", ("jax", "torch", "minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),
 )

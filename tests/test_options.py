@@ -479,10 +479,10 @@ class TestLinkedDefaults:
 class TestWarnings:
     def test_one_warning_names_all_without_effect(self):
         with pytest.warns(UserWarning) as caught:
-            split_options({"derivative_test": "first-order", "ma57_pivtol": 1e-4, "sens_boundcheck": True, "tol": 1e-6})
+            split_options({"point_perturbation_radius": 1.0, "ma57_pivtol": 1e-4, "sens_boundcheck": True, "tol": 1e-6})
         assert len(caught) == 1
         text = str(caught[0].message)
-        assert all(name in text for name in ("derivative_test", "ma57_pivtol", "sens_boundcheck"))
+        assert all(name in text for name in ("point_perturbation_radius", "ma57_pivtol", "sens_boundcheck"))
         assert "tol," not in text.replace("ma57_pivtol,", "")
         assert caught[0].filename == __file__
 
