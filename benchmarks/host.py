@@ -38,14 +38,14 @@ count = len(events)
 class Other:
     objective = staticmethod(lambda x: float(np.sum((x - 2.0) ** 2)))
     gradient = staticmethod(lambda x: 2.0 * (x - 2.0))
-    constraints = staticmethod(lambda x: np.array([x[0] * x[1], x[2]]))
-    jacobian = staticmethod(lambda x: np.array([x[1], x[0], 0.0, 0.0, 0.0, 1.0]))
-    hessianstructure = staticmethod(lambda: ([0, 1, 2, 1], [0, 1, 2, 0]))
-    hessian = staticmethod(lambda x, y, w: np.array([2.0 * w, 2.0 * w, 2.0 * w, y[0]]))
-other = pounce.Problem(3, 2, Other(), cl=[-1.0, -5.0], cu=[1.0, 5.0])
+    constraints = staticmethod(lambda x: np.array([x[0] * x[1], x[2] + x[3]]))
+    jacobian = staticmethod(lambda x: np.array([x[1], x[0], 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]))
+    hessianstructure = staticmethod(lambda: ([0, 1, 2, 3, 1], [0, 1, 2, 3, 0]))
+    hessian = staticmethod(lambda x, y, w: np.array([2.0 * w, 2.0 * w, 2.0 * w, 2.0 * w, y[0]]))
+other = pounce.Problem(4, 2, Other(), cl=[-1.0, -5.0], cu=[1.0, 5.0])
 other.add_option("print_level", 0)
 second = time.perf_counter()
-assert other.solve(np.ones(3))[1]["status"] == 0
+assert other.solve(np.ones(4))[1]["status"] == 0
 print(imported - begin, first - imported, time.perf_counter() - second, len(events) - count)
 """
 

@@ -1,10 +1,19 @@
 """Problems from SciPy's documentation and test suite, for `pounce.minimize` and SciPy's own methods alike.
 
-Each entry of `PROBLEMS` is a function that makes ``(fun, x0, keywords)``; `start` names are those of SciPy's tests.
+Each entry of `PROBLEMS` is a function that makes ``(fun, x0, keywords)``.
 """
 
 import numpy as np
-from scipy.optimize import BFGS, Bounds, LinearConstraint, NonlinearConstraint, rosen, rosen_der, rosen_hess, rosen_hess_prod
+from scipy.optimize import (
+    BFGS,
+    Bounds,
+    LinearConstraint,
+    NonlinearConstraint,
+    rosen,
+    rosen_der,
+    rosen_hess,
+    rosen_hess_prod,
+)
 from scipy.sparse import csr_array, csr_matrix
 
 
@@ -161,7 +170,11 @@ def slsqp_inconsistent_linearization():
 
 def slsqp_new_bounds():
     equality = {"type": "eq", "fun": lambda x: x[0] + x[1] - 1}
-    return (lambda x: x[0] ** 2 + 3 * x[1] ** 2), [0.2, 0.2], {"bounds": Bounds([-np.inf, 0.5], [np.inf, np.inf]), "constraints": equality}
+    return (
+        (lambda x: x[0] ** 2 + 3 * x[1] ** 2),
+        [0.2, 0.2],
+        {"bounds": Bounds([-np.inf, 0.5], [np.inf, np.inf]), "constraints": equality},
+    )
 
 
 def maximum_entropy():
@@ -194,7 +207,11 @@ def maratos():
 
 def hyperbolic_inequality():
     constraint = NonlinearConstraint(lambda x: 1 / (x[0] + 1) - x[1], 0.25, np.inf)
-    return (lambda x: 1 / 2 * (x[0] - 2) ** 2 + 1 / 2 * (x[1] - 1 / 2) ** 2), [0.0, 0.0], {"constraints": constraint, "bounds": Bounds(0, np.inf)}
+    return (
+        (lambda x: 1 / 2 * (x[0] - 2) ** 2 + 1 / 2 * (x[1] - 1 / 2) ** 2),
+        [0.0, 0.0],
+        {"constraints": constraint, "bounds": Bounds(0, np.inf)},
+    )
 
 
 def rosenbrock_with_equality_and_inequality():
@@ -207,14 +224,15 @@ def rosenbrock_in_a_box():
 
 
 def electrons():
-    """Three electrons on a sphere, far apart; one of them held at the pole to make the answer unique up to rotation."""
+    """Three electrons on a sphere, far apart: one at the pole, and one in a plane through it, to make the answer unique."""
 
     def fun(x):
         a, b, pole = x[:3], x[3:], np.array([0.0, 0.0, 1.0])
         return 1 / np.linalg.norm(a - b) + 1 / np.linalg.norm(a - pole) + 1 / np.linalg.norm(b - pole)
 
     sphere = NonlinearConstraint(lambda x: [np.sum(x[:3] ** 2), np.sum(x[3:] ** 2)], 1, 1)
-    return fun, [0.9, 0.1, -0.3, -0.8, 0.2, -0.5], {"constraints": sphere}
+    plane = LinearConstraint([0, 1, 0, 0, 0, 0], 0, 0)
+    return fun, [0.9, 0.0, -0.3, -0.8, 0.2, -0.5], {"constraints": [sphere, plane]}
 
 
 def hs071():
@@ -225,7 +243,11 @@ def hs071():
         return np.sum(x**2) - 40.0
 
     constraints = [{"type": "ineq", "fun": product}, {"type": "eq", "fun": squares}]
-    return (lambda x: x[0] * x[3] * np.sum(x[:3]) + x[2]), [1, 5, 5, 1], {"bounds": [(1, 5)] * 4, "constraints": constraints}
+    return (
+        (lambda x: x[0] * x[3] * np.sum(x[:3]) + x[2]),
+        [1, 5, 5, 1],
+        {"bounds": [(1, 5)] * 4, "constraints": constraints},
+    )
 
 
 def tnc_problem_5():
@@ -251,18 +273,27 @@ def tnc_problem_45():
 def curve_fit_in_bounds():
     t = np.linspace(0, 4, 50)
     data = 2.5 * np.exp(-1.3 * t) + 0.5 + 0.05 * np.sin(40 * t)
-    return (lambda p: np.sum((p[0] * np.exp(-p[1] * t) + p[2] - data) ** 2)), [2.0, 1.0, 0.2], {"bounds": [(0, 3.0), (0, 1.0), (0, 0.5)]}
+    return (
+        (lambda p: np.sum((p[0] * np.exp(-p[1] * t) + p[2] - data) ** 2)),
+        [2.0, 1.0, 0.2],
+        {"bounds": [(0, 3.0), (0, 1.0), (0, 0.5)]},
+    )
 
 
 def portfolio():
-    covariance = np.array([[0.10, 0.02, 0.04, 0.00], [0.02, 0.08, 0.01, 0.02], [0.04, 0.01, 0.20, 0.05], [0.00, 0.02, 0.05, 0.15]])
+    covariance = np.array(
+        [[0.10, 0.02, 0.04, 0.00], [0.02, 0.08, 0.01, 0.02], [0.04, 0.01, 0.20, 0.05], [0.00, 0.02, 0.05, 0.15]]
+    )
     returns = np.array([0.05, 0.07, 0.12, 0.10])
-    constraints = [{"type": "eq", "fun": lambda w: np.sum(w) - 1}, {"type": "ineq", "fun": lambda w: w @ returns - 0.09}]
+    constraints = [
+        {"type": "eq", "fun": lambda w: np.sum(w) - 1},
+        {"type": "ineq", "fun": lambda w: w @ returns - 0.09},
+    ]
     return (lambda w: w @ covariance @ w), np.full(4, 0.25), {"bounds": [(0, 1)] * 4, "constraints": constraints}
 
 
 def fixed_variable():
-    return rosen, [2.0, 0.5, 2.0], {"bounds": [(-2, 2), (0.7, 0.7), (-2, 2)], "jac": rosen_der}
+    return rosen, [0.5, 0.5, 0.5], {"bounds": [(-2, 2), (0.7, 0.7), (-2, 2)], "jac": rosen_der}
 
 
 def one_variable():

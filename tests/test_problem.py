@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pounce
+from pounce._reverse import padded_size
 from pounce.jax import from_jax
 
 from .host_problems import HS071, HS071WithHessian, Lasso
@@ -196,18 +197,47 @@ def test_a_second_problem_of_the_shape_compiles_nothing():
     )
 
     class Other(HS071WithHessian):
-        n = 3
-        x0 = np.ones(3)
-        bounds = dict(lb=[0.5] * 3, ub=[2.0] * 3, cl=[0.0, 0.0], cu=[1.0, 9.0])
+        x0 = np.ones(4)
+        bounds = dict(lb=[0.5] * 4, ub=[2.0] * 4, cl=[0.0, 0.0], cu=[1.0, 9.0])
         objective = staticmethod(lambda x: float(x @ x))
         gradient = staticmethod(lambda x: 2 * x)
         constraints = staticmethod(lambda x: np.array([x[0] - x[1], x[1] * x[2]]))
-        jacobian = staticmethod(lambda x: np.array([1.0, -1, 0, 0, x[2], x[1]]))
-        hessianstructure = staticmethod(lambda: ([0, 1, 2, 2], [0, 1, 2, 1]))
-        hessian = staticmethod(lambda x, y, w: np.array([2 * w, 2 * w, 2 * w, y[1]]))
+        jacobian = staticmethod(lambda x: np.array([1.0, -1, 0, 0, 0, x[2], x[1], 0]))
+        hessianstructure = staticmethod(lambda: ([0, 1, 2, 3, 2], [0, 1, 2, 3, 1]))
+        hessian = staticmethod(lambda x, y, w: np.array([2 * w, 2 * w, 2 * w, 2 * w, y[1]]))
 
     assert solve(Other(), tol=1e-9, mu_init=0.05)[1]["status"] == 0
     assert not compiled
+
+
+def test_shapes_are_rounded_up_to_a_few():
+    sizes = [padded_size(size) for size in range(300)]
+    assert all(rounded >= size for size, rounded in enumerate(sizes))
+    assert all(rounded <= 1.5 * size for size, rounded in enumerate(sizes) if size)
+    assert sizes[:9] == [0, 1, 2, 3, 4, 6, 6, 8, 8] and len(set(sizes[:129])) == 17
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (7, 5)])
+def test_rounding_up_changes_nothing_but_rounding(shape):
+    """A projection with known answer in a shape that is padded both ways."""
+    n, m = shape
+    rng = np.random.default_rng(n)
+    A, target = rng.standard_normal((m, n)), rng.standard_normal(n)
+
+    class Projection:
+        objective = staticmethod(lambda x: 0.5 * float((x - target) @ (x - target)))
+        gradient = staticmethod(lambda x: x - target)
+        constraints = staticmethod(lambda x: A @ x)
+        jacobian = staticmethod(lambda x: A.ravel())
+        hessian = staticmethod(lambda x, y, w: (w * np.eye(n))[np.tril_indices(n)])
+
+    problem = pounce.Problem(n, m, Projection(), cl=np.zeros(m), cu=np.zeros(m))
+    problem.add_option("print_level", 0)
+    x, info = problem.solve(np.zeros(n))
+    multipliers = np.linalg.solve(A @ A.T, A @ target)
+    assert info["status"] == 0 and info["iter_count"] == 1 and x.shape == (n,)
+    np.testing.assert_allclose(x, target - A.T @ multipliers, atol=1e-10)
+    np.testing.assert_allclose(info["mult_g"], multipliers, atol=1e-8)
 
 
 # -- what callbacks may do ---------------------------------------------------------------------------------------------

@@ -33,12 +33,17 @@ BEYOND = {"cl": -np.inf, "cu": np.inf, "row_scale": 1.0}  # what rows too many h
 
 
 def padded_size(size: int) -> int:
-    """The size that a program of ``size`` variables or rows is compiled for."""
+    """The size that a program of ``size`` variables or rows is compiled for: 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, ... 128.
+
+    Larger programs are compiled as they are: their zeros would cost more than a compilation is worth.
+    """
     if size == 0 or size > 128:
         return size
-    if size <= 32:
-        return 1 << (size - 1).bit_length()
-    return -(-size // 16) * 16
+    if size > 32:
+        return -(-size // 16) * 16
+    half = 1 << max((size - 1).bit_length() - 1, 0)
+    between = half + half // 2
+    return between if size <= between else 2 * half
 
 
 def padded_shape(setting: Setting, choices: Choices) -> tuple[int, int]:
