@@ -57,8 +57,8 @@ def compiled(choices: tuple):
 
     def solve(x0, weight, bounds, packed):
         nlp, o = FunctionNLP(functions, weight), Numbers.unpack(packed)
-        state = method.init(nlp, x0, bounds, None, o)
-        return jax.lax.while_loop(lambda s: ~method.terminate(s), lambda s: method.step(nlp, bounds, None, s, o), state)
+        state = method.init(x0, bounds, None, o)
+        return jax.lax.while_loop(lambda s: ~method.terminate(s), lambda s: method.step(nlp, None, s, o), state)
 
     return jax.jit(solve), jax.jit(jax.vmap(solve, in_axes=(0, 0, 0, None)))
 

@@ -102,9 +102,9 @@ def solver(**choices):
     def solve(index, x0, bounds):
         nlp = FunctionNLP(lambda x, k: jax.lax.switch(k, branches, x), index)
         numbers = Numbers.unpack(jnp.asarray(Numbers(max_iter=100).pack(), x0.dtype))
-        state = method.init(nlp, x0, bounds, None, numbers)
+        state = method.init(x0, bounds, None, numbers)
         state = jax.lax.while_loop(
-            lambda s: ~method.terminate(s), lambda s: method.step(nlp, bounds, None, s, numbers), state
+            lambda s: ~method.terminate(s), lambda s: method.step(nlp, None, s, numbers), state
         )
         return state.status, state.iteration, state.objective / state.frame.objective_scale, state.iterate.primal[:N]
 
@@ -210,7 +210,7 @@ def test_pairs_are_skipped_and_memory_starts_over():
     numbers = Numbers.unpack(jnp.asarray(Numbers(limited_memory_init_val=3.0).pack()))
     method = InteriorPointMethod(PivotedLU(), choices)
     _, x0, bounds = inputs("rosenbrock")
-    state = method.init(FunctionNLP(lambda x, p: rosenbrock(x), None), x0, bounds, None, numbers)
+    state = method.init(x0, bounds, None, numbers)
     view = phase_view(state.frame, jnp.array(REGULAR), numbers.mu_init, state.entry, numbers)
     g, zero = state.globalization, jnp.zeros(())
 
