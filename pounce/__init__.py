@@ -11,6 +11,7 @@ from ._solution import (
     Solution as Solution,
     Statistics as Statistics,
 )
+from .minimize import minimize as minimize, minimize_ipopt as minimize_ipopt
 from .nlp import NLP as NLP, InteriorPoint as InteriorPoint, solve as solve
 from .options import OptionError as OptionError
 from .problem import Problem as Problem

@@ -13,10 +13,10 @@ from ._host_solve import solve_host_program
 from ._interior.start import Bounds
 from ._problem.terms import BoxedFunctions
 from ._scipy.announced import announced_constraints, announced_objective
-from ._scipy.arguments import check_limits, own_options, starting_point, variable_bounds
+from ._scipy.arguments import checked_options, merged_options, starting_point, variable_bounds
 from ._scipy.outcome import GOOD_ENOUGH, nothing_to_solve, on_row_for, optimize_result, warm_start_of
 from ._scipy.program import Program, build_program
-from .options import SolverOptions, check_option, split_options
+from .options import SolverOptions, split_options
 
 
 # Bounds are not relaxed, so that evaluations stay within them; and what counts as solved is what counts as feasible.
@@ -97,8 +97,8 @@ def minimize(
     Otherwise ``hessian_approximation`` is ``limited-memory``.
 
     **Returns:** a `scipy.optimize.OptimizeResult` with ``x, fun, success, status, message, nit, nfev, njev, nhev, jac``
-    (the gradient), ``constr_violation``, ``wall_time`` and ``info`` (see `pounce.Problem.solve`). ``success`` means status 0 or 1,
-    or an optimality error of at most 1e-6, at a finite point that violates nothing by more than 1e-6 relative to
+    (the gradient), ``constr_violation``, ``wall_time`` and ``info`` (see `pounce.Problem.solve`). ``success`` means status
+    0 or 1, or an optimality error of at most 1e-6, at a finite point that violates nothing by more than 1e-6 times
     ``max(1, |bound|)``.
 
     **Raises:** `ValueError` or `TypeError` that names the argument; `pounce.OptionError` (a `ValueError`) for options; whatever
@@ -108,12 +108,18 @@ def minimize(
     start = starting_point(x0)
     n = start.size
     lb, ub = variable_bounds(bounds, n)
-    given = _checked_options(options, more_options, tol)
+    given = checked_options(merged_options(options, more_options, tol))
     if callback is not None and not callable(callback):
         raise TypeError(f"`callback` must be callable, got {type(callback).__name__}")
     _check_method(method)
     objective = announced_objective(fun, args, jac, hess, hessp, n)
     announced = announced_constraints(constraints, n)
+    if any(each.keep_feasible for each in announced):
+        warnings.warn(
+            "`keep_feasible` of a constraint has no effect: only bounds hold at every evaluation",
+            UserWarning,
+            stacklevel=3,
+        )
     if n == 0:
         return nothing_to_solve(0)
     warm = None
@@ -130,8 +136,7 @@ def minimize(
             f"`warm_start.mult_g` has {warm.rows.size} entries but the constraints have {program.functions.m} rows"
         )
     functions = BoxedFunctions(program.functions, lb, ub)
-    # At a point that the checker's steps upwards leave room.
-    run_derivative_test(functions, np.maximum(np.minimum(start, ub - 1e-4 * np.maximum(1.0, np.abs(start))), lb), settings)
+    run_derivative_test(functions, _with_room_above(start, lb, ub), settings)
     sides = Bounds(lb, ub, program.lower, program.upper)
     on_row = None if callback is None else on_row_for(callback, functions)
     _, info = solve_host_program(functions, start, sides, settings, warm=warm, on_row=on_row)
@@ -141,17 +146,9 @@ def minimize(
 minimize_ipopt = minimize
 
 
-def _checked_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[str, Any]:
-    """Options by canonical name, before anything is evaluated. Ipopt's name outranks an alias, the last alias counts."""
-    merged = own_options(options, more, tol)
-    named, aliased = {}, {}
-    for name, value in merged.items():
-        if value is not None:
-            canonical, checked = check_option(name, value)
-            (named if isinstance(name, str) and name.lower() == canonical else aliased)[canonical] = checked
-    given = aliased | named
-    check_limits(given.get("tol", 1e-8), given.get("max_iter", 1))
-    return given
+def _with_room_above(x: np.ndarray, lb: np.ndarray, ub: np.ndarray) -> np.ndarray:
+    """A point near ``x`` from which the derivative checker can step upwards."""
+    return np.maximum(np.minimum(x, ub - 1e-4 * np.maximum(1.0, np.abs(x))), lb)
 
 
 def _settings(given: Mapping[str, Any], exact: bool) -> SolverOptions:
@@ -186,10 +183,10 @@ def _warn_about(program: Program) -> None:
             stacklevel=4,
         )
     if program.in_single:
+        names = " and ".join(f"`{name}`" for name in program.in_single)
         warnings.warn(
-            f"JAX evaluates {' and '.join(f'`{name}`' for name in program.in_single)} in float32, which limits what can be reached; "
+            f"JAX evaluates {names} in float32, which limits what can be reached; "
             'start the program with jax.config.update("jax_enable_x64", True).',
             UserWarning,
             stacklevel=4,
         )
-

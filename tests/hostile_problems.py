@@ -44,7 +44,10 @@ _INFEASIBLE = {
     "two values at once, close": ([eq(lambda x: x[0]), eq(lambda x: x[0] - 1e-5)], None),
     "negative square": ([eq(lambda x: x[0] ** 2 + x[1] ** 2 + 1e-3)], None),
     "sine of two": ([eq(lambda x: np.sin(x[0]) - 2.0)], None),
-    "disjoint discs": ([ineq(lambda x: 1 - x[0] ** 2 - x[1] ** 2), ineq(lambda x: 1 - (x[0] - 3) ** 2 - x[1] ** 2)], None),
+    "disjoint discs": (
+        [ineq(lambda x: 1 - x[0] ** 2 - x[1] ** 2), ineq(lambda x: 1 - (x[0] - 3) ** 2 - x[1] ** 2)],
+        None,
+    ),
     "between contradictory rows": ([ineq(lambda x: x[0] - x[1] - 1.0), ineq(lambda x: x[1] - x[0] - 1.0)], None),
     "three equalities": ([eq(lambda x: np.array([x[0] - 1.0, x[1] - 1.0, x[0] + x[1] - 3.0]))], None),
     "huge constant": ([ineq(lambda x: x[0] - 1e12)], BOX),

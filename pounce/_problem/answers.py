@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 
-def real_array(value: Any, name: str) -> np.ndarray:
-    """``value`` in float64; `TypeError` if it is not made of real numbers."""
+def real_array(value: Any, name: str, must: str = "return") -> np.ndarray:
+    """``value`` in float64; a `TypeError` that says what ``name`` must if it is not made of real numbers."""
     try:
         array = np.asarray(value)
         # NumPy would turn None into NaN, drop imaginary parts and read numbers out of text.
@@ -14,8 +14,7 @@ def real_array(value: Any, name: str) -> np.ndarray:
             raise TypeError
         return np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        what = type(value).__name__ if value is None or np.ndim(value) == 0 else f"{type(value).__name__} of {value!r}"
-        raise TypeError(f"`{name}` must return real numbers, got {what}") from error
+        raise TypeError(f"`{name}` must {must} real numbers, got {value!r:.60}") from error
 
 
 def scalar(value: Any, name: str) -> np.ndarray:

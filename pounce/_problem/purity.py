@@ -34,7 +34,10 @@ def footprint(function: Callable) -> list[Any]:
         if isinstance(thing, np.ndarray):
             found.append(_checksum(thing))
         else:
-            queue.extend(_reachable(thing))
+            try:
+                queue.extend(_reachable(thing))
+            except Exception:  # an object that does not let itself be looked at may do anything
+                found.append(object())
     return found
 
 

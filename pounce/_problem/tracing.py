@@ -43,17 +43,10 @@ def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
     return traced if operations(traced.jaxpr) <= MOST_FOR_GRADIENTS else None
 
 
-def stacked(parts: Sequence[ClosedJaxpr | Callable], n: int) -> ClosedJaxpr:
-    """One program for the outputs of several, one after the other."""
-    functions = [_as_function(part) if isinstance(part, ClosedJaxpr) else part for part in parts]
+def trace_product(matrix: np.ndarray) -> ClosedJaxpr:
+    """The operations of ``matrix @ x``."""
     with jax.enable_x64(True):
-        join = lambda x: jnp.concatenate([f(x) for f in functions])
-        return jax.make_jaxpr(join)(jax.ShapeDtypeStruct((n,), np.float64))
-
-
-def _as_function(closed: ClosedJaxpr) -> Callable:
-    function = jaxpr_as_fun(closed)
-    return lambda x: function(x)[0]
+        return jax.make_jaxpr(lambda x: jnp.asarray(matrix) @ x)(jax.ShapeDtypeStruct(matrix.shape[1:], np.float64))
 
 
 def operations(jaxpr: Jaxpr) -> int:
@@ -73,10 +66,10 @@ def _inner(equation) -> list[Jaxpr]:
 
 
 class _Source:
-    """A jaxpr that equals another of the same operations. Raises `TypeError` where that cannot be told."""
+    """Jaxprs that equal others of the same operations. Raises `TypeError` where that cannot be told."""
 
-    def __init__(self, jaxpr: Jaxpr):
-        self.jaxpr, self._key = jaxpr, _key(jaxpr)
+    def __init__(self, jaxprs: Sequence[Jaxpr]):
+        self.jaxprs, self._key = tuple(jaxprs), tuple(map(_key, jaxprs))
         self._hash = hash(self._key)
 
     def __hash__(self) -> int:
@@ -126,77 +119,86 @@ def _parameter_key(value: Any) -> Hashable:
 
 
 class _Compiled:
-    """What is asked of a traced function, compiled when first asked. All take the arrays it closes over and ``x``."""
+    """What is asked of traced functions, one after the other as one: compiled when first asked.
 
-    def __init__(self, jaxpr: Jaxpr):
-        def function(constants, x):
-            return jaxpr_as_fun(ClosedJaxpr(jaxpr, constants))(x)[0]
+    All take the arrays that the functions close over, and ``x``.
+    """
 
-        at_once = operations(jaxpr) <= _MOST_AT_ONCE
-
-        def along(push, n):
-            units = jnp.eye(n)
-            return jax.vmap(push)(units) if at_once else jax.lax.map(push, units)
-
-        def first(constants, x):
-            value, pullback = jax.vjp(lambda x: function(constants, x), x)
-            if value.size <= x.size:
-                jacobian = along(lambda unit: pullback(unit)[0], value.size)
-            else:
-                jacobian = along(lambda unit: jax.jvp(lambda x: function(constants, x), (x,), (unit,))[1], x.size).T
-            return jnp.concatenate([value, jacobian.ravel()])
-
-        def second(constants, x, weights):
-            def weighted_gradient(x):
-                value, pullback = jax.vjp(lambda x: function(constants, x), x)
-                return value, pullback(weights)[0]
-
-            def push(unit):
-                return jax.jvp(weighted_gradient, (x,), (unit,))
-
-            # Gradient, Jacobian and Hessian come out of one sweep.
-            if at_once:
-                (value, _), (columns, hessian) = jax.vmap(push, out_axes=(None, 0))(jnp.eye(x.size))
-            else:
-                value = function(constants, x)
-                columns, hessian = jax.lax.map(lambda unit: push(unit)[1], jnp.eye(x.size))
-            return jnp.concatenate([value, columns.T.ravel(), hessian.ravel()])
-
+    def __init__(self, jaxprs: Sequence[Jaxpr]):
+        self._jaxprs = jaxprs
+        self.operations = sum(map(operations, jaxprs))
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
-        self.values, self.first, self.second = compiled(function), compiled(first), compiled(second)
+        self.values, self.first, self.second = compiled(self._values), compiled(self._first), compiled(self._second)
+
+    def _values(self, constants, x):
+        parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in zip(self._jaxprs, constants)]
+        return jnp.concatenate(parts)
+
+    def _along(self, push, n):
+        units = jnp.eye(n)
+        return jax.vmap(push)(units) if self.operations <= _MOST_AT_ONCE else jax.lax.map(push, units)
+
+    def _first(self, constants, x):
+        function = functools.partial(self._values, constants)
+        value, pullback = jax.vjp(function, x)
+        if value.size <= x.size:
+            jacobian = self._along(lambda unit: pullback(unit)[0], value.size)
+        else:
+            jacobian = self._along(lambda unit: jax.jvp(function, (x,), (unit,))[1], x.size).T
+        return jnp.concatenate([value, jacobian.ravel()])
+
+    def _second(self, constants, x, weights):
+        function = functools.partial(self._values, constants)
+
+        def weighted_gradient(x):
+            value, pullback = jax.vjp(function, x)
+            return value, pullback(weights)[0]
+
+        # Gradient, Jacobian and Hessian come out of one sweep.
+        columns, hessian = self._along(lambda unit: jax.jvp(weighted_gradient, (x,), (unit,))[1], x.size)
+        return jnp.concatenate([function(x), columns.T.ravel(), hessian.ravel()])
+
+    @functools.cached_property
+    def differentiable(self) -> bool:
+        """Whether JAX has derivatives of every operation (of a loop of unknown length it has not)."""
+        constants = [tuple(_shape(variable) for variable in jaxpr.constvars) for jaxpr in self._jaxprs]
+        x = _shape(self._jaxprs[0].invars[0])
+        weights = jax.ShapeDtypeStruct((sum(_shape(jaxpr.outvars[0]).shape[0] for jaxpr in self._jaxprs),), np.float64)
+        try:
+            with jax.enable_x64(True):
+                if self.operations <= MOST_FOR_HESSIANS:
+                    self.second.eval_shape(constants, x, weights)
+                else:
+                    self.first.eval_shape(constants, x)
+        except Exception:
+            return False
+        return True
+
+
+def _shape(variable) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
 
 
 @functools.lru_cache(maxsize=256)
 def _shared(source: _Source) -> _Compiled:
-    return _Compiled(source.jaxpr)
+    return _Compiled(source.jaxprs)
 
 
 class TracedProgram:
-    """A traced function, to be asked at NumPy points: ``(n,)`` to ``(size,)``."""
+    """Traced functions, one after the other, to be asked at NumPy points: ``(n,)`` to ``(size,)``."""
 
-    def __init__(self, traced: ClosedJaxpr, n: int):
-        self.n, self.size = n, traced.out_avals[0].shape[0]
-        self.has_hessian = operations(traced.jaxpr) <= MOST_FOR_HESSIANS
+    def __init__(self, parts: Sequence[ClosedJaxpr], n: int):
+        self.n, self.size = n, sum(part.out_avals[0].shape[0] for part in parts)
         self.counts = Counts()
         with jax.enable_x64(True):
-            self._constants = [jnp.asarray(constant) for constant in traced.consts]
+            self._constants = [tuple(map(jnp.asarray, part.consts)) for part in parts]
+        jaxprs = [part.jaxpr for part in parts]
         try:
-            self._compiled = _shared(_Source(traced.jaxpr))
+            self._compiled = _shared(_Source(jaxprs))
         except TypeError:
-            self._compiled = _Compiled(traced.jaxpr)
-
-    def differentiable(self) -> bool:
-        """Whether JAX has derivatives of every operation (of a loop of unknown length it has not)."""
-        x, weights = (jax.ShapeDtypeStruct((size,), np.float64) for size in (self.n, self.size))
-        try:
-            with jax.enable_x64(True):
-                if self.has_hessian:
-                    self._compiled.second.eval_shape(self._constants, x, weights)
-                else:
-                    self._compiled.first.eval_shape(self._constants, x)
-        except Exception:
-            return False
-        return True
+            self._compiled = _Compiled(jaxprs)
+        self.has_hessian = self._compiled.operations <= MOST_FOR_HESSIANS
+        self.differentiable = self._compiled.differentiable
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """``(size,)``"""

@@ -23,6 +23,7 @@ class Announced:
     - `lower`, `upper`: of a constraint, a number or one per row.
     - `fixed_pattern`: a sparse Jacobian keeps the pattern it has at first.
     - `relative_step`: of differences.
+    - `keep_feasible`: it was asked for.
     """
 
     name: str
@@ -36,10 +37,11 @@ class Announced:
     upper: Any = np.inf
     fixed_pattern: bool = False
     relative_step: Any = None
+    keep_feasible: bool = False
 
     def sides(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the ``size`` rows of a constraint."""
-        return _row_bounds(self.lower, self.upper, self.name, size)
+        return _row_bounds(self.lower, self.upper, self.name.removesuffix(".fun"), size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Linear:
     matrix: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    keep_feasible: bool = False
 
 
 class ValueAndGradient:
@@ -180,10 +183,11 @@ def _from_dictionary(constraint: Mapping, name: str) -> Announced:
         raise ValueError(f'{name}["fun"] must be callable, got {type(constraint["fun"]).__name__}')
     args = constraint.get("args", ())
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    names = [f'{name}["{key}"]' for key in ("fun", "jac", "hess")]
     jac, hess = (_derivative(constraint.get(key), f'{name}["{key}"]') for key in ("jac", "hess"))
     return Announced(
-        *names,
+        f'{name}["fun"]',
+        f'{name}["jac"]',
+        f'{name}["hess"]',
         _bound(constraint["fun"], args),
         _bound(jac, args) if callable(jac) else jac,
         (lambda x, weights: hess(x, weights, *args)) if callable(hess) else hess,
@@ -201,25 +205,27 @@ def _from_linear(constraint: Any, name: str, n: int) -> Linear:
     if not np.all(np.isfinite(coefficients)):
         raise ValueError(f"{name}.A must be finite")
     lower, upper = _row_bounds(constraint.lb, constraint.ub, name, coefficients.shape[0])
-    return Linear(name, coefficients, lower, upper)
+    return Linear(name, coefficients, lower, upper, bool(np.any(constraint.keep_feasible)))
 
 
 def _from_nonlinear(constraint: Any, name: str) -> Announced:
     if not callable(constraint.fun):
         raise ValueError(f"{name}.fun must be callable, got {type(constraint.fun).__name__}")
-    names = [f"{name}.{key}" for key in ("fun", "jac", "hess")]
-    jac = _derivative(constraint.jac, names[1])
+    jac = _derivative(constraint.jac, f"{name}.jac")
     # SciPy's defaults are "2-point" and BFGS(): they do not say that somebody asked for an approximation.
     jac = None if jac == "2-point" else jac
-    hess = None if _is_update_strategy(constraint.hess) else _derivative(constraint.hess, names[2])
+    hess = None if _is_update_strategy(constraint.hess) else _derivative(constraint.hess, f"{name}.hess")
     return Announced(
-        *names,
+        f"{name}.fun",
+        f"{name}.jac",
+        f"{name}.hess",
         constraint.fun,
         jac,
         hess,
         lower=constraint.lb,
         upper=constraint.ub,
         relative_step=constraint.finite_diff_rel_step,
+        keep_feasible=bool(np.any(constraint.keep_feasible)),
     )
 
 

@@ -6,22 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ..options import SCIPY_NAMES, OptionError
+from .._problem.answers import real_array
+from ..options import SCIPY_NAMES, OptionError, check_option
 
 
-SELECTORS = ("auto", "nlp")
-LATER_SELECTORS = ("lp-ipm", "qp-ipm", "socp", "qp-active-set")
+SELECTORS = ("auto", "nlp")  # both are the solver for nonlinear programs; the other names wait for theirs
 
 
 def real_vector(value: Any, name: str) -> np.ndarray:
     """A float64 copy; `TypeError` for what is not made of real numbers, `ValueError` for more than one dimension."""
-    try:
-        array = np.asarray(value)
-        if value is None or array.dtype.kind in "cUSmM":
-            raise TypeError
-        array = np.atleast_1d(np.array(array, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be a vector of real numbers, got {value!r}") from error
+    array = np.atleast_1d(real_array(value, name, "be a vector of")).copy()
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be a vector, got shape {array.shape}")
     return array
@@ -87,32 +81,34 @@ def checked_sides(lower: np.ndarray, upper: np.ndarray, name: str) -> tuple[np.n
     return lower, upper
 
 
-def own_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[str, Any]:
-    """One mapping of options, ours taken out and checked.
+def merged_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[Any, Any]:
+    """One mapping of all options that are not None. ``tol`` counts unless an option says otherwise, as in SciPy.
 
-    ``tol`` counts unless an option says otherwise, as in SciPy. Raises `TypeError` where ``options`` is no mapping.
+    Raises `TypeError` where ``options`` is no mapping.
     """
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"`options` must be a mapping from names to values, not {type(options).__name__}")
-    merged = {**(options or {}), **more}
-    by_name = {name.lower() if isinstance(name, str) else name: name for name in merged}
-    selector = merged.pop(by_name.get("solver_selection"), "auto")
-    if selector in LATER_SELECTORS:
-        raise ValueError(f'solver_selection="{selector}" is not available yet; use {" or ".join(SELECTORS)}')
-    if selector not in SELECTORS:
-        raise ValueError(f"`solver_selection` must be one of {', '.join(SELECTORS)}, got {selector!r}")
-    route_tol = merged.pop(by_name.get("route_tol"), 1e-5)
-    if isinstance(route_tol, bool) or not isinstance(route_tol, (int, float, np.number)) or not route_tol > 0:
-        raise ValueError(f"`route_tol` must be a positive number, got {route_tol!r}")
-    names = {alias for alias, name in SCIPY_NAMES.items() if name == "tol"} | {"tol"}
-    if tol is not None and not any(merged[given] is not None for name, given in by_name.items() if name in names):
+    merged = {name: value for name, value in {**(options or {}), **more}.items() if value is not None}
+    tolerances = {alias for alias, name in SCIPY_NAMES.items() if name == "tol"} | {"tol"}
+    if tol is not None and not tolerances & {name.lower() for name in merged if isinstance(name, str)}:
         merged["tol"] = tol
     return merged
 
 
-def check_limits(tol: float, max_iter: float) -> None:
-    """What `minimize` asks of these two beyond their ranges."""
+def checked_options(merged: Mapping[Any, Any]) -> dict[str, Any]:
+    """Options by canonical name, without the routing ones. Ipopt's name outranks an alias, the last alias counts."""
+    named, aliased = {}, {}
+    for name, value in merged.items():
+        canonical, checked = check_option(name, value)
+        (named if isinstance(name, str) and name.lower() == canonical else aliased)[canonical] = checked
+    given = aliased | named
+    tol, max_iter = given.get("tol", 1e-8), given.get("max_iter", 1)
     if not 0 < tol < 1:
         raise OptionError(f"`tol` must be finite, positive and less than 1, got {tol}")
     if max_iter < 1:
-        raise OptionError(f"`max_iter` must be a positive integer, got {int(max_iter)}")
+        raise OptionError(f"`max_iter` must be a positive integer, got {max_iter}")
+    selector = given.pop("solver_selection", "auto")
+    if selector not in SELECTORS:
+        raise ValueError(f'solver_selection="{selector}" is not available yet; use {" or ".join(SELECTORS)}')
+    given.pop("route_tol", None)
+    return given

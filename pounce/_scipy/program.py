@@ -13,12 +13,12 @@ from .._problem.finite_differences import Differences
 from .._problem.host import AbstractHostFunctions
 from .._problem.purity import footprint, same_footprint
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
-from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, stacked, trace
+from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace, trace_product
 from .announced import Announced, Linear
 
 
-# How far a traced function and the original may differ, relative to their size at two points. They run the same operations in
-# another order; what is to be noticed are functions that are not the same at all.
+# How far values of a traced function and of the original may differ, relative to their size at two points. They run the same
+# operations in another order; what is to be noticed are functions that are not the same at all.
 _AGREEMENT = 1e-6
 
 
@@ -140,10 +140,13 @@ class Points:
 def _agree(ours: list[np.ndarray], originals: list[np.ndarray] | None) -> bool:
     if originals is None:
         return False
-    with np.errstate(all="ignore"):
-        size = max((float(np.max(np.abs(v[np.isfinite(v)]), initial=0.0)) for v in originals), default=0.0)
+    finite = [np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals]
+    each = np.maximum(finite[0], finite[1])
+    # The second part is for values that are zero but for rounding.
+    near = _AGREEMENT * each + 1e-6 * _AGREEMENT * np.max(each, initial=0.0)
+    with np.errstate(invalid="ignore"):
         return all(
-            bool(np.all((np.abs(a - b) <= _AGREEMENT * size) | (a == b) | (np.isnan(a) & np.isnan(b))))
+            bool(np.all((np.abs(a - b) <= near) | (a == b) | (np.isnan(a) & np.isnan(b))))
             for a, b in zip(ours, originals)
         )
 
@@ -158,11 +161,9 @@ def _traced_as_a_whole(
 ) -> TracedFunctions | None:
     """One program for everything. Drops from ``traced`` what turns out to be something else than its original."""
     n = points.start.size
-    parts: list[ClosedJaxpr | Callable] = [
-        _product(each.matrix) if isinstance(each, Linear) else traced[i] for i, each in enumerate(functions)
-    ]
-    program = TracedProgram(stacked(parts, n), n)
-    if not program.differentiable():
+    parts = [trace_product(each.matrix) if isinstance(each, Linear) else traced[i] for i, each in enumerate(functions)]
+    program = TracedProgram(parts, n)
+    if not program.differentiable:
         return None
     exact = want_hessian and program.has_hessian
     values, jacobian, *hessian = (
@@ -182,13 +183,9 @@ def _traced_as_a_whole(
     return TracedFunctions(program, exact and _finite_where(values[:1], hessian[0][None]))
 
 
-def _product(coefficients: np.ndarray) -> Callable:
-    return lambda x: jax.numpy.asarray(coefficients) @ x
-
-
 def _traced_term(function: _Function, closed: ClosedJaxpr, points: Points) -> Term | None:
-    program = TracedProgram(closed, points.start.size)
-    if not program.differentiable():
+    program = TracedProgram([closed], points.start.size)
+    if not program.differentiable:
         return None
     values, jacobian = program.first(points.start)
     same = _agree([values, program.values(points.near)], points.originals(function))
