@@ -34,14 +34,16 @@ def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> A
     return cast(Array, strong(array if array.dtype == dtype else array.astype(dtype)))
 
 
-def real_array(value: Any, expected: str) -> np.ndarray:
-    """A new float64 array of NumPy. ``expected`` begins the message of the `TypeError`: "`x0` must be ..."."""
+def real_array(value: Any, name: str, must: str = "return") -> np.ndarray:
+    """``value`` as a new float64 array of NumPy; a `TypeError` that says what ``name`` must if it is not made of real numbers."""
     try:
-        if value is None or np.iscomplexobj(value):
+        array = np.asarray(value)
+        # NumPy would turn None into NaN, drop imaginary parts and read numbers out of text.
+        if value is None or array.dtype.kind in "cUSmM":
             raise TypeError
-        return np.array(value, dtype=np.float64)
+        return np.array(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{expected} real numbers, got {type(value).__name__}") from error
+        raise TypeError(f"`{name}` must {must} real numbers, got {value!r:.60}") from error
 
 
 def strong(array: Any) -> Any:

@@ -278,7 +278,7 @@ def _takes_keywords(callback: Callable) -> bool:
 def _host_vector(value: Any, name: str, size: int, default: float) -> np.ndarray:
     if value is None:
         return np.full(size, default)
-    array = real_array(value, f"`{name}` must be a vector of {size}")
+    array = real_array(value, name, f"be a vector of {size}")
     if array.shape != (size,):
         raise ValueError(f"`{name}` must have shape ({size},), got {array.shape}")
     return array

@@ -103,9 +103,7 @@ def solver(**choices):
         nlp = FunctionNLP(lambda x, k: jax.lax.switch(k, branches, x), index)
         numbers = Numbers.unpack(jnp.asarray(Numbers(max_iter=100).pack(), x0.dtype))
         state = method.init(x0, bounds, None, numbers)
-        state = jax.lax.while_loop(
-            lambda s: ~method.terminate(s), lambda s: method.step(nlp, None, s, numbers), state
-        )
+        state = jax.lax.while_loop(lambda s: ~method.terminate(s), lambda s: method.step(nlp, None, s, numbers), state)
         return state.status, state.iteration, state.objective / state.frame.objective_scale, state.iterate.primal[:N]
 
     return solve

@@ -4,17 +4,7 @@ from typing import Any
 
 import numpy as np
 
-
-def real_array(value: Any, name: str, must: str = "return") -> np.ndarray:
-    """``value`` in float64; a `TypeError` that says what ``name`` must if it is not made of real numbers."""
-    try:
-        array = np.asarray(value)
-        # NumPy would turn None into NaN, drop imaginary parts and read numbers out of text.
-        if value is None or array.dtype.kind in "cUSmM":
-            raise TypeError
-        return np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must {must} real numbers, got {value!r:.60}") from error
+from .._check import real_array
 
 
 def scalar(value: Any, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ class CyIpoptEvaluationError(ArithmeticError):
     """Raised by a callback to say that its function cannot be evaluated there: the trial point is rejected."""
 
 
-def _says_not_here(error: Exception) -> bool:
+def says_not_here(error: Exception) -> bool:
     """Also cyipopt's own exception of that name, which ported code may still import."""
     return any(kind.__name__ == "CyIpoptEvaluationError" for kind in type(error).__mro__)
 
@@ -128,10 +128,10 @@ class CallbackFunctions(AbstractHostFunctions):
         try:
             value = function(*arguments)
         except Exception as error:
-            if _says_not_here(error):
+            if says_not_here(error):
                 return np.full(shape, np.nan)
             raise
-        array = real_array(value, f"`{name}` must return")
+        array = real_array(value, name)
         size = shape[0] if shape else 1
         if array.size != size or (array.ndim > 1 and max(array.shape) != size):
             wanted = f"{shape[0]} numbers" if shape else "a scalar"

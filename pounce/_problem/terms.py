@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .callbacks import _says_not_here as says_not_here
+from .callbacks import says_not_here
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 
 

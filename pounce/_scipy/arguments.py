@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._problem.answers import real_array
+from .._check import real_array
 from ..options import SCIPY_NAMES, OptionError, check_option
 
 

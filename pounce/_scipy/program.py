@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._problem.answers import matrix, real_array, scalar, vector
+from .._check import real_array
+from .._problem.answers import matrix, scalar, vector
 from .._problem.finite_differences import Differences
 from .._problem.host import AbstractHostFunctions
 from .._problem.purity import footprint, same_footprint
