@@ -15,7 +15,8 @@ from ._derivative_test import run_derivative_test
 from ._host_solve import HostSolver
 from ._interior.start import Bounds, WarmStart
 from ._problem.callbacks import CallbackFunctions
-from ._problem.host import AbstractHostFunctions, JaxFunctions
+from ._problem.host import AbstractHostFunctions
+from ._problem.tracing import TracedFunctions, TracedProgram, trace
 from ._report import write_report
 from ._results import Status
 from ._reverse import Now, OnRow
@@ -198,15 +199,18 @@ class Problem:
         obj = self.problem_obj
         if not self._needs_jax():
             return CallbackFunctions(obj, self.n, self.m, exact)
-        functions = JaxFunctions(obj.objective, obj.constraints if self.m else None, self.n, self.m)
+
         try:
-            functions.trace()
+            functions = [obj.objective, obj.constraints] if self.m else [obj.objective]
+            program = TracedProgram([trace(function, self.n) for function in functions], self.n)
         except jax.errors.JAXTypeError as error:
             raise TypeError(
                 "`problem_obj` has no `gradient` (or no `jacobian`), so derivatives are taken by JAX, but its functions "
                 "cannot be traced: write them with jax.numpy, or add the missing callbacks"
             ) from error
-        return functions
+        if program.size != 1 + self.m:
+            raise ValueError(f"`constraints` must return {self.m} numbers, got {program.size - 1}")
+        return TracedFunctions(program, exact)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled programs, which the receiving process makes for itself."""

@@ -26,8 +26,8 @@ MOST_FOR_GRADIENTS = 15000
 _MOST_AT_ONCE = 100
 
 
-def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
-    """The operations from ``x`` of shape ``(n,)`` to a float64 vector, or None where tracing fails for whatever reason."""
+def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr:
+    """The operations from ``x`` of shape ``(n,)`` to a float64 vector. Raises what tracing raises."""
 
     def flat(x):
         value = jnp.asarray(function(x))
@@ -35,9 +35,14 @@ def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
             raise TypeError("neither a scalar nor a vector of real numbers")
         return value.reshape(-1).astype(jnp.float64)
 
+    with jax.enable_x64(True):
+        return jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+
+
+def try_to_trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
+    """As `trace`; None where it fails for whatever reason, or where there is too much to compile."""
     try:
-        with jax.enable_x64(True):
-            traced = jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+        traced = trace(function, n)
     except Exception:  # anything at all: tracing runs code that was not written for it
         return None
     return traced if operations(traced.jaxpr) <= MOST_FOR_GRADIENTS else None

@@ -14,7 +14,7 @@ from .._problem.finite_differences import Differences
 from .._problem.host import AbstractHostFunctions
 from .._problem.purity import footprint, same_footprint
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
-from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace, trace_product
+from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product, try_to_trace
 from .announced import Announced, Linear
 
 
@@ -90,7 +90,7 @@ def build_program(
     traced: dict[int, ClosedJaxpr] = {}
     for i, each in enumerate(functions):
         if isinstance(each, _Function) and each.may_be_traced:
-            closed = trace(each.announced.fun, n)
+            closed = try_to_trace(each.announced.fun, n)
             if closed is not None and closed.out_avals[0].shape == (each.size,):
                 traced[i] = closed
     points = Points(x, lb, ub)
