@@ -17,10 +17,14 @@ from .setting import Setting, packed_setting, scaled_setting
 
 
 class Now:
-    """The iterate of a solve under way, in user units."""
+    """The iterate of a solve under way, in user units. What nobody asks for is not computed."""
 
-    def __init__(self, run: "_Run", judged, derivatives: HostDerivatives):
-        self._run, self._judged, self.derivatives = run, judged, derivatives
+    def __init__(self, run: "_Run", judge: Callable, derivatives: HostDerivatives):
+        self._run, self._judge, self.derivatives = run, judge, derivatives
+
+    @functools.cached_property
+    def _judged(self):
+        return self._judge()
 
     @functools.cached_property
     def solution(self) -> Solution:
@@ -187,7 +191,7 @@ def solve_from_host(
 
         def show() -> bool:
             assert on_row is not None
-            now = Now(run, run.judged(state, answer, found), derivatives)
+            now = Now(run, functools.partial(run.judged, state, answer, found), derivatives)
             return on_row(seen.iteration, seen.row, now)
 
         shown = on_row is not None and seen.shown
