@@ -394,6 +394,8 @@ def test_ctrl_c_ends_a_long_solve():
     program = """
 import os, signal, threading
 import numpy as np, pounce
+# As in a terminal; a parent that runs in the background may have passed on that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Endless:
     def objective(self, x): return float(-x[0])
     def gradient(self, x): return np.array([-1.0, 0, 0, 0])
@@ -403,7 +405,7 @@ class Endless:
         if arguments[1] == 2: threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 problem = pounce.Problem(4, 2, Endless(), cl=[-1.0, -1.0], cu=[1.0, 1.0])
 for name, value in dict(print_level=0, max_iter=10**8, tol=1e-300, acceptable_iter=0, dual_inf_tol=1e-300,
-                        diverging_iterates_tol=1e300).items():
+                        diverging_iterates_tol=1e300, max_wall_time=60.0).items():
     problem.add_option(name, value)
 import time
 begin = time.perf_counter()
