@@ -1,6 +1,7 @@
 """What the doors for host callables share: options and arrays in, solution, log and `info` out. Always in float64."""
 
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,17 @@ class HostSolver:
         if level >= 3:
             print(summary(solution))
         return solution, _info(solution, bounds, functions, time.perf_counter() - begin)
+
+
+def without_exact_hessian(given: dict[str, Any], needed: str, stacklevel: int) -> dict[str, Any]:
+    """Options for functions that have no Hessian; a warning that says what would be ``needed`` if one was asked for."""
+    if given.get("hessian_approximation") == "exact":
+        warnings.warn(
+            f"hessian_approximation=exact needs {needed}; limited-memory is used",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return given | {"hessian_approximation": "limited-memory"}
 
 
 def solve_host_program(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._derivative_test import run_derivative_test
-from ._host_solve import solve_host_program
+from ._host_solve import solve_host_program, without_exact_hessian
 from ._interior.start import Bounds
 from ._problem.terms import BoxedFunctions
 from ._scipy.announced import announced_constraints, announced_objective
@@ -152,15 +152,8 @@ def _with_room_above(x: np.ndarray, lb: np.ndarray, ub: np.ndarray) -> np.ndarra
 
 
 def _settings(given: Mapping[str, Any], exact: bool) -> SolverOptions:
-    given = dict(given)
     if not exact:
-        if given.get("hessian_approximation") == "exact":
-            warnings.warn(
-                "hessian_approximation=exact needs second derivatives of every function; limited-memory is used",
-                UserWarning,
-                stacklevel=4,
-            )
-        given["hessian_approximation"] = "limited-memory"
+        given = without_exact_hessian(dict(given), "second derivatives of every function", stacklevel=4)
     return split_options(given, _DEFAULTS, stacklevel=5)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ._check import real_array
 from ._current import current_iterate, current_violations
 from ._derivative_test import run_derivative_test
-from ._host_solve import HostSolver
+from ._host_solve import HostSolver, without_exact_hessian
 from ._interior.start import Bounds, WarmStart
 from ._problem.callbacks import CallbackFunctions
 from ._problem.host import AbstractHostFunctions
@@ -183,13 +183,7 @@ class Problem:
     def _prepare(self, given: dict[str, Any]) -> tuple[SolverOptions, HostSolver]:
         """Validated options, with the quasi-Newton Hessian where there is no other, and the solver that has them."""
         if not self.has_hessian:
-            if given.get("hessian_approximation") == "exact":
-                warnings.warn(
-                    "hessian_approximation=exact needs a `hessian` callback; limited-memory is used",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            given["hessian_approximation"] = "limited-memory"
+            given = without_exact_hessian(given, "a `hessian` callback", stacklevel=3)
         if self._prepared is None or self._prepared[0] != given:
             options = split_options(given, stacklevel=3)
             self._prepared = given, options, HostSolver(options)
