@@ -56,10 +56,23 @@ def start_point(value: Any, name: str = "x0") -> Array:
     array = vector(value, name)
     if array.shape[0] == 0:
         raise ValueError(f"`{name}` is empty: there is nothing to solve for")
-    if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
-        index = int(np.flatnonzero(~np.isfinite(np.asarray(array)))[0])
-        raise ValueError(f"`{name}[{index}]` is {np.asarray(array)[index]}; a starting point must be finite")
+    if is_concrete(array):
+        finite_start(np.asarray(array), name)
     return array
+
+
+def finite_start(array: np.ndarray, name: str = "x0") -> None:
+    """Raises `ValueError` naming the first entry that is not finite."""
+    if not np.all(np.isfinite(array)):
+        index = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(f"`{name}[{index}]` is {array[index]}; a starting point must be finite")
+
+
+def no_nan(array: np.ndarray, name: str) -> None:
+    """Raises `ValueError` naming the first bound that is NaN."""
+    if np.any(np.isnan(array)):
+        index = int(np.flatnonzero(np.isnan(array))[0])
+        raise ValueError(f"`{name}[{index}]` is NaN; use -inf or inf where there is no bound")
 
 
 def bound_pair(lower: Any, upper: Any, names: tuple[str, str], length: int, dtype) -> tuple[Array, Array]:
@@ -73,9 +86,8 @@ def bound_pair(lower: Any, upper: Any, names: tuple[str, str], length: int, dtyp
         elif not isinstance(value, jax.Array) and np.ndim(value) == 0:
             value = np.full(length, value)
         pair.append(vector(value, name, length=length, dtype=dtype))
-        if is_concrete(pair[-1]) and np.any(np.isnan(np.asarray(pair[-1]))):
-            index = int(np.flatnonzero(np.isnan(np.asarray(pair[-1])))[0])
-            raise ValueError(f"`{name}[{index}]` is NaN; use -inf or inf where there is no bound")
+        if is_concrete(pair[-1]):
+            no_nan(np.asarray(pair[-1]), name)
     low, high = pair
     if is_concrete(low) and is_concrete(high):
         reversed_at = np.flatnonzero(np.asarray(low) > np.asarray(high))

@@ -97,11 +97,13 @@ def without_exact_hessian(given: dict[str, Any], needed: str, stacklevel: int) -
     return given | {"hessian_approximation": "limited-memory"}
 
 
-def solve_host_program(
-    functions: AbstractHostFunctions, x0: np.ndarray, bounds: Bounds, options: SolverOptions, **more: Any
-) -> tuple[Solution, dict[str, Any]]:
-    """`HostSolver.solve`, once."""
-    return HostSolver(options).solve(functions, x0, bounds, **more)
+def nothing_to_solve(rows: int) -> dict[str, Any]:
+    """``info`` of a problem without variables."""
+    status, none, zeros = Status.Invalid_Problem_Definition, np.zeros(0), np.zeros(rows)
+    return dict(
+        x=none, status=int(status), status_msg=status.name, obj_val=np.nan, g=zeros, mult_g=zeros, mult_x_L=none,
+        mult_x_U=none, iter_count=0,
+    )  # fmt: skip
 
 
 def _info(solution: Solution, bounds: Bounds, functions: AbstractHostFunctions, seconds: float) -> dict[str, Any]:

@@ -55,31 +55,26 @@ class Packing:
     def blank(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Vectors of zeros, and the leaves as views into them, to be filled in."""
         vectors = [np.zeros(size) for size in self.sizes]
-        views = [
+        return vectors, self._views(vectors)
+
+    def _views(self, vectors: Any) -> list[Any]:
+        return [
             vectors[group][start:end].reshape(shape)
             for (group, start, end), (shape, _) in zip(self._places, self._leaves)
         ]
-        return vectors, views
 
     def leaves(self, vectors: Any) -> list[Any]:
         """The leaves of the pytree; arrays of the vectors' kind (traced or NumPy)."""
-        parts = (vectors[group][start:end] for group, start, end in self._places)
-        return [
-            part.reshape(shape) != 0 if dtype == bool else part.reshape(shape).astype(dtype)
-            for part, (shape, dtype) in zip(parts, self._leaves)
-        ]
+        parts = zip(self._views(vectors), self._leaves)
+        return [part != 0 if dtype == bool else part.astype(dtype) for part, (_, dtype) in parts]
 
     def unpack(self, vectors: Any) -> PyTree:
         """The pytree."""
-        return jax.tree.unflatten(self._structure, self.leaves(vectors))
+        return self.join(self.leaves(vectors))
 
     def leaves_host(self, vectors: Any) -> list[np.ndarray]:
         """The leaves as float64 views of NumPy."""
-        arrays = [np.asarray(vector) for vector in vectors]
-        return [
-            arrays[group][start:end].reshape(shape)
-            for (group, start, end), (shape, _) in zip(self._places, self._leaves)
-        ]
+        return self._views([np.asarray(vector) for vector in vectors])
 
     def join(self, leaves: list[Any]) -> PyTree:
         """The pytree of these leaves."""

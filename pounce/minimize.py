@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ._derivative_test import run_derivative_test
-from ._host_solve import solve_host_program, without_exact_hessian
+from ._host_solve import HostSolver, without_exact_hessian
 from ._interior.start import Bounds
 from ._problem.terms import BoxedFunctions
 from ._scipy.announced import announced_constraints, announced_objective
 from ._scipy.arguments import checked_options, merged_options, starting_point, variable_bounds
-from ._scipy.outcome import GOOD_ENOUGH, nothing_to_solve, on_row_for, optimize_result, warm_start_of
+from ._scipy.outcome import GOOD_ENOUGH, empty_result, on_row_for, optimize_result, warm_start_of
 from ._scipy.program import Program, build_program
 from .options import SolverOptions, split_options
 
@@ -121,7 +121,7 @@ def minimize(
             stacklevel=3,
         )
     if n == 0:
-        return nothing_to_solve(0)
+        return empty_result()
     warm = None
     if warm_start is not None:
         start, warm = warm_start_of(warm_start, n)
@@ -139,7 +139,7 @@ def minimize(
     run_derivative_test(functions, _with_room_above(start, lb, ub), settings)
     sides = Bounds(lb, ub, program.lower, program.upper)
     on_row = None if callback is None else on_row_for(callback, functions)
-    _, info = solve_host_program(functions, start, sides, settings, warm=warm, on_row=on_row)
+    _, info = HostSolver(settings).solve(functions, start, sides, warm=warm, on_row=on_row)
     return optimize_result(info, functions, sides, time.perf_counter() - begin)
 
 

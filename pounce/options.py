@@ -159,7 +159,7 @@ def check_option(name: str | bytes, value: object) -> tuple[str, Value]:
     return canonical, (_check_number if spec.kind in ("number", "integer") else _check_text)(spec, plain)
 
 
-def _checked(options: Mapping[Any, Any] | None) -> dict[str, Value]:
+def checked(options: Mapping[Any, Any] | None) -> dict[str, Value]:
     """Options by canonical name, `None` dropped. Ipopt's name outranks an alias; of several aliases the last counts."""
     if options is None:
         return {}
@@ -255,8 +255,8 @@ def split_options(
     `TypeError` if `options` is no mapping, [`OptionError`][] as [`check_option`][] does. Options without effect that
     differ from their defaults are named in one `UserWarning`.
     """
-    given = _checked(options)
-    chosen = _checked(defaults) | given
+    given = checked(options)
+    chosen = checked(defaults) | given
     _warn_about(chosen, stacklevel)
     values = _with_linked_defaults(chosen)
     numbers = {name: float(values[name]) for name in NUMBER_NAMES if name in values}

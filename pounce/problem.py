@@ -9,16 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._check import real_array
+from ._check import finite_start, no_nan, real_array
 from ._current import current_iterate, current_violations
 from ._derivative_test import run_derivative_test
-from ._host_solve import HostSolver, without_exact_hessian
+from ._host_solve import HostSolver, nothing_to_solve, without_exact_hessian
 from ._interior.start import Bounds, WarmStart
 from ._problem.callbacks import CallbackFunctions
 from ._problem.host import AbstractHostFunctions
 from ._problem.tracing import TracedFunctions, TracedProgram, trace
 from ._report import write_report
-from ._results import Status
 from ._reverse import Now, OnRow
 from ._solution import History
 from .options import SolverOptions, check_option, split_options
@@ -174,7 +173,7 @@ class Problem:
         warm = WarmStart(*(_seed_vector(value, name, size) for value, name, size in seeds))
         options, solver = self._prepare(given)
         if self.n == 0:
-            return start, self._nothing_to_solve()
+            return start, nothing_to_solve(self.m)
         solution, info = self._run(start, warm, options, solver)
         if report_path is not None:
             write_report(report_path, info, full=report_detail == "full")
@@ -257,13 +256,6 @@ class Problem:
             raise RuntimeError("there is a current iterate only inside the `intermediate` callback of a solve")
         return under_way[1]
 
-    def _nothing_to_solve(self) -> dict[str, Any]:
-        status, rows, none = Status.Invalid_Problem_Definition, np.zeros(self.m), np.zeros(0)
-        return dict(
-            status=int(status), status_msg=status.name, obj_val=np.nan, x=none, g=rows, mult_g=rows, mult_x_L=none,
-            mult_x_U=none, iter_count=0,
-        )  # fmt: skip
-
 
 def _takes_keywords(callback: Callable) -> bool:
     try:
@@ -284,17 +276,13 @@ def _host_vector(value: Any, name: str, size: int, default: float) -> np.ndarray
 
 def _bound_vector(value: Any, name: str, size: int, default: float) -> np.ndarray:
     array = _host_vector(value, name, size, default)
-    if np.any(np.isnan(array)):
-        index = int(np.flatnonzero(np.isnan(array))[0])
-        raise ValueError(f"`{name}[{index}]` is NaN; use -inf or inf where there is no bound")
+    no_nan(array, name)
     return array
 
 
 def _start_vector(value: Any, size: int) -> np.ndarray:
     array = _host_vector(value, "x0", size, 0.0)
-    if not np.all(np.isfinite(array)):
-        index = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(f"`x0[{index}]` is {array[index]}; a starting point must be finite")
+    finite_start(array)
     return array
 
 

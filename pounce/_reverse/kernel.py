@@ -31,7 +31,7 @@ class Values(NamedTuple):
 class Question(NamedTuple):
     """What the method wants to know next: functions at a trial point, or derivatives, or (not running) nothing.
 
-    ``flags``: trying, status, iteration, phase, weight of the objective in the Hessian; ``rows``: weights of the rows in it.
+    ``flags``: trying, status, phase, weight of the objective in the Hessian; ``rows``: weights of the rows in it.
     """
 
     flags: jax.Array
@@ -136,7 +136,7 @@ class Kernel:
         x, y, weight = self._method.asked(state)
         y, weight = state.frame.scaling.unscaled_weights(y, weight)
         x = jnp.where(trying, point, x)
-        return Question(_flags(trying, state.status, state.iteration, state.phase, weight), x, y)
+        return Question(_flags(trying, state.status, state.phase, weight), x, y)
 
     def _begin(self, setting: Setting):
         scaling = None if setting.objective_scale is None else (setting.objective_scale, setting.row_scale)

@@ -129,7 +129,7 @@ class Asked:
     """A `Question` in Python's numbers."""
 
     def __init__(self, flags: np.ndarray, x: np.ndarray, rows: np.ndarray):
-        trying, status, _, phase, self.weight = flags.tolist()
+        trying, status, phase, self.weight = flags.tolist()
         self.trying, self.status, self.phase, self.x, self.rows = trying != 0, int(status), int(phase), x, rows
 
 

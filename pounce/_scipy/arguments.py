@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .._check import real_array
-from ..options import SCIPY_NAMES, OptionError, check_option
+from .._check import finite_start, real_array
+from ..options import SCIPY_NAMES, OptionError, checked
 
 
 SELECTORS = ("auto", "nlp")  # both are the solver for nonlinear programs; the other names wait for theirs
@@ -15,7 +15,7 @@ SELECTORS = ("auto", "nlp")  # both are the solver for nonlinear programs; the o
 
 def real_vector(value: Any, name: str) -> np.ndarray:
     """A float64 copy; `TypeError` for what is not made of real numbers, `ValueError` for more than one dimension."""
-    array = np.atleast_1d(real_array(value, name, "be a vector of")).copy()
+    array = np.atleast_1d(real_array(value, name, "be a vector of"))
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be a vector, got shape {array.shape}")
     return array
@@ -24,9 +24,7 @@ def real_vector(value: Any, name: str) -> np.ndarray:
 def starting_point(x0: Any) -> np.ndarray:
     """``x0`` as a finite vector; a scalar has length one."""
     point = real_vector(x0, "x0")
-    if not np.all(np.isfinite(point)):
-        index = int(np.flatnonzero(~np.isfinite(point))[0])
-        raise ValueError(f"`x0[{index}]` is {point[index]}; a starting point must be finite")
+    finite_start(point)
     return point
 
 
@@ -97,11 +95,7 @@ def merged_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[Any,
 
 def checked_options(merged: Mapping[Any, Any]) -> dict[str, Any]:
     """Options by canonical name, without the routing ones. Ipopt's name outranks an alias, the last alias counts."""
-    named, aliased = {}, {}
-    for name, value in merged.items():
-        canonical, checked = check_option(name, value)
-        (named if isinstance(name, str) and name.lower() == canonical else aliased)[canonical] = checked
-    given = aliased | named
+    given: dict[str, Any] = checked(merged)
     tol, max_iter = given.get("tol", 1e-8), given.get("max_iter", 1)
     if not 0 < tol < 1:
         raise OptionError(f"`tol` must be finite, positive and less than 1, got {tol}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._host_solve import nothing_to_solve
 from .._interior.start import Bounds, WarmStart
 from .._problem.host import HostDerivatives
 from .._problem.terms import BoxedFunctions
@@ -152,18 +153,14 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
     )
 
 
-def nothing_to_solve(rows: int) -> Any:
+def empty_result() -> Any:
     """The result for a problem without variables."""
     from scipy.optimize import OptimizeResult
 
-    status, none = Status.Invalid_Problem_Definition, np.zeros(0)
-    info = dict(
-        x=none, status=int(status), status_msg=status.name, obj_val=np.nan, g=np.zeros(rows), mult_g=np.zeros(rows),
-        mult_x_L=none, mult_x_U=none, iter_count=0,
-    )  # fmt: skip
+    info = nothing_to_solve(0)
     return OptimizeResult(
-        x=none, fun=np.nan, success=False, status=int(status), message=status.name, nit=0, nfev=0, njev=0, nhev=0,
-        jac=none, constr_violation=0.0, wall_time=0.0, info=info,
+        x=info["x"], fun=np.nan, success=False, status=info["status"], message=info["status_msg"], nit=0, nfev=0, njev=0,
+        nhev=0, jac=np.zeros(0), constr_violation=0.0, wall_time=0.0, info=info,
     )  # fmt: skip
 
 
