@@ -2,7 +2,8 @@
 
 from . import cache as cache
 from ._problem.callbacks import CyIpoptEvaluationError as CyIpoptEvaluationError
-from ._results import Status as Status
+from ._conic.solution import ConicSolution as ConicSolution
+from ._results import ConicStatus as ConicStatus, Status as Status
 from ._solution import (
     History as History,
     Multipliers as Multipliers,
@@ -11,6 +12,7 @@ from ._solution import (
     Solution as Solution,
     Statistics as Statistics,
 )
+from .conic import solve_conic as solve_conic
 from .minimize import minimize as minimize, minimize_ipopt as minimize_ipopt
 from .nlp import NLP as NLP, InteriorPoint as InteriorPoint, solve as solve
 from .options import OptionError as OptionError

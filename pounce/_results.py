@@ -51,3 +51,21 @@ MESSAGES = {
     Status.Internal_Error: "Internal error.",
     Status.Running: "Still running.",
 }
+
+
+class ConicStatus(enum.IntEnum):
+    """How a convex solve ended. Inside compiled programs a status is one of these integers; `label` is the public string."""
+
+    Optimal = 0
+    Optimal_Inaccurate = 1
+    Primal_Infeasible = 2
+    Dual_Infeasible = 3
+    Iteration_Limit = -1
+    Time_Limit = -5
+    Numerical_Failure = -3
+    Running = -1000
+
+    @property
+    def label(self) -> str:
+        """The name in lower case, as results give it: ``"primal_infeasible"``."""
+        return self.name.lower()

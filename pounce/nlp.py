@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
-from ._adjoint import Inputs, OnFailure, differentiable_solve
+from ._adjoint import nonlinear
+from ._adjoint.nonlinear import Inputs
+from ._adjoint.rule import OnFailure, differentiable_solve
 from ._compile import compiler_options
 from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
@@ -127,8 +129,12 @@ class Program(eqx.Module):
 
         inputs = Inputs(self.nlp(data), start.bounds)
         rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
-        adjoint_solver = Refined(self.method.linear_solver)
-        return differentiable_solve(run, inputs, rest, adjoint_solver, NO_BOUND, self.relaxation, self.on_failure)
+
+        def tangent(inputs: Inputs, rates: Inputs, solution: Solution) -> tuple:
+            solver = Refined(self.method.linear_solver)
+            return nonlinear.tangent(inputs, rates, solution, solver, NO_BOUND, self.relaxation)
+
+        return differentiable_solve(run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure)
 
 
 class Data(eqx.Module):

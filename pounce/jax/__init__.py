@@ -1,5 +1,11 @@
 """The JAX names of the Python API page: one-shot differentiable solves, each one compiled kernel."""
 
+from .convex import (
+    QpLayer as QpLayer,
+    solve_qp as solve_qp,
+    solve_qp_batch as solve_qp_batch,
+    solve_socp as solve_socp,
+)
 from .from_jax import from_jax as from_jax
 from .oneshot import (
     solve as solve,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _check as check
-from .._adjoint import OnFailure
+from .._adjoint.rule import OnFailure
 from .._compile import compiler_options
 from .._solution import Solution
 from ..nlp import NLP, Data, InteriorPoint, Program, parameter_arrays, prepare, solve as solve_native

@@ -1,32 +1,24 @@
-"""The one derivative rule: implicit differentiation of the KKT conditions.
+"""The KKT conditions of a nonlinear program, linearised for the derivative rule.
 
 At a solution the active bounds and rows are held and the others dropped, which leaves a linear system in the tangents of
-``x`` and of the row multipliers (Fiacco 1983, theorem 3.2.2). Forward and reverse mode, batching and higher orders all come
-from this rule: it is a JVP whose linear solve is `lineax.linear_solve` with the factor computed once at the solution.
+``x`` and of the row multipliers (Fiacco 1983, theorem 3.2.2).
 
 With ``relaxation = mu > 0`` every slack-multiplier pair is replaced by its smoothing
 ``s' = (s - z)/2 + sqrt(((s - z)/2)^2 + mu)``, ``z' = mu / s'`` (Kanzow 1996), and the conditions of the central path are
 differentiated instead: finite and useful where a constraint is weakly active.
 """
 
-import warnings
-from collections.abc import Callable
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
-from ._interior.start import Bounds
-from ._linalg.kkt import AbstractKKTSolver, KKTOperator
-from ._problem.nlp import AbstractNLP
-from ._solution import Multipliers, Solution
-
-
-OnFailure = Literal["zero", "nan", "raise", "warn"]
+from .._interior.start import Bounds
+from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._problem.nlp import AbstractNLP
+from .._solution import Multipliers, Solution
 
 
 class Inputs(eqx.Module):
@@ -124,10 +116,20 @@ def factorize(solver: AbstractKKTSolver, operator: KKTOperator):
     return jax.lax.while_loop(lambda carry: carry[2] < 8, attempt, start)[1]
 
 
-def solution_tangent(
+def solved(solution: Solution) -> Bool[Array, ""]:
+    """Whether there is a solution to differentiate."""
+    return solution.success
+
+
+def outputs(solution: Solution) -> tuple:
+    """What of a solution has a derivative."""
+    return solution.x, solution.objective, solution.constraints, solution.multipliers
+
+
+def tangent(
     inputs: Inputs, tangents: Inputs, solution: Solution, solver: AbstractKKTSolver, limit: float, relaxation: float
 ) -> tuple:
-    """Tangents of ``(x, objective, constraints, multipliers)`` for tangents of the functions' parameters and the bounds."""
+    """Tangents of the `outputs` for tangents of the functions' parameters and the bounds."""
     nlp, bounds = inputs.nlp, inputs.bounds
     lin = linearize(nlp, solution, bounds, limit, relaxation)
     factor = factorize(solver, lin.operator)
@@ -163,94 +165,3 @@ def solution_tangent(
         d_lower = jnp.where(moving, -variables.lower * (dx - b.lb), 0.0)
         d_upper = jnp.where(moving, -variables.upper * (b.ub - dx), 0.0)
     return dx, df, dc, Multipliers(dy, d_lower, d_upper)
-
-
-def differentiable_solve(
-    run: Callable[[Inputs, PyTree], Solution],
-    inputs: Inputs,
-    rest: PyTree,
-    solver: AbstractKKTSolver,
-    limit: float,
-    relaxation: float,
-    on_failure: OnFailure,
-) -> Solution:
-    """``run(inputs, rest)`` with the implicit derivative rule attached.
-
-    **Arguments:**
-
-    - `run`: solves; closes over no arrays.
-    - `rest`: arrays the solution does not depend on (starting point, warm start, tolerances).
-    - `limit`: magnitude from which a bound counts as absent.
-    - `on_failure`: tangents of a lane that was not solved: zero, NaN, an error, or zero with a warning.
-    """
-    dynamic, fixed = eqx.partition(inputs, eqx.is_inexact_array)
-    arrays, static = eqx.partition((fixed, rest), eqx.is_array)
-
-    @jax.custom_jvp
-    def solve(dynamic, arrays):
-        fixed, rest = eqx.combine(arrays, static)
-        return run(eqx.combine(dynamic, fixed), rest)
-
-    @solve.defjvp
-    def rule(primals, tangents):
-        (dynamic, arrays), (rates, _) = primals, tangents
-        solution = solve(dynamic, arrays)
-        good = solution.success
-        if on_failure == "raise":
-            # On the solution, not on its tangent: what is only linear does not survive transposition.
-            message = "pounce: a solve that is being differentiated did not succeed"
-            solution = eqx.error_if(solution, ~good, message)
-        rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
-        safe = _sanitized(solution, good)
-        whole = eqx.combine(dynamic, eqx.combine(arrays, static)[0])
-        dx, df, dc, dz = solution_tangent(whole, rates, safe, solver, limit, relaxation)
-        dx, df, dc, dz = _on_failure((dx, df, dc, dz), good, on_failure)
-        blank = jax.tree.map(_zero_tangent, solution)
-        tangent = eqx.tree_at(lambda s: (s.x, s.objective, s.constraints, s.multipliers), blank, (dx, df, dc, dz))
-        return solution, tangent
-
-    return solve(dynamic, arrays)
-
-
-def _zero_tangent(leaf: Array):
-    if jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jnp.zeros_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
-
-
-def _sanitized(solution: Solution, good: Bool[Array, ""]) -> Solution:
-    """Finite numbers in the place of an unsolved lane's."""
-
-    def clean(leaf):
-        return jnp.where(good, leaf, jnp.zeros_like(leaf))
-
-    return eqx.tree_at(
-        lambda s: (s.x, s.constraints, s.multipliers),
-        solution,
-        (clean(solution.x), clean(solution.constraints), jax.tree.map(clean, solution.multipliers)),
-    )
-
-
-def _guarded(tangent: Array, good: Bool[Array, ""], on_failure: OnFailure) -> Array:
-    """The tangent of an input, cut off from a failed lane at this end too.
-
-    Transposed, this is the last thing that happens to a cotangent: the selection keeps NaN away from the parameters, the product
-    makes it arrive there.
-    """
-    if on_failure == "nan":
-        return tangent * jnp.where(good, 1.0, jnp.nan).astype(tangent.dtype)
-    return jnp.where(good, tangent, jnp.zeros_like(tangent))
-
-
-def _on_failure(tangents, good: Bool[Array, ""], on_failure: OnFailure):
-    if on_failure == "warn":
-        jax.debug.callback(_warn, jnp.all(good))
-    fill = jnp.nan if on_failure == "nan" else 0.0
-    return jax.tree.map(lambda t: jnp.where(good, t, fill), tangents)
-
-
-def _warn(good) -> None:
-    if not np.all(good):
-        warnings.warn(
-            "pounce: a solve that is being differentiated did not succeed; its derivative is zero", stacklevel=2
-        )

@@ -1,0 +1,106 @@
+"""The one derivative rule: a solution as an implicit function of its data.
+
+A solve is a `jax.custom_jvp` whose rule linearises the optimality conditions at the solution and solves one linear system, by
+`lineax.linear_solve` with a factor computed once. Forward and reverse mode, batching and higher orders all come from it. Which
+conditions those are is the caller's `tangent`: `nonlinear.tangent` or `conic.tangent`.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PyTree
+
+
+OnFailure = Literal["zero", "nan", "raise", "warn"]
+
+
+Inputs = TypeVar("Inputs")
+Solution = TypeVar("Solution", bound=eqx.Module)
+
+
+def differentiable_solve(
+    run: Callable[[Inputs, PyTree], Solution],
+    inputs: Inputs,
+    rest: PyTree,
+    solved: Callable[[Solution], Bool[Array, ""]],
+    outputs: Callable[[Solution], tuple],
+    tangent: Callable[[Inputs, Inputs, Solution], tuple],
+    on_failure: OnFailure,
+) -> Solution:
+    """``run(inputs, rest)`` with the implicit derivative rule attached.
+
+    **Arguments:**
+
+    - `run`: solves; closes over no arrays.
+    - `rest`: arrays the solution does not depend on (starting point, warm start, tolerances).
+    - `solved`: whether a solution is one that can be differentiated.
+    - `outputs`: the parts of a solution that have a derivative; all others have none.
+    - `tangent`: tangents of the `outputs`, given the inputs, their tangents and the solution.
+    - `on_failure`: tangents of a lane that was not solved: zero, NaN, an error, or zero with a warning.
+    """
+    dynamic, fixed = eqx.partition(inputs, eqx.is_inexact_array)
+    arrays, static = eqx.partition((fixed, rest), eqx.is_array)
+
+    @jax.custom_jvp
+    def solve(dynamic, arrays):
+        fixed, rest = eqx.combine(arrays, static)
+        return run(eqx.combine(dynamic, fixed), rest)
+
+    @solve.defjvp
+    def rule(primals, tangents):
+        (dynamic, arrays), (rates, _) = primals, tangents
+        solution = solve(dynamic, arrays)
+        good = solved(solution)
+        if on_failure == "raise":
+            # On the solution, not on its tangent: what is only linear does not survive transposition.
+            message = "pounce: a solve that is being differentiated did not succeed"
+            solution = eqx.error_if(solution, ~good, message)
+        rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
+        safe = _sanitized(solution, good, outputs)
+        whole = eqx.combine(dynamic, eqx.combine(arrays, static)[0])
+        moves = _on_failure(tangent(whole, rates, safe), good, on_failure)
+        return solution, eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
+
+    return solve(dynamic, arrays)
+
+
+def _zero_tangent(leaf: Array):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def _sanitized(solution: Solution, good: Bool[Array, ""], outputs: Callable[[Solution], tuple]) -> Solution:
+    """Finite numbers in the place of an unsolved lane's."""
+    clean = jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.zeros_like(leaf)), outputs(solution))
+    return eqx.tree_at(outputs, solution, clean)
+
+
+def _guarded(tangent: Array, good: Bool[Array, ""], on_failure: OnFailure) -> Array:
+    """The tangent of an input, cut off from a failed lane at this end too.
+
+    Transposed, this is the last thing that happens to a cotangent: the selection keeps NaN away from the parameters, the product
+    makes it arrive there.
+    """
+    if on_failure == "nan":
+        return tangent * jnp.where(good, 1.0, jnp.nan).astype(tangent.dtype)
+    return jnp.where(good, tangent, jnp.zeros_like(tangent))
+
+
+def _on_failure(tangents, good: Bool[Array, ""], on_failure: OnFailure):
+    if on_failure == "warn":
+        jax.debug.callback(_warn, jnp.all(good))
+    fill = jnp.nan if on_failure == "nan" else 0.0
+    return jax.tree.map(lambda t: jnp.where(good, t, fill), tangents)
+
+
+def _warn(good) -> None:
+    if not np.all(good):
+        warnings.warn(
+            "pounce: a solve that is being differentiated did not succeed; its derivative is zero", stacklevel=2
+        )

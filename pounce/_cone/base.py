@@ -1,0 +1,153 @@
+"""What the conic solver asks of a cone.
+
+A cone object stands for a stack of equal cones, one after the other in one vector of ``size`` rows, so that a thousand
+three-dimensional cones are one kernel. It knows nothing of the solver: every verb is a pure function of the slack ``s`` (in the
+cone ``K``) and the multiplier ``z`` (in its dual ``K*``).
+
+Sign and size conventions, used by every cone:
+
+- the scaling block ``H = W'W`` is symmetric positive definite and maps multiplier steps to slack steps: ``ds = -(H dz + q)``;
+- the affine direction has ``q = s``; the combined one has the ``q`` of `AbstractCone.combined`;
+- ``f`` and ``f*`` are conjugate barriers of K and K* with parameter ``degree`` each.
+"""
+
+import abc
+from typing import Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float
+
+
+class AbstractScaling(eqx.Module):
+    """``H = W'W`` of one stack at one pair ``(s, z)``.
+
+    Operands have the rows of the stack on axis 0 and any number of columns on axis 1.
+    """
+
+    @abc.abstractmethod
+    def product(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
+        """``H v``."""
+
+    @abc.abstractmethod
+    def whiten(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
+        """``W^-T v``, so that ``whiten(G)' whiten(G) = G' H^-1 G``."""
+
+    @abc.abstractmethod
+    def recover(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
+        """``W^-1 v``, so that ``recover(whiten(v)) = H^-1 v``."""
+
+
+class Frame(eqx.Module):
+    """An orthogonal basis of a stack in which complementarity is a diagonal relation ``a dz + b ds = r``.
+
+    ``a`` and ``b`` are in [0, 1] with ``a + b = 1``: ``a = 1`` where the slack is free (the multiplier stays zero), ``b = 1``
+    where the slack is held. They are the eigenvalues of the derivative of the projection onto K at ``s - z``, and of its
+    complement.
+    """
+
+    a: Float[Array, " size"]
+    b: Float[Array, " size"]
+
+    @abc.abstractmethod
+    def rotate(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
+        """``Q' v``: coordinates in the basis."""
+
+    @abc.abstractmethod
+    def restore(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
+        """``Q v``: back from the basis."""
+
+
+Scaling = TypeVar("Scaling", bound=AbstractScaling)
+
+
+class AbstractCone(eqx.Module, Generic[Scaling]):
+    """A stack of equal cones."""
+
+    symmetric: eqx.AbstractClassVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Rows of the whole stack."""
+
+    @property
+    @abc.abstractmethod
+    def blocks(self) -> tuple[int, ...] | None:
+        """Sizes of the blocks that tolerate only one common positive factor; None where every row has its own."""
+
+    @abc.abstractmethod
+    def degree(self) -> Float[Array, ""] | int:
+        """Barrier parameter of the whole stack."""
+
+    @abc.abstractmethod
+    def unit(self, dtype) -> Float[Array, " size"]:
+        """The central point ``e = -grad f(e) = -grad f*(e)``."""
+
+    @abc.abstractmethod
+    def scaling(
+        self, s: Float[Array, " size"], z: Float[Array, " size"], mu: Float[Array, ""], dual: Bool[Array, ""]
+    ) -> Scaling:
+        """The scaling at an interior pair. ``mu``: barrier parameter of the whole problem. ``dual``: nonsymmetric cones use
+        ``mu hess f*(z)`` instead of the primal-dual scaling; symmetric cones take no notice."""
+
+    @abc.abstractmethod
+    def combined(
+        self,
+        scaling: Scaling,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        ds: Float[Array, " size"],
+        dz: Float[Array, " size"],
+        target: Float[Array, ""],
+    ) -> Float[Array, " size"]:
+        """``q`` of the combined direction: centring towards ``target = sigma mu`` and second-order correction for the affine
+        steps ``ds`` and ``dz``."""
+
+    @abc.abstractmethod
+    def step_length(
+        self,
+        scaling: Scaling,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        ds: Float[Array, " size"],
+        dz: Float[Array, " size"],
+        most: Float[Array, ""],
+    ) -> Float[Array, ""]:
+        """The longest step, at most ``most``, that keeps ``s + alpha ds`` and ``z + alpha dz`` in the cones (symmetric cones: up to
+        the boundary; nonsymmetric ones: by backtracking, strictly inside)."""
+
+    @abc.abstractmethod
+    def barrier(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> Float[Array, ""]:
+        """``f(s) + f*(z)``, NaN or infinite outside."""
+
+    @abc.abstractmethod
+    def project(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
+        """The nearest point of K."""
+
+    def project_dual(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
+        """The nearest point of K* (Moreau: ``v + project(-v)``)."""
+        return v + self.project(-v)
+
+    @abc.abstractmethod
+    def central_pair(
+        self, v: Float[Array, " size"], mu: Float[Array, ""]
+    ) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+        """The pair on the central path, ``s = -mu grad f*(z)``, with ``s - z = v``."""
+
+    @abc.abstractmethod
+    def linearized(
+        self,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        ds: Float[Array, " size"],
+        dz: Float[Array, " size"],
+    ) -> Float[Array, " size"]:
+        """The complementarity conditions at a complementary pair, linearised: zero for steps along the solution.
+
+        Linear in ``(ds, dz)``, and differentiable in ``(s, z)`` under strict complementarity.
+        """
+
+    @abc.abstractmethod
+    def frame(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> tuple[Frame, Float[Array, " size"]]:
+        """The basis that diagonalises `linearized`, and the positive factors of its rows: in the frame,
+        ``linearized = factor * (a dz + b ds)`` (exactly so at a complementary pair)."""

@@ -1,0 +1,127 @@
+"""Exponential cones ``y exp(x / y) <= z``, ``y > 0``.
+
+The barriers are those of Dahl and Andersen (2021), "A primal-dual interior-point algorithm for nonsymmetric exponential-cone
+optimization". The projection is written on the rays of Friberg (2023), "Projection onto the exponential cone: a univariate
+root-finding problem", but solved for the ratio of the dual to the primal ray's length.
+"""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .three_dimensional import AbstractThreeDimensional, components, floors, positive_root
+
+
+# The fixed point of s -> -grad f*(s)
+UNIT = (-1.0513839437502289, 0.5564096186043384, 1.2589678864644603)
+
+
+class Exponential(AbstractThreeDimensional):
+    """``count`` cones ``{(x, y, z): y exp(x / y) <= z, y > 0}``, closed.
+
+    The dual cone is ``{(u, v, w): v - u - u log(-w / u) >= 0, u < 0, w > 0}``, closed. It has the barrier
+    ``f* = -log(v - u - u log(-w / u)) - log(-u) - log(w)``.
+    """
+
+    count: int = eqx.field(static=True)
+    order: ClassVar[tuple[int, int, int]] = (1, 0, 2)
+
+    def unit(self, dtype):
+        return jnp.tile(jnp.asarray(UNIT, dtype), self.count)
+
+    def contains(self, v):
+        x, y, z = components(v)
+        positive = (y > 0) & (z > 0)
+        x, y, z = (jnp.where(positive, c, 1.0) for c in (x, y, z))
+        return jnp.where(positive, jnp.log(z / y) - x / y, -jnp.inf)
+
+    def dual_contains(self, v):
+        u, _, w = components(v)
+        inside = (u < 0) & (w > 0)
+        psi, _ = _psi(jnp.where(inside[..., None], v, jnp.asarray(UNIT, v.dtype)))
+        return jnp.where(inside, psi, -jnp.inf)
+
+    def primal_barrier(self, s):
+        x, y, z = components(s)
+        t = _depth(jnp.log(z / y) - x / y)
+        return jnp.log1p(t) - 2.0 * jnp.log(t) - 2.0 * jnp.log(y) - jnp.log(z) - 3.0
+
+    def primal_gradient(self, s):
+        x, y, z = components(s)
+        t = _depth(jnp.log(z / y) - x / y)
+        return jnp.stack([1.0 / (t * y), ((1.0 - x / y) / t - 2.0) / y, -(1.0 + t) / (t * z)], axis=-1)
+
+    def dual_barrier(self, z):
+        u, _, w = components(z)
+        return -jnp.log(_psi(z)[0]) - jnp.log(-u) - jnp.log(w)
+
+    def dual_gradient(self, z):
+        u, _, w = components(z)
+        psi, l = _psi(z)
+        return jnp.stack([l / psi - 1.0 / u, -1.0 / psi, (u / psi - 1.0) / w], axis=-1)
+
+    def dual_factor(self, z):
+        # hess f* = p p' / psi^2 + D (I + k 1 1') D on the rows of u and w, with p = grad psi, D = diag(-1 / u, 1 / w), k = -u / psi.
+        u, _, w = components(z)
+        psi, l = _psi(z)
+        psi = jnp.where((psi > 0) & (u < 0), psi, jnp.nan)
+        k = -u / psi
+        root = jnp.sqrt(1.0 + k)
+        zero = jnp.zeros_like(k)
+        rows = (
+            (1.0 / psi, zero, zero),
+            (-l / psi, -root / u, zero),
+            (k / w, k / (root * w), jnp.sqrt(1.0 + 2.0 * k) / (root * w)),
+        )
+        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+    def pair(self, v, mu, x):
+        v0, v1, v2 = components(v)
+        m = jnp.exp(-x)  # -z_0 / s_1
+        size = 1.0 + m + m * m
+        y = positive_root((m * v0 + v1) / size, 2.0 * mu / size)
+        # rho = -log(-z_2 / z_0), the ratio s_0 / s_1 on the boundary
+        rho = (v0 + m * (v0 - v1) + (mu / y) * (1.0 + 1.0 / m - m)) / (size * y)
+        a = m * y
+        product = a * y + mu
+        w = positive_root(-v2, product)
+        s = jnp.stack([rho * y - mu / a, y, positive_root(v2, product)], axis=-1)
+        z = jnp.stack([-a, mu / y - a * (1.0 - rho), w], axis=-1)
+        return s, z, jnp.log(w / a) + rho
+
+    def curvature(self, p, d):
+        rho, m = p[..., 0] / p[..., 1], d[..., 0] / p[..., 1]
+        right = rho > 0
+        small = jnp.exp(2.0 * jnp.where(right, -rho, rho))
+        up, down = jnp.where(right, 1.0, small), jnp.where(right, small, 1.0)  # exp(rho) and exp(-rho) over the larger
+        primal, dual = down + up * (1.0 + (1.0 - rho) ** 2), up + down * (1.0 + rho**2)
+        return primal / (primal + m * dual)
+
+    def face(self, v):
+        x, y, z = components(v)
+        zero = floors(v.dtype)[0]
+        a = jnp.stack([jnp.ones_like(x), jnp.zeros_like(x), jnp.where(z > 0, 1.0, 0.0)], axis=-1)
+        return (x <= zero) & (y <= zero), a
+
+
+def _psi(z):
+    """``v - u - u l`` and ``l = log(-w / u)``."""
+    u, v, w = components(z)
+    l = jnp.log(-w / u)
+    return v - u - u * l, l
+
+
+def _depth(delta):
+    """The root of ``t + log(1 + t) = delta`` for positive delta: ``omega(1 + delta) - 1`` with Wright's omega.
+
+    Two steps of fourth order (Fritsch, Shafer and Crowley 1973) from a start that is right to 20 percent leave a relative error of eps.
+    """
+    t = jnp.maximum(0.5 * delta, delta - jnp.log1p(delta))
+    for _ in range(2):
+        r = delta - t - jnp.log1p(t)
+        omega = 1.0 + t
+        q = 2.0 * (1.0 + omega) * (1.0 + omega + r / 1.5)
+        t = t + omega * r * (q - r) / ((1.0 + omega) * (q - 2.0 * r))
+    return t

@@ -1,0 +1,160 @@
+"""A product of stacks of cones: the cone of a whole program."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .base import AbstractCone, AbstractScaling, Frame
+
+
+def _offsets(cones) -> list[slice]:
+    slices, start = [], 0
+    for cone in cones:
+        slices.append(slice(start, start + cone.size))
+        start += cone.size
+    return slices
+
+
+def _leading(cones, rows: int) -> int:
+    """How many stacks make up the first ``rows`` rows."""
+    return sum(0 < part.stop <= rows for part in _offsets(cones))
+
+
+def _joined(parts: list, like) -> Array:
+    return jnp.concatenate(parts) if parts else jnp.zeros((0, *like.shape[1:]), like.dtype)
+
+
+class ProductScaling(AbstractScaling):
+    parts: tuple[AbstractScaling, ...]
+    cones: tuple[AbstractCone, ...]
+
+    def _each(self, verb: str, v):
+        pieces = [getattr(part, verb)(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
+        return _joined(pieces, v)
+
+    def product(self, v):
+        return self._each("product", v)
+
+    def whiten(self, v):
+        return self._each("whiten", v)
+
+    def recover(self, v):
+        return self._each("recover", v)
+
+    def leading(self, rows: int) -> "ProductScaling":
+        """The scaling of the stacks that make up the first ``rows`` rows."""
+        count = _leading(self.cones, rows)
+        return ProductScaling(self.parts[:count], self.cones[:count])
+
+
+class UnitScaling(AbstractScaling):
+    """``H = I``: the scaling of symmetric cones at their unit."""
+
+    def product(self, v):
+        return v
+
+    def whiten(self, v):
+        return v
+
+    def recover(self, v):
+        return v
+
+    def leading(self, rows: int) -> "UnitScaling":
+        del rows
+        return self
+
+
+class ProductFrame(Frame):
+    a: Float[Array, " size"]
+    b: Float[Array, " size"]
+    parts: tuple[Frame, ...]
+    cones: tuple[AbstractCone, ...]
+
+    def leading(self, rows: int) -> "ProductFrame":
+        """The frame of the stacks that make up the first ``rows`` rows."""
+        count = _leading(self.cones, rows)
+        return ProductFrame(self.a[:rows], self.b[:rows], self.parts[:count], self.cones[:count])
+
+    def rotate(self, v):
+        pieces = [part.rotate(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
+        return _joined(pieces, v)
+
+    def restore(self, v):
+        pieces = [part.restore(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
+        return _joined(pieces, v)
+
+
+class ConeProduct(AbstractCone[ProductScaling]):
+    """Stacks of cones one after the other. No stack costs anything that its rows do not."""
+
+    cones: tuple[AbstractCone, ...]
+
+    @property
+    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return all(cone.symmetric for cone in self.cones)
+
+    @property
+    def size(self) -> int:
+        return sum(cone.size for cone in self.cones)
+
+    @property
+    def blocks(self):
+        raise NotImplementedError("ask the stacks")
+
+    def split(self, v: Float[Array, "size ..."]) -> list[Array]:
+        """The rows of each stack."""
+        return [v[rows] for rows in _offsets(self.cones)]
+
+    def _each(self, verb: str, *vectors):
+        return [getattr(cone, verb)(*parts) for cone, *parts in zip(self.cones, *map(self.split, vectors), strict=True)]
+
+    def degree(self):
+        return sum((cone.degree() for cone in self.cones), start=jnp.zeros((), int))
+
+    def unit(self, dtype):
+        return _joined([cone.unit(dtype) for cone in self.cones], jnp.zeros(0, dtype))
+
+    def margin(self, v: Float[Array, " size"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The smallest margin, and the sum of the positive ones (symmetric cones only)."""
+        least, total = jnp.asarray(jnp.inf, v.dtype), jnp.zeros((), v.dtype)
+        for a, b in self._each("margin", v):
+            least, total = jnp.minimum(least, a), total + b
+        return least, total
+
+    def scaling(self, s, z, mu, dual: Bool[Array, ""]):
+        parts = [
+            cone.scaling(a, b, mu, dual) for cone, a, b in zip(self.cones, self.split(s), self.split(z), strict=True)
+        ]
+        return ProductScaling(tuple(parts), self.cones)
+
+    def combined(self, scaling, s, z, ds, dz, target):
+        rows = zip(self.cones, scaling.parts, *(self.split(v) for v in (s, z, ds, dz)), strict=True)
+        return _joined([cone.combined(part, *vectors, target) for cone, part, *vectors in rows], s)
+
+    def step_length(self, scaling, s, z, ds, dz, most):
+        rows = list(zip(self.cones, scaling.parts, *(self.split(v) for v in (s, z, ds, dz)), strict=True))
+        # Backtracking starts from what the symmetric cones allow.
+        for cone, part, *vectors in sorted(rows, key=lambda row: not row[0].symmetric):
+            most = cone.step_length(part, *vectors, most)
+        return most
+
+    def barrier(self, s, z):
+        return sum(self._each("barrier", s, z), start=jnp.zeros((), s.dtype))
+
+    def project(self, v):
+        return _joined(self._each("project", v), v)
+
+    def project_dual(self, v):
+        return _joined(self._each("project_dual", v), v)
+
+    def central_pair(self, v, mu):
+        pairs = [cone.central_pair(part, mu) for cone, part in zip(self.cones, self.split(v), strict=True)]
+        return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
+
+    def linearized(self, s, z, ds, dz):
+        return _joined(self._each("linearized", s, z, ds, dz), s)
+
+    def frame(self, s, z):
+        frames, factors = zip(*self._each("frame", s, z), strict=True) if self.cones else ((), ())
+        a = _joined([frame.a for frame in frames], s)
+        b = _joined([frame.b for frame in frames], s)
+        return ProductFrame(a, b, frames, self.cones), _joined(list(factors), s)

@@ -1,0 +1,99 @@
+"""Ruiz equilibration of a conic program (Ruiz 2001; bounds and cost scaling as in Goulart and Chen 2024, section 5)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from .._cone.product import ConeProduct
+from .program import ConicProgram
+
+
+SWEEPS = 10
+SMALLEST, LARGEST = 1e-4, 1e4
+
+
+class Scaling(eqx.Module):
+    """``x = variables * x'``; rows are multiplied by ``equalities`` and ``rows``, the objective by ``cost``."""
+
+    variables: Float[Array, " n"]
+    equalities: Float[Array, " p"]
+    rows: Float[Array, " size"]
+    cost: Float[Array, ""]
+
+
+def _block_ids(cones: ConeProduct, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows share one factor, and how many they are."""
+    ids, counts = [], []
+    for cone in cones.cones:
+        if sum(counts) >= m:
+            break
+        for size in cone.blocks if cone.blocks is not None else (1,) * cone.size:
+            ids.extend([len(counts)] * size)
+            counts.append(size)
+    return np.array(ids[:m], int), np.array(counts, float)
+
+
+def _factor(norm):
+    return jnp.where(norm > 0, lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 1.0)
+
+
+def _column_sizes(matrix):
+    return jnp.max(jnp.abs(matrix), axis=0, initial=0.0)
+
+
+def _row_sizes(matrix):
+    return jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
+
+
+def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
+    """The scaled program and its factors. Rows of one curved cone share a factor; a bound row keeps the coefficient one."""
+    m = program.G.shape[0]
+    ids, counts = _block_ids(program.cones, m)
+    shared = bool(np.any(counts > 1))
+    p_abs = None if program.P is None else jnp.abs(program.P)
+    a_abs, g_abs, c_abs = jnp.abs(program.A), jnp.abs(program.G), jnp.abs(program.c)
+
+    def common(rows):
+        if not shared:
+            return rows
+        total = jnp.zeros(len(counts), rows.dtype).at[ids].add(rows)
+        return (total / counts)[ids]
+
+    def sweep(_, carry):
+        d, e, f, cost = carry
+        columns = jnp.maximum(_column_sizes(e[:, None] * a_abs), _column_sizes(f[:, None] * g_abs))
+        if p_abs is not None:
+            columns = jnp.maximum(columns, cost * (_column_sizes(d[:, None] * p_abs)))
+        new_e = e * _factor(_row_sizes(a_abs * d) * e)
+        new_f = common(f * _factor(_row_sizes(g_abs * d) * f))
+        new_d = d * _factor(columns * d)
+        d, e, f = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e, new_f))
+        if p_abs is not None:
+            size_p = jnp.mean(d * _column_sizes(d[:, None] * p_abs))
+            size_c = jnp.max(c_abs * d)
+            useful = (size_p > 0) & (size_c > 0)
+            size = jnp.where(useful, jnp.maximum(size_p, size_c), 1.0)
+            cost = jnp.where(useful, jnp.clip(1.0 / size, SMALLEST, LARGEST), cost)
+        return d, e, f, cost
+
+    one = jnp.ones((), program.c.dtype)
+    start = tuple(jnp.ones_like(v) for v in (program.c, program.b, program.h))
+    d, e, f, cost = lax.fori_loop(0, SWEEPS, sweep, (*start, one))
+    bounds = [1.0 / d for mask in (program.lower_mask, program.upper_mask) if mask is not None]
+    scaled = ConicProgram(
+        P=None if program.P is None else cost * d[:, None] * program.P * d,
+        c=cost * d * program.c,
+        A=e[:, None] * program.A * d,
+        b=e * program.b,
+        G=f[:, None] * program.G * d,
+        h=f * program.h,
+        lower=None if program.lower is None else program.lower / d,
+        upper=None if program.upper is None else program.upper / d,
+        lower_mask=program.lower_mask,
+        upper_mask=program.upper_mask,
+        constant=cost * program.constant,
+        cones=program.cones,
+    )
+    return scaled, Scaling(d, e, jnp.concatenate([f, *bounds]), cost)

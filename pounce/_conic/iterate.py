@@ -1,0 +1,130 @@
+"""Points of the homogeneous embedding and the sizes of their residuals."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .equilibration import Scaling
+from .program import ConicProgram
+from .system import Vector
+
+
+class Iterate(eqx.Module):
+    """A point of the homogeneous embedding, in scaled units: the solution is ``x / tau`` if ``tau`` stays away from zero."""
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    z: Float[Array, " size"]
+    s: Float[Array, " size"]
+    tau: Float[Array, ""]
+    kappa: Float[Array, ""]
+
+    def stepped(self, step: "Iterate", alpha: Float[Array, ""]) -> "Iterate":
+        return jax.tree.map(lambda v, dv: v + alpha * dv, self, step)
+
+
+class Residuals(eqx.Module):
+    """What is left of the embedding's equations (Goulart and Chen 2024, equation 7), and the products its scalars are made of."""
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    z: Float[Array, " size"]
+    tau: Float[Array, ""]
+    mu: Float[Array, ""]
+    curvature: Float[Array, " n"]  # P x
+    quadratic: Float[Array, ""]  # x'Px
+    linear: Float[Array, ""]  # c'x
+    price: Float[Array, ""]  # b'y + h'z
+
+    @property
+    def vector(self) -> Vector:
+        return Vector(self.x, self.y, self.z)
+
+
+def evaluate(program: ConicProgram, v: Iterate) -> Residuals:
+    """The residuals at an iterate."""
+    curvature = program.curvature(v.x)
+    h = program.right_side()
+    quadratic, linear = v.x @ curvature, program.c @ v.x
+    price = program.b @ v.y + h @ v.z
+    degree = program.cones.degree().astype(v.x.dtype)
+    return Residuals(
+        x=-(curvature + v.y @ program.A + program.rows_transposed(v.z) + program.c * v.tau),
+        y=program.A @ v.x - program.b * v.tau,
+        z=program.rows(v.x) + v.s - h * v.tau,
+        tau=linear + price + v.kappa + quadratic / v.tau,
+        mu=(v.s @ v.z + v.tau * v.kappa) / (degree + 1.0),
+        curvature=curvature,
+        quadratic=quadratic,
+        linear=linear,
+        price=price,
+    )
+
+
+class Measures(eqx.Module):
+    """Everything a stopping test looks at, in user units; all of it finite or the iterate is worthless."""
+
+    primal_objective: Float[Array, ""]
+    dual_objective: Float[Array, ""]
+    gap: Float[Array, ""]
+    relative_gap: Float[Array, ""]
+    primal: Float[Array, ""]  # relative residual of the rows
+    dual: Float[Array, ""]  # relative residual of stationarity
+    ratio: Float[Array, ""]  # kappa / tau
+    farkas_value: Float[Array, ""]  # b'y + h'z
+    farkas_residual: Float[Array, ""]  # |A'y + G'z| / max(1, |z|)
+    ray_value: Float[Array, ""]  # c'x
+    ray_residual: Float[Array, ""]
+    primal_infeasibility: Float[Array, ""]  # absolute, largest entry
+    dual_infeasibility: Float[Array, ""]
+
+
+def _norm(*vectors):
+    return jnp.sqrt(sum(jnp.sum(v * v) for v in vectors))
+
+
+def _largest(*vectors):
+    return jnp.max(jnp.abs(jnp.concatenate(vectors)), initial=0.0)
+
+
+def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -> Measures:
+    """The measures of an iterate of the scaled program."""
+    one = jnp.ones((), v.x.dtype)
+    cost, tau = scaling.cost, v.tau
+    # Everything of a bound that is not there is zero, whatever its factor.
+    rows, d = scaling.rows, scaling.variables
+    x, s = d * v.x, v.s / rows
+    y, z = scaling.equalities * v.y / cost, rows * v.z / cost
+    r_x, r_y, r_z = r.x / d / cost, r.y / scaling.equalities, r.z / rows
+    c = program.c / d / cost
+    h, b = program.right_side() / rows, program.b / scaling.equalities
+    constant = program.constant / cost
+    quadratic = r.quadratic / cost / tau**2
+    primal = r.linear / cost / tau + 0.5 * quadratic + constant
+    dual = -r.price / cost / tau - 0.5 * quadratic + constant
+    gap = jnp.abs(primal - dual)
+    size_x, size_s, size_z = _norm(x), _norm(s), _norm(y, z)
+    primal_scale = jnp.maximum(one, _largest(h, b) + (size_x + size_s) / tau)
+    dual_scale = jnp.maximum(one, _largest(c) + (size_x + size_z) / tau)
+    farkas = (r.x + program.c * tau + r.curvature) / d / cost
+    row_ray = (r.z + program.right_side() * tau) / rows
+    equality_ray = (r.y + program.b * tau) / scaling.equalities
+    return Measures(
+        primal_objective=primal,
+        dual_objective=dual,
+        gap=gap,
+        relative_gap=gap / jnp.maximum(one, jnp.minimum(jnp.abs(primal), jnp.abs(dual))),
+        primal=_norm(r_y, r_z) / tau / primal_scale,
+        dual=_norm(r_x) / tau / dual_scale,
+        ratio=v.kappa / tau,
+        farkas_value=r.price / cost,
+        farkas_residual=_norm(farkas) / jnp.maximum(one, size_z),
+        ray_value=r.linear / cost,
+        ray_residual=jnp.maximum(
+            _norm(r.curvature / d / cost) / jnp.maximum(one, size_x),
+            _norm(equality_ray, row_ray) / jnp.maximum(one, size_x + size_s),
+        ),
+        primal_infeasibility=_largest(r_y, r_z) / tau,
+        dual_infeasibility=_largest(r_x) / tau,
+    )

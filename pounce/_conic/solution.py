@@ -1,0 +1,105 @@
+"""What a convex solve returns: a pytree of arrays, the same under ``jit`` and ``vmap``."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._results import ConicStatus
+from .data import ConicData, Presolved
+from .equilibration import Scaling
+from .solver import State
+from .system import Vector
+
+
+class ConicResiduals(eqx.Module):
+    """Largest entries of what is left of the optimality conditions, in user units, and the duality gap."""
+
+    primal_infeasibility: Float[Array, ""]
+    dual_infeasibility: Float[Array, ""]
+    complementarity: Float[Array, ""]
+
+
+class ConicSolution(eqx.Module):
+    """A solution of a convex program, or a certificate that it has none; one per lane.
+
+    ``P x + c + A'y + G'z - z_lb + z_ub = 0`` with ``s = h - G x`` in the cone, ``z`` in its dual, ``z_lb, z_ub >= 0``.
+    Where the status is `Primal_Infeasible`, ``(y, z, z_lb, z_ub)`` is a Farkas certificate: ``A'y + G'z - z_lb + z_ub = 0`` and
+    ``b'y + h'z - lb'z_lb + ub'z_ub = -1``. Where it is `Dual_Infeasible`, ``x`` is a recession ray: ``Px = 0``, ``Ax = 0``,
+    ``-Gx`` in the cone, ``x`` within the signs of the bounds and ``c'x = -1``.
+    """
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    z: Float[Array, " m"]
+    s: Float[Array, " m"]
+    z_lb: Float[Array, " n"]
+    z_ub: Float[Array, " n"]
+    objective: Float[Array, ""]
+    status: Int[Array, ""]
+    iterations: Int[Array, ""]
+    residuals: ConicResiduals
+
+    @property
+    def success(self) -> Bool[Array, ""]:
+        """Solved to the requested tolerance."""
+        return self.status == ConicStatus.Optimal
+
+
+def assemble(data: ConicData, presolved: Presolved, v: Vector) -> tuple:
+    """``(x, y, z, s, z_lb, z_ub, objective)`` of the user's program from a solution of the presolved one."""
+    program = presolved.program
+    rows, lower, upper = program.split(v.z)
+    zeros = jnp.zeros_like(v.x)
+    z_lb = zeros if lower is None else program.lower_mask * lower
+    z_ub = zeros if upper is None else program.upper_mask * upper
+    x = v.x
+    if presolved.fixed is not None:
+        x = x + presolved.value
+        # The multiplier of a fixed variable is what stationarity leaves to it.
+        gradient = data.c + v.y @ _given(data.A, v.y, x) + rows @ _given(data.G, rows, x)
+        if data.P is not None:
+            gradient = gradient + data.P @ x
+        z_lb = jnp.where(presolved.fixed, jnp.maximum(gradient, 0.0), z_lb)
+        z_ub = jnp.where(presolved.fixed, jnp.maximum(-gradient, 0.0), z_ub)
+    objective = data.c @ x
+    if data.P is not None:
+        objective = objective + 0.5 * (x @ (data.P @ x))
+    return x, v.y, rows, program.h - program.G @ v.x, z_lb, z_ub, objective
+
+
+def _given(matrix, rows, columns):
+    return jnp.zeros((rows.shape[0], columns.shape[0]), columns.dtype) if matrix is None else matrix
+
+
+def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State) -> ConicSolution:
+    """The last iterate in the user's units, or the certificate it is."""
+    program, v, m = presolved.program, state.iterate, state.measures
+    status = jnp.where(state.status == ConicStatus.Running, ConicStatus.Iteration_Limit, state.status)
+    farkas, ray = status == ConicStatus.Primal_Infeasible, status == ConicStatus.Dual_Infeasible
+    # A certificate has no scale of its own: its value is made -1. Beside a ray there is no dual solution, and the other way round.
+    over_x = jnp.where(ray, -m.ray_value, jnp.where(farkas, jnp.inf, v.tau))
+    over_z = jnp.where(farkas, -m.farkas_value, jnp.where(ray, jnp.inf, v.tau))
+    homogeneous = farkas | ray
+
+    def data_or_zero(leaf):
+        return None if leaf is None else jnp.where(homogeneous, jnp.zeros_like(leaf), leaf)
+
+    point = Vector(
+        scaling.variables * v.x / over_x,
+        scaling.equalities * v.y / scaling.cost / over_z,
+        scaling.rows * v.z / scaling.cost / over_z,
+    )
+    # The parts of a certificate satisfy the equations with c = 0, P = 0 and right-hand sides zero.
+    stated = eqx.tree_at(lambda d: (d.P, d.c), data, tuple(map(data_or_zero, (data.P, data.c))), is_leaf=_is_none)
+    value = data_or_zero(presolved.value)
+    right = jnp.where(homogeneous, 0.0, program.h)
+    presolved = eqx.tree_at(lambda q: (q.program.h, q.value), presolved, (right, value), is_leaf=_is_none)
+    x, y, z, s, z_lb, z_ub, objective = assemble(stated, presolved, point)
+    s = jnp.where(farkas, 0.0, s)
+    objective = jnp.where(farkas, jnp.inf, jnp.where(ray, -jnp.inf, objective))
+    residuals = ConicResiduals(m.primal_infeasibility, m.dual_infeasibility, m.gap)
+    return ConicSolution(x, y, z, s, z_lb, z_ub, objective, status, state.iterations, residuals)
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None

@@ -1,0 +1,214 @@
+"""The predictor-corrector method on the homogeneous embedding (Goulart and Chen 2024): init, step, terminate."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._linalg.kkt import AbstractKKTSolver
+from .._results import ConicStatus
+from . import termination
+from .direction import Newton
+from .equilibration import Scaling
+from .iterate import Iterate, Measures, Residuals, evaluate, measure
+from .program import ConicProgram
+from .start import cold_start
+from .system import factorize
+
+
+STEP_FRACTION = 0.99
+SMALL_STEP = 1e-4  # no progress
+SHORT_STEP = 0.1  # nonsymmetric cones leave the primal-dual scaling
+CROWDED_STEP = 1e-2  # symmetric cones get a better centred direction
+MAX_RECENTERINGS = 3
+
+
+class State(eqx.Module):
+    """Everything the loop carries."""
+
+    iterate: Iterate
+    residuals: Residuals
+    measures: Measures
+    status: Int[Array, ""]
+    iterations: Int[Array, ""]
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+    dual_scaling: Bool[Array, ""]
+    least_sigma: Float[Array, ""]  # raised while steps are too short
+    recenterings: Int[Array, ""]
+    warm: Bool[Array, ""]  # started from a warm point, and not yet fallen back
+    started: Int[Array, ""]  # iterations before the last (re)start
+
+
+class ConicMethod(eqx.Module):
+    """The method with the KKT solver it factorises with."""
+
+    solver: AbstractKKTSolver
+
+    def init(
+        self, program: ConicProgram, scaling: Scaling, tolerances: termination.Tolerances, warm: Iterate | None = None
+    ) -> tuple[State, State | None]:
+        """The state at the starting point, and the one to fall back on if a warm start leads nowhere.
+
+        A warm point is used only where it is closer to a solution than the cold start.
+        """
+        cold = self._at(program, scaling, tolerances, cold_start(program, self.solver))
+        if warm is None:
+            return cold, None
+        state = self._at(program, scaling, tolerances, warm)
+        better = _merit(state.measures) < _merit(cold.measures)
+        chosen = jax.tree.map(lambda a, b: jnp.where(better, a, b), state, cold)
+        return eqx.tree_at(lambda s: s.warm, chosen, better), cold
+
+    def _at(self, program, scaling, tolerances, iterate: Iterate) -> State:
+        residuals = evaluate(program, iterate)
+        measures = measure(program, scaling, iterate, residuals)
+        dtype = iterate.x.dtype
+        return State(
+            iterate=iterate,
+            residuals=residuals,
+            measures=measures,
+            status=termination.verdict(measures, tolerances),
+            iterations=jnp.zeros((), jnp.int32),
+            alpha=jnp.zeros((), dtype),
+            sigma=jnp.ones((), dtype),
+            dual_scaling=jnp.array(False),
+            least_sigma=jnp.zeros((), dtype),
+            recenterings=jnp.zeros((), jnp.int32),
+            warm=jnp.array(False),
+            started=jnp.zeros((), jnp.int32),
+        )
+
+    def restarted(self, state: State, fallback: State) -> State:
+        """The cold start where a warm one has ended without a verdict."""
+        failed = (
+            (state.status == ConicStatus.Iteration_Limit)
+            | (state.status == ConicStatus.Numerical_Failure)
+            | (state.status == ConicStatus.Optimal_Inaccurate)
+        )
+        fallback = eqx.tree_at(lambda s: (s.iterations, s.started), fallback, (state.iterations, state.iterations))
+        return jax.tree.map(lambda a, b: jnp.where(failed & state.warm, a, b), fallback, state)
+
+    def step(
+        self,
+        program: ConicProgram,
+        scaling: Scaling,
+        state: State,
+        tolerances: termination.Tolerances,
+        max_iter: Int[Array, ""],
+    ) -> State:
+        """One factorisation, a predictor, a corrector and a step; then the verdict on where it leads."""
+        v, r = state.iterate, state.residuals
+        mu = r.mu
+        dtype = v.x.dtype
+        cones = program.cones
+        cone_scaling = cones.scaling(v.s, v.z, mu, state.dual_scaling)
+        newton = Newton.at(program, factorize(program, cone_scaling, self.solver), v, r)
+
+        affine, affine_solved = newton.direction(r.vector, r.tau, v.tau * v.kappa, v.s)
+        alpha = self._longest(program, cone_scaling, v, affine, jnp.ones((), dtype))
+        sigma = jnp.maximum((1.0 - alpha) ** 3, state.least_sigma)
+        # A badly centred start gets a damped second-order term in the first iteration.
+        damping = jnp.where(state.iterations == 0, alpha, 1.0)
+        target = sigma * mu
+        q = cones.combined(cone_scaling, v.s, v.z, affine.s, damping * affine.z, target)
+        products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
+        combined, solved = newton.direction((1.0 - sigma) * r.vector, (1.0 - sigma) * r.tau, products, q)
+        solved = solved & affine_solved & newton.finite
+        alpha = STEP_FRACTION * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
+        if not cones.symmetric:
+            alpha = self._centred(program, v, combined, alpha, state.dual_scaling)
+        alpha = jnp.where(solved & jnp.isfinite(alpha), alpha, 0.0)
+
+        new = v.stepped(combined, alpha)
+        residuals = evaluate(program, new)
+        measures = measure(program, scaling, new, residuals)
+        moved = Progress(new, residuals, measures, alpha, sigma)
+        return self._concluded(state, moved, solved, cones.symmetric, tolerances, max_iter)
+
+    def terminate(self, state: State, until: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether the loop pauses here: with a status, or after ``until`` iterations."""
+        return (state.status != ConicStatus.Running) | (state.iterations >= until)
+
+    def _longest(self, program, scaling, v: Iterate, step: Iterate, most) -> Float[Array, ""]:
+        for value, change in ((v.tau, step.tau), (v.kappa, step.kappa)):
+            most = jnp.where(change < 0, jnp.minimum(most, -value / jnp.where(change < 0, change, -1.0)), most)
+        alpha = program.cones.step_length(scaling, v.s, v.z, step.s, step.z, most)
+        return jnp.where(jnp.isnan(alpha), 0.0, alpha)
+
+    def _centred(self, program, v: Iterate, step: Iterate, alpha, dual_scaling) -> Float[Array, ""]:
+        """With dual scaling, a step back into the neighbourhood of the central path where the barriers sum up to below one."""
+        cones = program.cones
+        degree = cones.degree().astype(alpha.dtype)
+
+        def far(alpha):
+            new = v.stepped(step, alpha)
+            mu = (new.s @ new.z + new.tau * new.kappa) / (degree + 1.0)
+            value = (degree + 1.0) * jnp.log(mu) - jnp.log(new.tau) - jnp.log(new.kappa) + cones.barrier(new.s, new.z)
+            return ~(value < 1.0)
+
+        alpha, _ = jax.lax.while_loop(
+            lambda c: dual_scaling & (c[1] < 50) & far(c[0]), lambda c: (0.8 * c[0], c[1] + 1), (alpha, jnp.array(0))
+        )
+        return alpha
+
+    def _concluded(self, state, moved: "Progress", solved, symmetric: bool, tolerances, max_iter) -> State:
+        """Take the step, or stay and try otherwise, or give up."""
+        status = termination.verdict(moved.measures, tolerances)
+        small = moved.alpha <= SMALL_STEP
+        worse = termination.insufficient_progress(state.measures, moved.measures, tolerances) & (state.iterations > 0)
+        worse = (worse & (status == ConicStatus.Running)) | ~moved.finite()
+        stuck = ~solved | small | worse
+        if symmetric:
+            switch = jnp.array(False)
+        else:
+            switch = (
+                ~state.dual_scaling & (stuck | (moved.alpha < SHORT_STEP)) & ~(solved & (status != ConicStatus.Running))
+            )
+        recenter = solved & (small | worse) & ~switch & (state.recenterings < MAX_RECENTERINGS)
+        stay = switch | stuck
+        given_up = stuck & ~switch & ~recenter
+        fallen = termination.verdict(state.measures, tolerances.reduced())
+        fallen = jnp.where(fallen == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, fallen)
+        fallen = jnp.where(fallen == ConicStatus.Running, ConicStatus.Numerical_Failure, fallen)
+        crowded = (moved.alpha < CROWDED_STEP) | recenter
+        least = jnp.where(crowded, jnp.minimum(jnp.maximum(10.0 * moved.sigma, 0.1), 0.9), 0.0)
+
+        def pick(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(stay, b, a), new, old)
+
+        status = jnp.where(given_up, fallen, jnp.where(stay, ConicStatus.Running, status))
+        out = (status == ConicStatus.Running) & (state.iterations + 1 - state.started >= max_iter)
+        return State(
+            iterate=pick(moved.iterate, state.iterate),
+            residuals=pick(moved.residuals, state.residuals),
+            measures=pick(moved.measures, state.measures),
+            status=jnp.where(out, ConicStatus.Iteration_Limit, status).astype(jnp.int32),
+            iterations=state.iterations + 1,
+            alpha=jnp.where(stay, 0.0, moved.alpha),
+            sigma=moved.sigma,
+            dual_scaling=state.dual_scaling | switch,
+            least_sigma=jnp.where(switch, 0.0, least),
+            recenterings=jnp.where(recenter, state.recenterings + 1, jnp.where(stay, state.recenterings, 0)),
+            warm=state.warm,
+            started=state.started,
+        )
+
+
+class Progress(eqx.Module):
+    """Where a step leads."""
+
+    iterate: Iterate
+    residuals: Residuals
+    measures: Measures
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+
+    def finite(self) -> Bool[Array, ""]:
+        """Nothing that a stopping test looks at is NaN or infinite."""
+        return jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(self.measures))))
+
+
+def _merit(m: Measures) -> Float[Array, ""]:
+    """How far from a solution an iterate is, for choosing between starting points."""
+    return jnp.maximum(m.primal, m.dual) + m.relative_gap

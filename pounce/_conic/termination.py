@@ -1,0 +1,61 @@
+"""When a conic solve ends, and with what (Goulart and Chen 2024, section 3.4)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._results import ConicStatus
+from .iterate import Measures
+
+
+class Tolerances(eqx.Module):
+    """What counts as zero, in user units."""
+
+    gap_absolute: Float[Array, ""]
+    gap_relative: Float[Array, ""]
+    feasibility: Float[Array, ""]
+    infeasibility_absolute: Float[Array, ""]
+    infeasibility_relative: Float[Array, ""]
+    ratio: Float[Array, ""]  # kappa / tau from which a certificate is believed
+
+    @classmethod
+    def of(cls, tol: Float[Array, ""]) -> "Tolerances":
+        """All of them from one number; the certificate's threshold follows the dtype."""
+        ratio = jnp.where(jnp.finfo(tol.dtype).eps < 1e-10, 1e9, 1e4)
+        return cls(tol, tol, tol, tol, tol, ratio.astype(tol.dtype))
+
+    def reduced(self) -> "Tolerances":
+        """What an iterate must satisfy to count where progress has ended."""
+        return Tolerances(
+            5e3 * self.gap_absolute,
+            5e3 * self.gap_relative,
+            1e4 * self.feasibility,
+            5e-4 * self.infeasibility_absolute,
+            5e3 * self.infeasibility_relative,
+            1e-2 * self.ratio,
+        )
+
+
+def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
+    """The status an iterate deserves; `ConicStatus.Running` if none."""
+    gap = (m.gap < t.gap_absolute) | (m.relative_gap < t.gap_relative)
+    optimal = (m.ratio <= 1.0) & gap & (m.primal < t.feasibility) & (m.dual < t.feasibility)
+    certain = m.ratio > t.ratio
+    primal = certain & (m.farkas_value < -t.infeasibility_absolute)
+    primal = primal & (m.farkas_residual < t.infeasibility_relative * jnp.abs(m.farkas_value))
+    dual = certain & (m.ray_value < -t.infeasibility_absolute)
+    dual = dual & (m.ray_residual < t.infeasibility_relative * jnp.abs(m.ray_value))
+    status = jnp.where(dual, ConicStatus.Dual_Infeasible, ConicStatus.Running)
+    status = jnp.where(primal, ConicStatus.Primal_Infeasible, status)
+    return jnp.where(optimal, ConicStatus.Optimal, status).astype(jnp.int32)
+
+
+def insufficient_progress(old: Measures, new: Measures, t: Tolerances) -> Bool[Array, ""]:
+    """Whether a step has made things so much worse that rounding must be to blame."""
+    eps = jnp.finfo(new.gap.dtype).eps
+    grown = (new.primal > old.primal) | (new.dual > old.dual)
+    within = jnp.minimum(old.gap / t.gap_absolute, old.relative_gap / t.gap_relative) < 1.0
+    settled = (new.ratio < 100 * eps) & within
+    old_worst, new_worst = jnp.maximum(old.primal, old.dual), jnp.maximum(new.primal, new.dual)
+    blown_up = (new.ratio < 1.0) & (new_worst > 100 * t.feasibility) & (new_worst > 100 * old_worst)
+    return grown & (settled | blown_up)

@@ -1,0 +1,82 @@
+"""The compiled driver of convex programs: a whole solve as one JAX function, or in pieces for a host that watches the clock."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ._cone.layout import Layout
+from ._conic.data import ConicData, Presolved, presolve
+from ._conic.equilibration import Scaling, ruiz_equilibrate
+from ._conic.iterate import Iterate
+from ._conic.program import ConicProgram
+from ._conic.solution import ConicSolution, finish
+from ._conic.solver import ConicMethod, State
+from ._conic.start import warm_start
+from ._conic.system import Vector
+from ._conic.termination import Tolerances
+
+
+class WarmPoint(eqx.Module):
+    """A former solution in user units."""
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    z: Float[Array, " m"]
+    z_lb: Float[Array, " n"]
+    z_ub: Float[Array, " n"]
+
+
+class Controls(eqx.Module):
+    """The numbers of a solve."""
+
+    tol: Float[Array, ""]
+    max_iter: Int[Array, ""]
+
+
+class Run(eqx.Module):
+    """A solve under way: everything `advance` needs."""
+
+    presolved: Presolved
+    scaled: ConicProgram
+    scaling: Scaling
+    state: State
+    fallback: State | None
+
+
+def begin(method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint | None, controls: Controls) -> Run:
+    """Presolve, equilibrate, start."""
+    presolved = presolve(data, layout)
+    scaled, scaling = ruiz_equilibrate(presolved.program)
+    start = None if warm is None else _warm_iterate(presolved, scaled, scaling, warm)
+    state, fallback = method.init(scaled, scaling, Tolerances.of(controls.tol), start)
+    return Run(presolved, scaled, scaling, state, fallback)
+
+
+def _warm_iterate(presolved: Presolved, scaled: ConicProgram, scaling: Scaling, warm: WarmPoint) -> Iterate:
+    program = presolved.program
+    masks = ((warm.z_lb, program.lower_mask), (warm.z_ub, program.upper_mask))
+    bounds = [mask * z for z, mask in masks if mask is not None]
+    x = warm.x if presolved.fixed is None else jnp.where(presolved.fixed, 0.0, warm.x)
+    return warm_start(scaled, scaling, Vector(x, warm.y, jnp.concatenate([warm.z, *bounds])))
+
+
+def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array, ""]) -> State:
+    """Iterate to the end, but not beyond ``until`` iterations."""
+    tolerances = Tolerances.of(controls.tol)
+
+    def step(state: State) -> State:
+        state = method.step(run.scaled, run.scaling, state, tolerances, controls.max_iter)
+        return state if run.fallback is None else method.restarted(state, run.fallback)
+
+    return jax.lax.while_loop(lambda state: ~method.terminate(state, until), step, run.state)
+
+
+def solve_conic(
+    method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint | None, controls: Controls
+) -> ConicSolution:
+    """Solve to the end. Traceable; not differentiable by itself."""
+    run = begin(method, data, layout, warm, controls)
+    forever = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
+    state = advance(method, run, controls, forever)
+    return finish(data, run.presolved, run.scaling, state)

@@ -1,0 +1,131 @@
+"""The arguments all convex doors share: matrices and vectors checked and made into one `ConicData`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array
+
+from . import _check as check
+from ._conic.data import ConicData
+
+
+def convex_data(
+    P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any, *, lower_triangle: bool = False
+) -> ConicData:
+    """The program ``min 1/2 x'Px + c'x  s.t.  Ax = b, Gx <= h (in a cone), lb <= x <= ub``.
+
+    NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted. ``P`` is taken as its symmetric part, or, with
+    ``lower_triangle``, as the symmetric matrix with that lower triangle. Numbers that are known are checked: `ValueError` names the
+    argument, its shape or entry, and what was expected.
+    """
+    if c is None:
+        raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
+    given = {"P": P, "c": c, "A": A, "b": b, "G": G, "h": h, "lb": lb, "ub": ub}
+    arrays = {name: _array(value, name) for name, value in given.items() if value is not None}
+    dtype = jnp.result_type(*(v.dtype for v in arrays.values() if jnp.issubdtype(v.dtype, jnp.floating)), jnp.float32)
+    if not any(jnp.issubdtype(v.dtype, jnp.floating) for v in arrays.values()):
+        dtype = jnp.result_type(float)
+    arrays = {name: check.strong(v if v.dtype == dtype else v.astype(dtype)) for name, v in arrays.items()}
+    c = arrays["c"]
+    if c.ndim != 1 or c.shape[0] == 0:
+        raise ValueError(f"`c` must be a one-dimensional array with at least one entry, got shape {c.shape}")
+    n = c.shape[0]
+    P = arrays.get("P")
+    if P is not None:
+        if P.shape != (n, n):
+            raise ValueError(f"`P` must have shape ({n}, {n}) to go with `c`, got shape {P.shape}")
+        P = _mirrored(P) if lower_triangle else _symmetric(P)
+    A, b = _rows(arrays, "A", "b", n)
+    G, h = _rows(arrays, "G", "h", n)
+    lb, ub = (_bound(arrays.get(name), name, n) for name in ("lb", "ub"))
+    for name, value in (("P", P), ("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
+        if value is not None and check.is_concrete(value):
+            _finite(np.asarray(value), name)
+    return ConicData(P, c, A, b, G, h, lb, ub)
+
+
+def _array(value: Any, name: str) -> Array | np.ndarray:
+    if scipy.sparse.issparse(value):
+        value = value.toarray()
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of real numbers, got {value!r:.60}") from error
+    if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"`{name}` must be made of real numbers, got dtype {array.dtype}")
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    return array
+
+
+def _mirrored(P):
+    numpy = np if isinstance(P, np.ndarray) else jnp
+    return numpy.tril(P) + numpy.tril(P, -1).T
+
+
+def _symmetric(P):
+    return 0.5 * (P + P.T)
+
+
+def _rows(arrays: dict[str, Any], matrix: str, side: str, n: int) -> tuple[Any, Any]:
+    """A matrix and its right-hand side; both None if there are no rows."""
+    rows, right = arrays.get(matrix), arrays.get(side)
+    if rows is None and right is None:
+        return None, None
+    if rows is None or right is None:
+        missing, there = (matrix, side) if rows is None else (side, matrix)
+        if (right if rows is None else rows).size == 0:
+            return None, None
+        raise ValueError(f"`{missing}` is missing: `{there}` was given without it")
+    if rows.ndim != 2 or rows.shape[1] != n:
+        raise ValueError(f"`{matrix}` must have shape (rows, {n}) to go with `c`, got shape {rows.shape}")
+    if right.ndim != 1 or right.shape[0] != rows.shape[0]:
+        raise ValueError(
+            f"`{side}` must have length {rows.shape[0]}, one entry for each row of `{matrix}`, got shape {right.shape}"
+        )
+    return (rows, right) if rows.shape[0] else (None, None)
+
+
+def _bound(value: Any, name: str, n: int) -> Any:
+    if value is None:
+        return None
+    if value.ndim == 0:
+        value = (np if isinstance(value, np.ndarray) else jnp).broadcast_to(value, (n,))
+    if value.shape != (n,):
+        raise ValueError(f"`{name}` must have length {n}, got shape {value.shape}")
+    if check.is_concrete(value):
+        numbers = np.asarray(value)
+        check.no_nan(numbers, name)
+        wrong = np.inf if name == "lb" else -np.inf
+        if np.any(numbers == wrong):
+            i = int(np.flatnonzero(numbers == wrong)[0])
+            raise ValueError(f"`{name}[{i}]` is {wrong}: no point can satisfy that")
+    return value
+
+
+def _finite(numbers: np.ndarray, name: str) -> None:
+    if not np.all(np.isfinite(numbers)):
+        index = tuple(int(k) for k in np.argwhere(~np.isfinite(numbers))[0])
+        place = ", ".join(map(str, index))
+        raise ValueError(f"`{name}[{place}]` is {numbers[index]}: every entry must be finite")
+
+
+def tolerance(tol: Any, dtype) -> float:
+    """``tol``, or the default of the dtype; `ValueError` unless it lies in (0, 1)."""
+    if tol is None:
+        return 1e-8 if dtype == np.float64 else 1e-4
+    if isinstance(tol, bool) or not isinstance(tol, (int, float, np.number)) or not 0.0 < float(tol) < 1.0:
+        raise ValueError(f"`tol` must be a number in (0, 1), got {tol!r}")
+    return float(tol)
+
+
+def iteration_limit(max_iter: Any) -> int:
+    """``max_iter``, 200 by default; `ValueError` unless it is a positive integer."""
+    if max_iter is None:
+        return 200
+    if isinstance(max_iter, bool) or not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
+        raise ValueError(f"`max_iter` must be a positive integer, got {max_iter!r}")
+    return int(max_iter)

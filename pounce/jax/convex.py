@@ -1,0 +1,157 @@
+"""Differentiable convex layers under the names of the Python API page; thin wrappers of `pounce.solve_conic`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import _check as check
+from .._conic.solution import ConicSolution
+from .._results import ConicStatus
+from ..conic import solve_conic
+
+
+def _answer(solution: ConicSolution) -> Float[Array, "..."]:
+    """The minimiser. Where there is none: an error if the status can be looked at, NaN if it cannot."""
+    if check.is_concrete(solution):
+        status = np.asarray(solution.status)
+        if np.any(status != ConicStatus.Optimal):
+            lanes = np.flatnonzero(status != ConicStatus.Optimal)
+            where = "" if status.ndim == 0 else f" in lane {lanes[0]} ({lanes.size} of {status.size} lanes failed)"
+            label = ConicStatus(int(status.reshape(-1)[lanes[0]])).label
+            raise RuntimeError(f"the convex solve ended with status {label!r}{where}")
+        return solution.x
+    usable = (solution.status == ConicStatus.Optimal) | (solution.status == ConicStatus.Optimal_Inaccurate)
+    return jnp.where(usable[..., None], solution.x, jnp.nan)
+
+
+def _warm(warm_start: Any) -> Any:
+    """A former solution, or its ``x`` alone."""
+    if warm_start is None or hasattr(warm_start, "x") or hasattr(warm_start, "get"):
+        return warm_start
+    return {"x": warm_start}
+
+
+def solve_qp(
+    *,
+    P: Any,
+    c: Any,
+    G: Any = None,
+    h: Any = None,
+    A: Any = None,
+    b: Any = None,
+    lb: Any = None,
+    ub: Any = None,
+    tol: float | None = None,
+    max_iter: int | None = None,
+    warm_start: Any = None,
+) -> Float[Array, " n"]:
+    """The minimiser of ``1/2 x'Px + c'x  s.t.  Gx <= h,  Ax = b,  lb <= x <= ub``.
+
+    Differentiable with respect to every array, in every mode and order (the gradient of ``P`` is symmetric); composes with
+    `jit` and `vmap`. `pounce.solve_conic` returns the multipliers and the status as well.
+
+    **Arguments:** `warm_start` is a former minimiser, or an object or mapping with ``x`` and any multipliers.
+
+    **Raises:** `RuntimeError` if there is no solution and the call is not traced; a traced call returns NaN then, with a
+    derivative of zero. `ValueError` naming the argument for bad input.
+    """
+    return _answer(solve_conic(P, c, A, b, G, h, lb, ub, tol=tol, max_iter=max_iter, warm_start=_warm(warm_start)))
+
+
+def solve_socp(
+    *,
+    P: Any,
+    c: Any,
+    G: Any,
+    h: Any,
+    A: Any = None,
+    b: Any = None,
+    cones: Any,
+    tol: float | None = None,
+    max_iter: int | None = None,
+) -> Float[Array, " n"]:
+    """The minimiser of ``1/2 x'Px + c'x  s.t.  h - Gx in K,  Ax = b``, for all cones of `pounce.solve_socp`.
+
+    Derivatives, transformations and errors as for `solve_qp`.
+    """
+    return _answer(solve_conic(P, c, A, b, G, h, cones=cones, tol=tol, max_iter=max_iter))
+
+
+def solve_qp_batch(
+    *,
+    P: Any,
+    c: Any,
+    G: Any = None,
+    h: Any = None,
+    A: Any = None,
+    b: Any = None,
+    lb: Any = None,
+    ub: Any = None,
+    tol: float | None = None,
+    max_iter: int | None = None,
+    warm_start: Any = None,
+) -> Float[Array, "B n"]:
+    """`solve_qp` for a batch of linear terms ``c`` of shape ``(B, n)`` in one batched kernel.
+
+    ``P``, ``G``, ``A``, ``lb`` and ``ub`` are shared; ``h`` and ``b`` are shared or have a leading batch dimension, and so is `warm_start`
+    (a former result of this function). Gradients of what is shared are sums over the batch.
+
+    **Raises:** `ValueError` naming the argument if ``c`` is not two-dimensional or another batch size is met; `RuntimeError` as
+    `solve_qp`.
+    """
+    c = jnp.asarray(c)
+    if c.ndim != 2:
+        raise ValueError(f"`c` must have shape (batch, n), got shape {c.shape}")
+    size = c.shape[0]
+    batched = {"c": c}
+    shared: dict[str, Any] = {"P": P, "G": G, "A": A, "lb": lb, "ub": ub}
+    for name, value in (("h", h), ("b", b)):
+        if value is not None and np.ndim(value) == 2:
+            batched[name] = jnp.asarray(value)
+        else:
+            shared[name] = value
+    if warm_start is not None:
+        warm = _warm(warm_start)
+        names = ("x", "y", "z", "z_lb", "z_ub")
+        parts = {k: warm.get(k) if hasattr(warm, "get") else getattr(warm, k, None) for k in names}
+        batched["warm_start"] = {k: jnp.asarray(v) for k, v in parts.items() if v is not None}
+    for leaf in jax.tree.leaves(batched):
+        if leaf.shape[0] != size:
+            raise ValueError(f"every batched argument needs the batch size {size} of `c`, got shape {leaf.shape}")
+
+    def lane(arguments: dict[str, Any]) -> ConicSolution:
+        return solve_conic(**arguments, **shared, tol=tol, max_iter=max_iter)
+
+    return _answer(jax.vmap(lane)(batched))
+
+
+class QpLayer(eqx.Module):
+    """A convex quadratic program as a layer: matrices and bounds are held, ``c``, ``b`` and ``h`` come with the call.
+
+    An equinox module: its arrays are leaves, so they can be trained.
+    """
+
+    P: Any
+    G: Any = None
+    A: Any = None
+    lb: Any = None
+    ub: Any = None
+    tol: float | None = eqx.field(static=True, default=None, kw_only=True)
+    max_iter: int | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def _held(self) -> dict[str, Any]:
+        return {"P": self.P, "G": self.G, "A": self.A, "lb": self.lb, "ub": self.ub}
+
+    def __call__(self, c: Any, *, b: Any = None, h: Any = None, warm_start: Any = None) -> Float[Array, " n"]:
+        """The minimiser for one linear term ``c`` of shape ``(n,)``; see `solve_qp`."""
+        return solve_qp(c=c, b=b, h=h, warm_start=warm_start, tol=self.tol, max_iter=self.max_iter, **self._held())
+
+    def batch(self, cs: Any, *, b: Any = None, h: Any = None, warm_start: Any = None) -> Float[Array, "B n"]:
+        """The minimisers for linear terms of shape ``(B, n)``; see `solve_qp_batch`."""
+        return solve_qp_batch(
+            c=cs, b=b, h=h, warm_start=warm_start, tol=self.tol, max_iter=self.max_iter, **self._held()
+        )
