@@ -29,6 +29,11 @@ def convex_data(
     if not any(jnp.issubdtype(v.dtype, jnp.floating) for v in arrays.values()):
         dtype = jnp.result_type(float)
     arrays = {name: check.strong(v if v.dtype == dtype else v.astype(dtype)) for name, v in arrays.items()}
+    return stated(arrays, lower_triangle=lower_triangle)
+
+
+def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> ConicData:
+    """The program of arrays of one floating dtype, by name; shapes are checked, and what of the numbers is known."""
     c = arrays["c"]
     if c.ndim != 1 or c.shape[0] == 0:
         raise ValueError(f"`c` must be a one-dimensional array with at least one entry, got shape {c.shape}")
@@ -37,6 +42,8 @@ def convex_data(
     if P is not None:
         if P.shape != (n, n):
             raise ValueError(f"`P` must have shape ({n}, {n}) to go with `c`, got shape {P.shape}")
+        if lower_triangle and check.is_concrete(P):
+            _finite(np.tril(np.asarray(P)), "P")
         P = _mirrored(P) if lower_triangle else _symmetric(P)
     A, b = _rows(arrays, "A", "b", n)
     G, h = _rows(arrays, "G", "h", n)
@@ -48,6 +55,14 @@ def convex_data(
 
 
 def _array(value: Any, name: str) -> Array | np.ndarray:
+    array = real_numbers(value, name)
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    return array
+
+
+def real_numbers(value: Any, name: str) -> Array | np.ndarray:
+    """``value`` as a dense array of whatever real dtype; `ValueError` naming it if it is something else."""
     if scipy.sparse.issparse(value):
         value = value.toarray()
     try:
@@ -56,8 +71,6 @@ def _array(value: Any, name: str) -> Array | np.ndarray:
         raise ValueError(f"`{name}` must be an array of real numbers, got {value!r:.60}") from error
     if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"`{name}` must be made of real numbers, got dtype {array.dtype}")
-    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
     return array
 
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .three_dimensional import AbstractThreeDimensional, components, floors, positive_root
+from .three_dimensional import AbstractThreeDimensional, components, floors, matrix, positive_root
 
 
 # The fixed point of s -> -grad f*(s)
@@ -70,12 +70,13 @@ class Exponential(AbstractThreeDimensional):
         k = -u / psi
         root = jnp.sqrt(1.0 + k)
         zero = jnp.zeros_like(k)
+        third = jnp.sqrt(1.0 + 2.0 * k) / root
         rows = (
             (1.0 / psi, zero, zero),
             (-l / psi, -root / u, zero),
-            (k / w, k / (root * w), jnp.sqrt(1.0 + 2.0 * k) / (root * w)),
+            (k / w, k / (root * w), third / w),
         )
-        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+        return matrix(rows), jnp.stack([jnp.ones_like(k), -1.0 / root, third], axis=-1)
 
     def pair(self, v, mu, x):
         v0, v1, v2 = components(v)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .three_dimensional import AbstractThreeDimensional, components, floors, norm, positive_root
+from .three_dimensional import AbstractThreeDimensional, components, floors, matrix, norm, positive_root
 
 
 class Power(AbstractThreeDimensional):
@@ -126,7 +126,7 @@ class Power(AbstractThreeDimensional):
             (2.0 * a * side / v, second / v, zero),
             (2.0 * b * side / w, cross / (second * w), third / w),
         )
-        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+        return matrix(rows), jnp.stack([-2.0 * u / root, (2.0 * a * t + b) / second, third], axis=-1)
 
     def pair(self, v, mu, x):
         v0, v1, v2 = components(v)

@@ -46,6 +46,10 @@ def components(v: Vectors) -> tuple[Numbers, Numbers, Numbers]:
     return v[..., 0], v[..., 1], v[..., 2]
 
 
+def matrix(rows) -> Matrices:
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def times(matrix: Matrices, v: Vectors) -> Vectors:
     """``matrix @ v``. Written out, because a batch of tiny products is slow on a CPU and inexact on a GPU."""
     return sum(matrix[..., :, i] * v[..., i : i + 1] for i in range(3))
@@ -71,7 +75,7 @@ def lower_inverse(l: Matrices) -> Matrices:
         (-l[..., 1, 0] * i0 * i1, i1, zero),
         ((l[..., 1, 0] * l[..., 2, 1] * i1 - l[..., 2, 0]) * i0 * i2, -l[..., 2, 1] * i1 * i2, i2),
     )
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    return matrix(rows)
 
 
 def positive_root(b: Numbers, c: Numbers) -> Numbers:
@@ -111,9 +115,9 @@ def increasing_root(function, shape: tuple[int, ...], dtype) -> Numbers:
 
 
 def floors(dtype) -> tuple[float, float]:
-    """What is zero next to one, and what stands for ``mu = 0``: its square."""
-    tiny = float(jnp.finfo(dtype).tiny)
-    return tiny**0.25, tiny**0.5
+    """What is zero next to one, and its square, which stands for ``mu = 0``. Far below eps, yet products of six do not underflow."""
+    zero = float(jnp.finfo(dtype).eps) ** (4.0 / 3.0)
+    return zero, zero * zero
 
 
 class ThreeDimensionalScaling(AbstractScaling):
@@ -142,6 +146,10 @@ def _apply(matrix, v):
 
 def _apply_transposed(matrix, v):
     return sum(matrix[:, i, :, None] * v[:, i : i + 1, :] for i in range(3))
+
+
+def _matrix_product(a: Matrices, b: Matrices) -> Matrices:
+    return sum(a[..., :, i, None] * b[..., i, None, :] for i in range(3))
 
 
 class ThreeDimensionalFrame(Frame):
@@ -207,8 +215,8 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         """``grad f*``."""
 
     @abc.abstractmethod
-    def dual_factor(self, z: Vectors) -> Matrices:
-        """The lower triangular factor of ``hess f*`` with rows and columns in the order `order`. NaN outside."""
+    def dual_factor(self, z: Vectors) -> tuple[Matrices, Vectors]:
+        """The lower triangular factor L of ``hess f*``, rows and columns in the order `order`, and ``L'z``. NaN outside."""
 
     @abc.abstractmethod
     def pair(self, v: Vectors, mu: Numbers, x: Numbers) -> tuple[Vectors, Vectors, Numbers]:
@@ -225,15 +233,15 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
 
     # The barrier Hessian
 
-    def _dual_factors(self, z: Vectors) -> tuple[Matrices, Matrices]:
-        """``L`` and ``L^-1`` with ``hess f*(z) = L L'``."""
-        lower = self.dual_factor(z)
+    def _dual_factors(self, z: Vectors) -> tuple[Matrices, Matrices, Vectors]:
+        """``L``, ``L^-1`` and ``L'z`` with ``hess f*(z) = L L'``."""
+        lower, z = self.dual_factor(z)
         back = tuple(self.order.index(i) for i in range(3))
-        return lower[..., back, :], lower_inverse(lower)[..., :, back]
+        return lower[..., back, :], lower_inverse(lower)[..., :, back], z
 
     def dual_hessian(self, z: Vectors) -> Matrices:
         """``hess f*``."""
-        factor, _ = self._dual_factors(z)
+        factor, _, _ = self._dual_factors(z)
         return sum(factor[..., :, None, i] * factor[..., None, :, i] for i in range(3))
 
     def dual_third(self, z: Vectors, u: Vectors, v: Vectors) -> Vectors:
@@ -252,44 +260,40 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
     def scaling(self, s, z, mu, dual) -> ThreeDimensionalScaling:
         """The scaling of Tuncel, in the form of Dahl and Andersen (2021), section 5, where it exists, else ``mu hess f*(z)``.
 
-        ``H = s s'/s'z + ds ds'/ds'dz + t k k'`` with ``mu = s'z/3``, ``ds = s + mu grad f*(z)``, ``dz = z + mu grad f(s)``, and
-        ``k`` orthogonal to ``z`` and ``dz``. Two identities save it from cancellation: ``t = mu / k' hess f*(z)^-1 k``; and
-        ``ds'z = dz's = 0``, which is enforced since rounding moves gradients along ``s`` and ``z`` foremost. The inverse of the
-        columns is made of the same vectors. The test ``ds'dz / s'z = mu mu~ - 1 > sqrt eps`` is Dahl and Andersen's distance from the
-        central path, on which the second term is 0/0 and ``H = mu hess f*(z)``.
+        With ``mu = s'z / 3`` it is ``H = s s' / s'z + ds ds' / ds'dz + t k k'``, where ``ds = s + mu grad f*(z)``, ``dz = z + mu grad f(s)``,
+        and k is orthogonal to z and dz. It satisfies ``H z = s`` and ``H grad f(s) = grad f*(z)``. All these vectors point almost the same
+        way near the end of a solve, so they are formed in the coordinates where ``mu hess f*(z)`` is the identity: there
+        ``grad f*(z)`` is ``-z``, all lengths are of order one, and ``t k k'`` is a projection since t is ``mu / k' hess f*(z)^-1 k``. What is
+        lost in the change of coordinates is what is lost in rounding s and z, foremost the length of ``grad f(s)``, which is
+        restored from ``s'grad f(s) = -3``.
+
+        ``ds'dz / 3`` is the distance from the central path, ``mu mu~ - 1`` in the paper. On the path the second term is 0/0.
         """
         s, z = self._rows(s), self._rows(z)
-        eps = jnp.finfo(s.dtype).eps
-        lower, lower_inverse = self._dual_factors(z)
-        inner = dot(s, z)
-        local = inner / 3.0
+        lower, lower_inverse, z_white = self._dual_factors(z)
+        s_white = times(lower_inverse, s)
+        local = dot(s_white, z_white) / 3.0
+        s_white = s_white / local[:, None]
+        shadow = transposed_times(lower, -self.primal_gradient(s))
+        shadow = shadow * (3.0 / dot(shadow, s_white))[:, None]
 
-        ds, dz = (
-            s + local[:, None] * self.dual_gradient(z),
-            z + local[:, None] * self.primal_gradient(s),
-        )
-        ds, dz = ds - (dot(ds, z) / inner)[:, None] * s, dz - (dot(dz, s) / inner)[:, None] * z
+        ds, dz = s_white - z_white, z_white - shadow
         gap = dot(ds, dz)
-        primal_dual = (inner > 0) & (gap > jnp.sqrt(eps) * inner) & ~dual
-
-        # Masked where they may be negative, so that the branch not taken stays finite.
-        gap, safe = (jnp.where(primal_dual, value, 1.0) for value in (gap, inner))
-        third = cross(z, dz)
-        height = times(lower_inverse, third)
-        height = jnp.sqrt(jnp.where(primal_dual, dot(height, height), 1.0))
-        root = jnp.sqrt(safe / 3.0)
-        columns = (s / jnp.sqrt(safe)[:, None], ds / jnp.sqrt(gap)[:, None], (root / height)[:, None] * third)
-        rows = (
-            z / jnp.sqrt(safe)[:, None],
-            dz / jnp.sqrt(gap)[:, None],
-            (height / (root * safe * gap))[:, None] * cross(s, ds),
-        )
+        primal_dual = (local > 0) & (gap > 3.0 * math.sqrt(jnp.finfo(s.dtype).eps)) & jnp.logical_not(dual)
+        # Masked where it may be negative, so that the branch not taken stays finite.
+        gap = jnp.where(primal_dual, gap, 1.0)[:, None]
+        k = cross(z_white, dz)
+        height = jnp.sqrt(jnp.where(primal_dual, dot(k, k), 1.0))[:, None]
+        columns = s_white / math.sqrt(3.0), ds / jnp.sqrt(gap), k / height
+        rows = z_white / math.sqrt(3.0), dz / jnp.sqrt(gap), cross(s_white, ds) * height / (3.0 * gap)
 
         size = jnp.sqrt(jnp.where(dual, mu, local))[:, None, None]
         chosen = primal_dual[:, None, None]
+        factor = jnp.where(chosen, jnp.stack(columns, axis=-1), jnp.eye(3, dtype=s.dtype))
+        inverse = jnp.where(chosen, jnp.stack(rows, axis=-2), jnp.eye(3, dtype=s.dtype))
         return ThreeDimensionalScaling(
-            factor=jnp.where(chosen, jnp.stack(columns, axis=-1), size * lower),
-            inverse=jnp.where(chosen, jnp.stack(rows, axis=-2), lower_inverse / size),
+            factor=size * _matrix_product(lower, factor),
+            inverse=_matrix_product(inverse, lower_inverse) / size,
             barrier_inverse=lower_inverse,
         )
 

@@ -48,6 +48,7 @@ class Newton(eqx.Module):
         numerator = numerator + 2.0 * (xi @ program.curvature(first.x))
         tau = numerator / self.denominator
         whole = first + tau * self.constant
-        s = -(self.system.product(whole.z) + q)
+        # From the rows rather than from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
+        s = h * tau - program.rows(whole.x) - residual.z
         kappa = -(products + v.kappa * tau) / v.tau
         return Iterate(whole.x, whole.y, whole.z, s, tau, kappa), finite & jnp.isfinite(tau)

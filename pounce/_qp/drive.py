@@ -1,0 +1,98 @@
+"""Convex solves as the host drives them: small ones in one compiled call, others so that limits and Ctrl-C are obeyed."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._conic.data import ConicData
+from .._conic.solution import ConicSolution
+from .._conic_solve import Controls, WarmPoint
+from .._results import ConicStatus
+from ..conic import ConicSolve
+from .arguments import Limits
+from .kernel import Form, Glance, Kernel, kernel_for
+
+
+PATIENCE = 1.0  # seconds that a Ctrl-C may have to wait, at worst
+CHUNK = 0.1  # seconds between two looks at the clock, where iterations are shorter
+OPERATIONS_PER_SECOND, ITERATION_OVERHEAD = 1e9, 1e-4  # of a slow machine
+
+OnRow = Callable[[Glance], None]
+
+
+class Task:
+    """A program to be solved with others of its form: the compiled pieces and the numbers for them.
+
+    **Arguments:**
+
+    - `program`, `data`, `warm`: as `pounce.conic.ConicSolve` takes them, in NumPy.
+    - `batched`: for a batch, a pytree like ``(data, warm)`` that says which leaves have a leading axis of lanes.
+    """
+
+    def __init__(self, program: ConicSolve, data: ConicData, warm: WarmPoint | None, batched: Any = None):
+        self.leaves, structure = jax.tree.flatten((data, warm))
+        shapes = tuple(leaf.shape for leaf in self.leaves)
+        axes, lanes = None, 1
+        if batched is not None:
+            axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
+            lanes = shapes[axes.index(0)][0]
+        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes))
+        n, *rows = self.kernel.sizes
+        matrices = sum(count * order**3 for order, count in program.rows.layout.semidefinite)
+        operations = n * n * (n / 3 + sum(rows)) + 4.0 * n * matrices
+        self._iteration = ITERATION_OVERHEAD + lanes * operations / OPERATIONS_PER_SECOND
+        self._attempts = 1 if warm is None else 2  # a warm start that fails is followed by a cold one
+
+    def prepare(self, limits: Limits) -> None:
+        """Compile what `solve` will need."""
+        self.kernel.whole if self._at_once(limits) else self.kernel.pieces
+
+    def _at_once(self, limits: Limits) -> bool:
+        patience = PATIENCE if limits.time_limit is None else min(limits.time_limit, PATIENCE)
+        return self._attempts * limits.max_iter * self._iteration <= patience
+
+    def solve(self, limits: Limits, on_row: OnRow | None = None) -> tuple[ConicSolution, bool]:
+        """The solution in NumPy (its arrays may share memory), and whether the time limit ended it.
+
+        ``on_row`` sees every iterate, the start too. Compiling does not count for the time limit.
+        """
+        controls = Controls(np.asarray(limits.tol), np.asarray(min(limits.max_iter, 2**30), np.int32))  # pyright: ignore
+        if on_row is None and self._at_once(limits):
+            whole = self.kernel.whole
+            with jax.enable_x64(True):
+                vectors = whole(self.leaves, controls)
+            return self.kernel.solution.unpack_host(vectors), False
+        return self._stepwise(limits, controls, on_row)
+
+    def _stepwise(self, limits: Limits, controls: Controls, on_row: OnRow | None) -> tuple[ConicSolution, bool]:
+        begin, proceed = self.kernel.pieces
+        end = float("inf") if limits.time_limit is None else time.perf_counter() + limits.time_limit
+        with jax.enable_x64(True):
+            held, state, glance = begin(self.leaves, controls)
+        until, chunk, vectors = 0, 1, None
+
+        def step():
+            with jax.enable_x64(True):
+                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32))
+
+        while True:
+            seen = np.asarray(glance).reshape(-1, len(Glance._fields))
+            if on_row is not None:
+                on_row(Glance(*seen[0].tolist()))
+            before = time.perf_counter()
+            running = bool(np.any(seen[:, 0] == ConicStatus.Running))
+            late = running and before >= end
+            if late or not running:
+                break
+            until += chunk
+            state, glance, vectors = step()
+            glance.block_until_ready()
+            if on_row is None:
+                now = time.perf_counter()
+                chunk = max(1, int(min(CHUNK, end - now) * chunk / max(now - before, 1e-9)))
+        if vectors is None:
+            vectors = step()[2]
+        return self.kernel.solution.unpack_host(vectors), late

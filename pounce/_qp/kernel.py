@@ -1,0 +1,144 @@
+"""The compiled pieces of a convex solve for the host: all in one go, or some iterations at a time."""
+
+import functools
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._compile import compiler_options
+from .._conic.solution import ConicResiduals, ConicSolution, finish
+from .._conic.solver import State
+from .._conic_solve import Controls, Run, advance, begin
+from .._packing import Packing
+from ..conic import ConicSolve
+
+
+class Form(NamedTuple):
+    """What of a program's numbers is compiled in: their shapes, and which of them differ between lanes."""
+
+    structure: Any  # of the data and the warm start
+    shapes: tuple[tuple[int, ...], ...]
+    axes: tuple[int | None, ...] | None  # None: not a batch
+    lanes: int
+
+
+class Held(NamedTuple):
+    """The part of a solve under way that does not change."""
+
+    presolved: Any
+    scaled: Any
+    scaling: Any
+    fallback: State | None
+
+
+class Glance(NamedTuple):
+    """What there is to see of an iterate, in user units; an array of float64."""
+
+    status: Any
+    iteration: Any
+    objective: Any
+    primal_infeasibility: Any
+    dual_infeasibility: Any
+    mu: Any
+    alpha: Any
+
+
+def _glance(held: Held, state: State) -> jax.Array:
+    m, tau, cost = state.measures, state.iterate.tau, held.scaling.cost
+    mu = state.residuals.mu / tau**2 / cost
+    shown = Glance(
+        state.status, state.iterations, m.primal_objective, m.primal_infeasibility, m.dual_infeasibility, mu, state.alpha
+    )
+    return jnp.stack([jnp.asarray(value, jnp.float64) for value in shown])
+
+
+class Kernel:
+    """The pieces of a program of one form. Each is compiled when it is first asked for, and only then."""
+
+    def __init__(self, program: ConicSolve, form: Form):
+        self._program, self._form = program, form
+        lane = () if form.axes is None else (form.lanes,)
+        data, _ = jax.tree.unflatten(form.structure, [self._lane_shape(k) for k in range(len(form.shapes))])
+        n, p, m = self.sizes = tuple(0 if v is None else v.shape[0] for v in (data.c, data.b, data.h))
+
+        def like(*shape: int, dtype: Any = np.float64) -> Any:
+            return jax.ShapeDtypeStruct((*lane, *shape), dtype)
+
+        count = like(dtype=np.int32)
+        self.solution = Packing(
+            ConicSolution(
+                like(n), like(p), like(m), like(m), like(n), like(n), like(), count, count,
+                ConicResiduals(like(), like(), like()),
+            )
+        )  # fmt: skip
+
+    def _lane_shape(self, leaf: int) -> jax.ShapeDtypeStruct:
+        shape, axes = self._form.shapes[leaf], self._form.axes
+        return jax.ShapeDtypeStruct(shape if axes is None or axes[leaf] is None else shape[1:], np.float64)
+
+    def _over_lanes(self, function, *axes):
+        """``function``, whose first argument is the leaves, for every lane; ``axes`` of its other arguments."""
+        if self._form.axes is None:
+            return function
+        return jax.vmap(function, in_axes=(list(self._form.axes), *axes))
+
+    def _compiled(self, function, *like):
+        leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
+        with jax.enable_x64(True):
+            lowered = jax.jit(function, compiler_options=compiler_options()).lower(leaves, *like)
+            return lowered.compile(), lowered.out_info
+
+    @functools.cached_property
+    def whole(self):
+        """``(leaves, controls)`` to the vectors of the solution."""
+
+        def solve(leaves, controls):
+            data, warm = jax.tree.unflatten(self._form.structure, leaves)
+            return self._program(data, warm, controls)
+
+        return self._compiled(lambda *inputs: self.solution.pack(self._over_lanes(solve, None)(*inputs)), CONTROLS)[0]
+
+    @functools.cached_property
+    def pieces(self):
+        """``begin(leaves, controls)`` to what is held, the state and a `Glance` at it, and ``proceed(leaves, held, state, controls,
+        until)`` to a later state, the glance, and the vectors of the solution as it is then."""
+        method, layout = self._program.method, self._program.rows.layout
+
+        def arranged(leaves):
+            data, warm = jax.tree.unflatten(self._form.structure, leaves)
+            if warm is not None:
+                warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
+            return self._program.arranged(data), warm
+
+        def begin_piece(leaves, controls):
+            data, warm = arranged(leaves)
+            run = begin(method, data, layout, warm, controls)
+            held = Held(run.presolved, run.scaled, run.scaling, run.fallback)
+            return held, run.state, _glance(held, run.state)
+
+        def proceed_piece(leaves, held, state, controls, until):
+            run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
+            state = advance(method, run, controls, until)
+            solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
+            return state, _glance(held, state), self._program.restored(solution)
+
+        def proceed_packed(*inputs):
+            state, glance, solution = self._over_lanes(proceed_piece, 0, 0, None, None)(*inputs)
+            return state, glance, self.solution.pack(solution)
+
+        first, (held, state, _) = self._compiled(self._over_lanes(begin_piece, None), CONTROLS)
+        held, state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (held, state))
+        until = jax.ShapeDtypeStruct((), np.int32)
+        return first, self._compiled(proceed_packed, held, state, CONTROLS, until)[0]
+
+
+CONTROLS = Controls(jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((), np.int32))  # pyright: ignore
+
+
+@functools.lru_cache(maxsize=512)
+def kernel_for(program: ConicSolve, form: Form) -> Kernel:
+    """The one kernel of a program and a form."""
+    return Kernel(program, form)

@@ -1,0 +1,30 @@
+"""The last digits of a quadratic program: the equations of its active set, solved once."""
+
+import dataclasses
+
+from .._conic.data import ConicData
+from .._results import ConicStatus
+from .active import ActiveSystem, dominant
+from .quality import Point
+from .result import Asked, QpResult, verdict
+
+
+def polished(asked: Asked, result: QpResult) -> QpResult:
+    """The solution on the active set of ``result``, if it is a better one: `result` otherwise."""
+    if result.status not in (ConicStatus.Optimal.label, ConicStatus.Optimal_Inaccurate.label):
+        return result
+    data: ConicData = asked.data
+    old = Point(result.x, result.y, result.z, result.z_lb, result.z_ub)
+    point = ActiveSystem(data, dominant(data, old)).point()
+    if point is None:
+        return result
+    status, quality = verdict(asked, point, ConicStatus.Optimal)
+    # Signs, feasibility and stationarity are all in this one number.
+    if not quality.residuals["kkt_error"] < result.kkt_error:
+        return result
+    if quality.error > asked.tol:
+        status = ConicStatus[result.status.title()]
+    s = result.s if data.G is None else data.h - data.G @ point.x
+    return dataclasses.replace(
+        result, status=status.label, **point._asdict(), obj=quality.objective, residuals=quality.residuals, s=s
+    )

@@ -1,0 +1,53 @@
+"""One convex program: solved, and the solution judged."""
+
+from typing import Any
+
+import numpy as np
+
+from .._cone_spec import Rows, orthant
+from .._conic.data import ConicData
+from .._conic_solve import WarmPoint
+from ..conic import ConicSolve
+from .arguments import Limits
+from .cones import host_cones
+from .drive import Task
+from .kernel import Glance
+from .result import Asked, QpResult, result_of
+
+
+def inequalities(data: ConicData) -> Rows:
+    """All rows of ``G`` in the orthant."""
+    return orthant(0 if data.h is None else data.h.shape[0])
+
+
+def program_of(data: ConicData, rows: Rows) -> ConicSolve:
+    """The compiled-in part of a program."""
+    return ConicSolve(rows, 0 if data.b is None else data.b.shape[0], 0.0, "zero")
+
+
+def asked_of(data: ConicData, rows: Rows, limits: Limits) -> Asked:
+    """What a solution is to be judged by."""
+    return Asked(data, host_cones(rows, 0 if data.h is None else data.h.shape[0]), limits.tol)
+
+
+def solve_one(
+    data: ConicData, rows: Rows, warm: WarmPoint | None, limits: Limits, collect_iterates: bool = False
+) -> QpResult:
+    """The result for one program."""
+    iterates: list[dict[str, Any]] | None = [] if collect_iterates else None
+    on_row = None if iterates is None else lambda glance: iterates.append(_row(glance))
+    solution, late = Task(program_of(data, rows), data, warm).solve(limits, on_row)
+    return result_of(asked_of(data, rows, limits), solution, late, iterates)
+
+
+def _row(glance: Glance) -> dict[str, Any]:
+    alpha = glance.alpha if np.isfinite(glance.alpha) else 0.0
+    return dict(
+        iter=int(glance.iteration),
+        objective=glance.objective,
+        primal_infeasibility=glance.primal_infeasibility,
+        dual_infeasibility=glance.dual_infeasibility,
+        mu=glance.mu,
+        alpha_primal=alpha,
+        alpha_dual=alpha,
+    )
