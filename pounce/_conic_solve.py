@@ -64,9 +64,10 @@ def _warm_iterate(presolved: Presolved, scaled: ConicProgram, scaling: Scaling, 
 def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array, ""]) -> State:
     """Iterate to the end, but not beyond ``until`` iterations."""
     tolerances = Tolerances.of(controls.tol)
+    gram = run.scaled.A.T @ run.scaled.A if run.scaled.b.shape[0] else None
 
     def step(state: State) -> State:
-        state = method.step(run.scaled, run.scaling, state, tolerances, controls.max_iter)
+        state = method.step(run.scaled, run.scaling, state, tolerances, controls.max_iter, gram)
         return state if run.fallback is None else method.restarted(state, run.fallback)
 
     return jax.lax.while_loop(lambda state: ~method.terminate(state, until), step, run.state)

@@ -17,9 +17,9 @@ def convex_data(
 ) -> ConicData:
     """The program ``min 1/2 x'Px + c'x  s.t.  Ax = b, Gx <= h (in a cone), lb <= x <= ub``.
 
-    NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted. ``P`` is taken as its symmetric part, or, with
-    ``lower_triangle``, as the symmetric matrix with that lower triangle. Numbers that are known are checked: `ValueError` names the
-    argument, its shape or entry, and what was expected.
+    NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted. ``P`` is taken as its symmetric
+    part, or, with ``lower_triangle``, as the symmetric matrix with that lower triangle. Numbers that are known are checked:
+    `ValueError` names the argument, its shape or entry, and what was expected.
     """
     if c is None:
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
@@ -29,11 +29,14 @@ def convex_data(
     if not any(jnp.issubdtype(v.dtype, jnp.floating) for v in arrays.values()):
         dtype = jnp.result_type(float)
     arrays = {name: check.strong(v if v.dtype == dtype else v.astype(dtype)) for name, v in arrays.items()}
-    return stated(arrays, lower_triangle=lower_triangle)
+    return ConicData(*stated(arrays, lower_triangle=lower_triangle))
 
 
-def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> ConicData:
-    """The program of arrays of one floating dtype, by name; shapes are checked, and what of the numbers is known."""
+def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> tuple[Any, ...]:
+    """The parts of a program, in order, from arrays of one floating dtype by name.
+
+    Shapes are checked, and what of the numbers is known.
+    """
     c = arrays["c"]
     if c.ndim != 1 or c.shape[0] == 0:
         raise ValueError(f"`c` must be a one-dimensional array with at least one entry, got shape {c.shape}")
@@ -51,7 +54,7 @@ def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> ConicData:
     for name, value in (("P", P), ("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
         if value is not None and check.is_concrete(value):
             _finite(np.asarray(value), name)
-    return ConicData(P, c, A, b, G, h, lb, ub)
+    return P, c, A, b, G, h, lb, ub
 
 
 def _array(value: Any, name: str) -> Array | np.ndarray:
@@ -90,7 +93,8 @@ def _rows(arrays: dict[str, Any], matrix: str, side: str, n: int) -> tuple[Any, 
         return None, None
     if rows is None or right is None:
         missing, there = (matrix, side) if rows is None else (side, matrix)
-        if (right if rows is None else rows).size == 0:
+        given: Any = right if rows is None else rows
+        if given.size == 0:
             return None, None
         raise ValueError(f"`{missing}` is missing: `{there}` was given without it")
     if rows.ndim != 2 or rows.shape[1] != n:

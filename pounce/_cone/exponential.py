@@ -8,10 +8,11 @@ root-finding problem", but solved for the ratio of the dual to the primal ray's 
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+from jax import lax
 
-from .three_dimensional import AbstractThreeDimensional, components, floors, matrix, positive_root
+from .three_dimensional import AbstractThreeDimensional
+from .vectors import components, from_rows, positive_root
 
 
 # The fixed point of s -> -grad f*(s)
@@ -27,6 +28,10 @@ class Exponential(AbstractThreeDimensional):
 
     count: int = eqx.field(static=True)
     order: ClassVar[tuple[int, int, int]] = (1, 0, 2)
+
+    @property
+    def size(self) -> int:
+        return 3 * self.count
 
     def unit(self, dtype):
         return jnp.tile(jnp.asarray(UNIT, dtype), self.count)
@@ -63,7 +68,8 @@ class Exponential(AbstractThreeDimensional):
         return jnp.stack([l / psi - 1.0 / u, -1.0 / psi, (u / psi - 1.0) / w], axis=-1)
 
     def dual_factor(self, z):
-        # hess f* = p p' / psi^2 + D (I + k 1 1') D on the rows of u and w, with p = grad psi, D = diag(-1 / u, 1 / w), k = -u / psi.
+        # hess f* = p p' / psi^2 + N, with p = grad psi and N = D (I + k 1 1') D on the rows of u and w, where
+        # D = diag(-1 / u, 1 / w) and k = -u / psi. The row of v goes first, since N does not have it.
         u, _, w = components(z)
         psi, l = _psi(z)
         psi = jnp.where((psi > 0) & (u < 0), psi, jnp.nan)
@@ -76,15 +82,16 @@ class Exponential(AbstractThreeDimensional):
             (-l / psi, -root / u, zero),
             (k / w, k / (root * w), third / w),
         )
-        return matrix(rows), jnp.stack([jnp.ones_like(k), -1.0 / root, third], axis=-1)
+        return from_rows(rows), jnp.stack([jnp.ones_like(k), -1.0 / root, third], axis=-1)
 
     def pair(self, v, mu, x):
         v0, v1, v2 = components(v)
+        mu = jnp.maximum(mu, _zero(v.dtype) ** 2)
         m = jnp.exp(-x)  # -z_0 / s_1
-        size = 1.0 + m + m * m
-        y = positive_root((m * v0 + v1) / size, 2.0 * mu / size)
-        # rho = -log(-z_2 / z_0), the ratio s_0 / s_1 on the boundary
-        rho = (v0 + m * (v0 - v1) + (mu / y) * (1.0 + 1.0 / m - m)) / (size * y)
+        size = jnp.sqrt(1.0 + m + m * m)
+        y = positive_root((m * v0 + v1) / size, 2.0 * mu) / size
+        # rho = -log(-z_2 / z_0), which is the ratio s_0 / s_1 on the boundary
+        rho = ((v0 + m * (v0 - v1)) / size + (mu / y) * ((1.0 + 1.0 / m - m) / size)) / (size * y)
         a = m * y
         product = a * y + mu
         w = positive_root(-v2, product)
@@ -93,18 +100,26 @@ class Exponential(AbstractThreeDimensional):
         return s, z, jnp.log(w / a) + rho
 
     def curvature(self, p, d):
-        rho, m = p[..., 0] / p[..., 1], d[..., 0] / p[..., 1]
+        # p_0 / p_1, written so that negative powers of p_1, which overflow, appear in no derivative.
+        fixed = lax.stop_gradient(p)
+        shift = (p - fixed) / fixed[..., 1:2]
+        rho = (fixed[..., 0] / fixed[..., 1] + shift[..., 0]) / (1.0 + shift[..., 1])
         right = rho > 0
         small = jnp.exp(2.0 * jnp.where(right, -rho, rho))
         up, down = jnp.where(right, 1.0, small), jnp.where(right, small, 1.0)  # exp(rho) and exp(-rho) over the larger
-        primal, dual = down + up * (1.0 + (1.0 - rho) ** 2), up + down * (1.0 + rho**2)
-        return primal / (primal + m * dual)
+        primal = p[..., 1] * (down + up * (1.0 + (1.0 - rho) ** 2))
+        return primal / (primal + d[..., 0] * (up + down * (1.0 + rho**2)))
 
     def face(self, v):
         x, y, z = components(v)
-        zero = floors(v.dtype)[0]
+        zero = _zero(v.dtype)
         a = jnp.stack([jnp.ones_like(x), jnp.zeros_like(x), jnp.where(z > 0, 1.0, 0.0)], axis=-1)
         return (x <= zero) & (y <= zero), a
+
+
+def _zero(dtype) -> float:
+    """What is zero next to one: below eps, yet its inverse has finite powers."""
+    return float(jnp.finfo(dtype).eps) ** 1.2
 
 
 def _psi(z):
@@ -117,7 +132,8 @@ def _psi(z):
 def _depth(delta):
     """The root of ``t + log(1 + t) = delta`` for positive delta: ``omega(1 + delta) - 1`` with Wright's omega.
 
-    Two steps of fourth order (Fritsch, Shafer and Crowley 1973) from a start that is right to 20 percent leave a relative error of eps.
+    Two steps of fourth order (Fritsch, Shafer and Crowley 1973) from a start that is right to 20 percent: the relative
+    error left is eps.
     """
     t = jnp.maximum(0.5 * delta, delta - jnp.log1p(delta))
     for _ in range(2):

@@ -1,11 +1,10 @@
 """Power cones ``|x| <= y^a z^(1 - a)``, the bounded coordinate first.
 
-The barrier of the dual cone is that of Nesterov (2012), "Towards non-symmetric conic optimization", with its Hessian factorised by hand.
-The projection is that of Hien (2015), "Differential properties of Euclidean projection onto power cone", solved for the logarithm of a ratio
-and with a barrier term.
+The barrier of the dual cone is that of Nesterov (2012), "Towards non-symmetric conic optimization", with its Hessian
+factorised by hand. The projection is that of Hien (2015), "Differential properties of Euclidean projection onto power
+cone", solved for the logarithm of a ratio and with a barrier term.
 """
 
-import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .three_dimensional import AbstractThreeDimensional, components, floors, matrix, norm, positive_root
+from .three_dimensional import AbstractThreeDimensional
+from .vectors import components, from_rows, log_size, norm, positive_root
 
 
 class Power(AbstractThreeDimensional):
@@ -23,12 +23,12 @@ class Power(AbstractThreeDimensional):
     ``f* = -log((v / a)^2a (w / b)^2b - u^2) - b log(v) - a log(w)``.
     """
 
-    alphas: tuple[float, ...] = eqx.field(static=True, converter=lambda alphas: tuple(float(a) for a in alphas))
+    alphas: tuple[float, ...] = eqx.field(static=True)
     order: ClassVar[tuple[int, int, int]] = (0, 1, 2)
 
     @property
-    def count(self) -> int:
-        return len(self.alphas)
+    def size(self) -> int:
+        return 3 * len(self.alphas)
 
     def _exponents(self, dtype):
         a = np.asarray(self.alphas, np.float64)
@@ -50,31 +50,32 @@ class Power(AbstractThreeDimensional):
         return self.contains(jnp.stack([u, v / a, w / b], axis=-1))
 
     def primal_barrier(self, s):
-        _, k, q, height = self._conjugate(s)
+        k, q, height = self._conjugate(s)
         _, y, z = components(s)
         a, b = self._exponents(s.dtype)
         spread = b * jnp.log((a * q + 1.0 + a) / y) + a * jnp.log((b * q + 1.0 + b) / z)
         return jnp.log(2.0 * k) - 2.0 * jnp.log(height) + spread - 3.0
 
     def primal_gradient(self, s):
-        x, k, q, height = self._conjugate(s)
-        _, y, z = components(s)
+        k, q, height = self._conjugate(s)
+        x, y, z = components(s)
         a, b = self._exponents(s.dtype)
         return jnp.stack([x / height * k / height, -(a * q + 1.0 + a) / y, -(b * q + 1.0 + b) / z], axis=-1)
 
     def _conjugate(self, s):
-        """``x``, ``k = q / r``, ``q = x df/dx``, and ``h = y^a z^b``, where ``r = (x / h)^2`` and q is the root of
+        """``k = q / r``, ``q = x df/dx`` and ``h = y^a z^b``, where ``r = (x / h)^2`` and q is the root of
         ``2 a log(q + (1 + a) / a) + 2 b log(q + (1 + b) / b) - log(q (q + 2)) + log(r)``.
 
-        With ``q = 2 / expm1(t)`` the equation is ``t + 2 a log(1 + (1 - exp(-t)) b / 2a) + 2 b log(1 + (1 - exp(-t)) a / 2b) = -log(r)``.
-        Its left hand side is concave with slopes between 2 and 1, so that Newton's method rises to the root: four steps leave an error of eps.
+        With ``q = 2 / expm1(t)`` and ``e = 1 - exp(-t)`` the equation is
+        ``t + 2 a log(1 + e b / 2a) + 2 b log(1 + e a / 2b) = -log(r)``. Its left-hand side is concave with slopes from 2
+        down to 1, so that Newton's method rises to the root: four steps leave an error of eps.
         """
         x, y, z = components(s)
         a, b = self._exponents(s.dtype)
         height = _mean(y, z, a)
         ratio = jnp.abs(x) / height
         gap = (height - jnp.abs(x)) / height
-        smallest = floors(s.dtype)[0]
+        smallest = _zero(s.dtype)
         right = -2.0 * jnp.where(ratio < 0.5, jnp.log(jnp.maximum(ratio, smallest)), jnp.log1p(-gap))
         c, d = 0.5 * b / a, 0.5 * a / b
         t = jnp.maximum(0.5 * right, right - 2.0 * a * jnp.log1p(c) - 2.0 * b * jnp.log1p(d))
@@ -85,7 +86,7 @@ class Power(AbstractThreeDimensional):
             t = t - value / slope
         rise = -jnp.expm1(-t)
         k = 2.0 * jnp.exp(2.0 * a * jnp.log1p(c * rise) + 2.0 * b * jnp.log1p(d * rise)) / rise
-        return x, k, 2.0 * jnp.exp(-t) / rise, height
+        return k, 2.0 * jnp.exp(-t) / rise, height
 
     def _psi(self, z):
         """``psi = phi - u^2`` and ``phi = (v / a)^2a (w / b)^2b``."""
@@ -126,13 +127,13 @@ class Power(AbstractThreeDimensional):
             (2.0 * a * side / v, second / v, zero),
             (2.0 * b * side / w, cross / (second * w), third / w),
         )
-        return matrix(rows), jnp.stack([-2.0 * u / root, (2.0 * a * t + b) / second, third], axis=-1)
+        return from_rows(rows), jnp.stack([-2.0 * u / root, (2.0 * a * t + b) / second, third], axis=-1)
 
     def pair(self, v, mu, x):
         v0, v1, v2 = components(v)
         a, b = self._exponents(v.dtype)
         # A little to the side of the plane of symmetry, so that the ratio s_0 / z_0 = -exp(x) is defined there too.
-        zero = floors(v.dtype)[0]
+        zero = _zero(v.dtype)
         v0 = jnp.where(jnp.abs(v0) < zero, zero, v0)
         s0, z0 = v0 * jax.nn.sigmoid(x), -v0 * jax.nn.sigmoid(-x)
         product = jnp.abs(s0 * z0)
@@ -145,11 +146,24 @@ class Power(AbstractThreeDimensional):
         return s, jnp.stack([z0, *dual], axis=-1), defect
 
     def curvature(self, p, d):
-        odds = jnp.sum(jnp.log(jnp.abs(p)) - jnp.log(jnp.abs(d)), axis=-1)
+        # The odds are p_0 p_1 p_2 |d|^2 / (d_0 d_1 d_2 |p|^2). Of p_1 and d_1 the smaller, which may have lost its digits, is
+        # left out by means of p_1 d_1 = a p_0 d_0, and likewise of p_2 and d_2.
+        a, b = self._exponents(p.dtype)
+        log_p, log_d = log_size(p), log_size(d)
+        odds = log_p[..., 0] - log_d[..., 0]
+        for i, exponent in ((1, a), (2, b)):
+            right = log_p[..., i] > log_d[..., i]
+            rest = jnp.log(exponent) + log_p[..., 0] + log_d[..., 0]
+            odds = odds + jnp.where(right, 2.0 * log_p[..., i] - rest, rest - 2.0 * log_d[..., i])
         return jax.nn.sigmoid(odds + 2.0 * jnp.log(norm(d)) - 2.0 * jnp.log(norm(p)))
 
     def face(self, v):
         return jnp.zeros(v.shape[:-1], bool), jnp.zeros_like(v)
+
+
+def _zero(dtype) -> float:
+    """What is zero next to one: far below eps, yet its square times the least sigmoid is no underflow."""
+    return float(jnp.finfo(dtype).tiny) ** 0.25
 
 
 def _mean(y, z, a):

@@ -1,123 +1,44 @@
 """What all cones of three dimensions share: a cone adds its barriers and one equation, everything else is here.
 
-Arrays of vectors have the shape ``(*batch, count, 3)``. Near the end of a solve the Hessian of the barrier has a condition number
-of ``1 / mu**2``, so matrices are never factorised: cones write down the Cholesky factor of ``hess f*`` in terms that are
-sums of positive numbers, and the primal-dual scaling is assembled column by column, together with its inverse.
+Near the end of a solve the Hessian of the barrier has a condition number of ``1 / mu**2``, so matrices are never factorised:
+cones write down the Cholesky factor of ``hess f*`` in sums of positive numbers, and the primal-dual scaling is
+assembled column by column, together with its inverse.
 
-The projection onto K is the central pair for ``mu -> 0``, so that both are one root of one increasing function. With ``v = p + d``,
-p in K and d in the polar cone, the derivative of the projection at v has the eigenvectors ``p``, ``d`` and ``p x d`` with the
-eigenvalues 1, 0 and one more that depends on the curvature of the cone at p.
+The projection onto K is the central pair for ``mu = 0``, so that both are one root of one increasing function. With
+``v = p + d``, p in K and d in the polar cone, the derivative of the projection at v has the eigenvectors ``p``, ``d`` and
+``p x d`` with the eigenvalues 1, 0 and one more that depends on the curvature of the cone at p.
 """
 
 import abc
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .base import AbstractCone, AbstractScaling, Frame
+from .vectors import (
+    Matrices,
+    Numbers,
+    Vectors,
+    cross,
+    dot,
+    increasing_root,
+    lower_inverse,
+    norm,
+    product,
+    squared,
+    times,
+    transposed_product,
+    transposed_times,
+)
 
 
 BACKTRACK = 0.8
 TRIALS = 42  # 0.8**41 is the last factor above SHORTEST
 SHORTEST = 1e-4
-ROOT_ITERATIONS = 100  # 70 bisections exhaust the digits of the bracket; Newton's method takes 5 to 15 steps
-
-Vectors = Float[Array, "*stack 3"]
-Matrices = Float[Array, "*stack 3 3"]
-Numbers = Float[Array, "*stack"]
-
-
-def dot(u: Vectors, v: Vectors) -> Numbers:
-    return jnp.sum(u * v, axis=-1)
-
-
-def cross(u: Vectors, v: Vectors) -> Vectors:
-    u0, u1, u2 = components(u)
-    v0, v1, v2 = components(v)
-    return jnp.stack([u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0], axis=-1)
-
-
-def components(v: Vectors) -> tuple[Numbers, Numbers, Numbers]:
-    return v[..., 0], v[..., 1], v[..., 2]
-
-
-def matrix(rows) -> Matrices:
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def times(matrix: Matrices, v: Vectors) -> Vectors:
-    """``matrix @ v``. Written out, because a batch of tiny products is slow on a CPU and inexact on a GPU."""
-    return sum(matrix[..., :, i] * v[..., i : i + 1] for i in range(3))
-
-
-def transposed_times(matrix: Matrices, v: Vectors) -> Vectors:
-    """``matrix' @ v``."""
-    return sum(matrix[..., i, :] * v[..., i : i + 1] for i in range(3))
-
-
-def norm(v: Vectors) -> Numbers:
-    """Euclidean norm of vectors other than zero, however small."""
-    scale = lax.stop_gradient(jnp.max(jnp.abs(v), axis=-1))
-    return scale * jnp.sqrt(dot(v / scale[..., None], v / scale[..., None]))
-
-
-def lower_inverse(l: Matrices) -> Matrices:
-    """The inverse of lower triangular matrices."""
-    i0, i1, i2 = (1.0 / l[..., i, i] for i in range(3))
-    zero = jnp.zeros_like(i0)
-    rows = (
-        (i0, zero, zero),
-        (-l[..., 1, 0] * i0 * i1, i1, zero),
-        ((l[..., 1, 0] * l[..., 2, 1] * i1 - l[..., 2, 0]) * i0 * i2, -l[..., 2, 1] * i1 * i2, i2),
-    )
-    return matrix(rows)
-
-
-def positive_root(b: Numbers, c: Numbers) -> Numbers:
-    """The positive root of ``x**2 - b x - c`` for positive c, to full relative accuracy."""
-    root = jnp.sqrt(b * b + 4.0 * c)
-    return jnp.where(b > 0, 0.5 * (b + root), 2.0 * c / (root - jnp.where(b > 0, 0.0, b)))
-
-
-def increasing_root(function, shape: tuple[int, ...], dtype) -> Numbers:
-    """The zeros of a function of each element that changes its sign once, from - to +. Newton's method within a bisection."""
-    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    bound = jnp.full(shape, -0.45 * math.log(tiny), dtype)  # so that the square of its exponential is finite
-
-    def compressed(x):
-        # Newton's method meets values of 1 / mu on one side of the root and of one on the other.
-        return jnp.arcsinh(function(x))
-
-    def body(carry):
-        low, high, x, previous, _, count = carry
-        value, slope = jax.jvp(compressed, (x,), (jnp.ones_like(x),))
-        low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
-        newton = -value / slope
-        # Newton's method is trusted as long as it halves its steps, which bisection would do too.
-        least = 2.0 * eps * (1.0 + jnp.abs(x))
-        limit = jnp.maximum(0.5 * jnp.abs(previous), 4.0 * least)
-        good = (x + newton >= low) & (x + newton <= high) & (jnp.abs(newton) < limit)
-        # Steps beyond the root close the bracket. Short steps alone prove nothing: they end in kinks, too.
-        newton = jnp.where(value < 0, jnp.maximum(newton, least), jnp.minimum(newton, -least))
-        step = jnp.where(good, newton, 0.5 * (low + high) - x)
-        return low, high, x + step, step, high - low > 2.0 * least, count + 1
-
-    def unfinished(carry):
-        return jnp.any(carry[4]) & (carry[5] < ROOT_ITERATIONS)
-
-    start = (-bound, bound, jnp.zeros_like(bound), 2.0 * bound, jnp.ones(shape, bool), jnp.zeros((), jnp.int32))
-    return lax.while_loop(unfinished, body, start)[2]
-
-
-def floors(dtype) -> tuple[float, float]:
-    """What is zero next to one, and its square, which stands for ``mu = 0``. Far below eps, yet products of six do not underflow."""
-    zero = float(jnp.finfo(dtype).eps) ** (4.0 / 3.0)
-    return zero, zero * zero
 
 
 class ThreeDimensionalScaling(AbstractScaling):
@@ -127,29 +48,18 @@ class ThreeDimensionalScaling(AbstractScaling):
     inverse: Float[Array, "count 3 3"]
     barrier_inverse: Float[Array, "count 3 3"]  # of the factor of hess f*(z)
 
-    def _rows(self, v):
-        return v.reshape(-1, 3, v.shape[1])
-
     def product(self, v):
-        return _apply(self.factor, _apply_transposed(self.factor, self._rows(v))).reshape(v.shape)
+        return product(self.factor, transposed_product(self.factor, _thirds(v))).reshape(v.shape)
 
     def whiten(self, v):
-        return _apply(self.inverse, self._rows(v)).reshape(v.shape)
+        return product(self.inverse, _thirds(v)).reshape(v.shape)
 
     def recover(self, v):
-        return _apply_transposed(self.inverse, self._rows(v)).reshape(v.shape)
+        return transposed_product(self.inverse, _thirds(v)).reshape(v.shape)
 
 
-def _apply(matrix, v):
-    return sum(matrix[:, :, i, None] * v[:, i : i + 1, :] for i in range(3))
-
-
-def _apply_transposed(matrix, v):
-    return sum(matrix[:, i, :, None] * v[:, i : i + 1, :] for i in range(3))
-
-
-def _matrix_product(a: Matrices, b: Matrices) -> Matrices:
-    return sum(a[..., :, i, None] * b[..., i, None, :] for i in range(3))
+def _thirds(v: Float[Array, "size k"]) -> Float[Array, "count 3 k"]:
+    return v.reshape(-1, 3, v.shape[1])
 
 
 class ThreeDimensionalFrame(Frame):
@@ -160,10 +70,10 @@ class ThreeDimensionalFrame(Frame):
     basis: Float[Array, "count 3 3"]
 
     def rotate(self, v):
-        return _apply_transposed(self.basis, v.reshape(-1, 3, v.shape[1])).reshape(v.shape)
+        return transposed_product(self.basis, _thirds(v)).reshape(v.shape)
 
     def restore(self, v):
-        return _apply(self.basis, v.reshape(-1, 3, v.shape[1])).reshape(v.shape)
+        return product(self.basis, _thirds(v)).reshape(v.shape)
 
 
 class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
@@ -172,21 +82,16 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
     Barriers are logarithmically homogeneous of degree three, and conjugate: ``grad f*(-grad f(s)) = -s``.
     """
 
-    count: eqx.AbstractVar[int]
     symmetric: ClassVar[bool] = False
     # The order of elimination in `dual_factor`.
     order: eqx.AbstractClassVar[tuple[int, int, int]]
 
     @property
-    def size(self) -> int:
-        return 3 * self.count
-
-    @property
     def blocks(self) -> tuple[int, ...]:
-        return (3,) * self.count
+        return (3,) * (self.size // 3)
 
     def degree(self) -> int:
-        return 3 * self.count
+        return self.size
 
     # What a cone adds
 
@@ -221,7 +126,8 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
     @abc.abstractmethod
     def pair(self, v: Vectors, mu: Numbers, x: Numbers) -> tuple[Vectors, Vectors, Numbers]:
         """``(s, z)`` with ``s - z = v`` that satisfy all equations of ``s = -mu grad f*(z)`` but one, and the defect in that
-        one: a function of x that changes its sign once, from - to +."""
+        one: a function of x that changes its sign once, from - to +. Entries of v and mu are at most one; where mu is zero,
+        v is neither in K nor in the polar cone."""
 
     @abc.abstractmethod
     def curvature(self, p: Vectors, d: Vectors) -> Numbers:
@@ -241,8 +147,7 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
 
     def dual_hessian(self, z: Vectors) -> Matrices:
         """``hess f*``."""
-        factor, _, _ = self._dual_factors(z)
-        return sum(factor[..., :, None, i] * factor[..., None, :, i] for i in range(3))
+        return squared(self._dual_factors(z)[0])
 
     def dual_third(self, z: Vectors, u: Vectors, v: Vectors) -> Vectors:
         """``D^3 f*(z)[u, v]``."""
@@ -253,25 +158,26 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         return jax.jvp(along, (z,), (v,))[1]
 
     def _rows(self, v):
-        return v.reshape(self.count, 3)
+        return v.reshape(self.size // 3, 3)
 
     # The verbs of the solver
 
     def scaling(self, s, z, mu, dual) -> ThreeDimensionalScaling:
-        """The scaling of Tuncel, in the form of Dahl and Andersen (2021), section 5, where it exists, else ``mu hess f*(z)``.
+        """The scaling of Tuncel, as in Dahl and Andersen (2021), section 5, where it exists, else ``mu hess f*(z)``.
 
-        With ``mu = s'z / 3`` it is ``H = s s' / s'z + ds ds' / ds'dz + t k k'``, where ``ds = s + mu grad f*(z)``, ``dz = z + mu grad f(s)``,
-        and k is orthogonal to z and dz. It satisfies ``H z = s`` and ``H grad f(s) = grad f*(z)``. All these vectors point almost the same
-        way near the end of a solve, so they are formed in the coordinates where ``mu hess f*(z)`` is the identity: there
-        ``grad f*(z)`` is ``-z``, all lengths are of order one, and ``t k k'`` is a projection since t is ``mu / k' hess f*(z)^-1 k``. What is
-        lost in the change of coordinates is what is lost in rounding s and z, foremost the length of ``grad f(s)``, which is
-        restored from ``s'grad f(s) = -3``.
+        With ``mu = s'z / 3`` it is ``H = s s' / s'z + ds ds' / ds'dz + t k k'``, where ``ds = s + mu grad f*(z)``,
+        ``dz = z + mu grad f(s)``, and k is orthogonal to z and dz. It satisfies ``H z = s`` and
+        ``H grad f(s) = grad f*(z)``. Near the end of a solve all these vectors point almost the same way, so they are
+        formed in the coordinates where ``mu hess f*(z)`` is the identity. There ``grad f*(z)`` is ``-z``, all lengths are
+        of order one, and ``t k k'`` is a projection since t is ``mu / k' hess f*(z)^-1 k``. What the change of coordinates
+        loses is what rounding s and z has lost, foremost the length of ``grad f(s)``, which ``s'grad f(s) = -3`` restores.
 
-        ``ds'dz / 3`` is the distance from the central path, ``mu mu~ - 1`` in the paper. On the path the second term is 0/0.
+        ``ds'dz / 3`` is the distance from the central path, ``mu mu~ - 1`` in the paper. On the path the second term is
+        0/0 and the sum is ``mu hess f*(z)``, so that close to it, or if ``dual``, that is taken instead.
         """
         s, z = self._rows(s), self._rows(z)
-        lower, lower_inverse, z_white = self._dual_factors(z)
-        s_white = times(lower_inverse, s)
+        lower, inverse, z_white = self._dual_factors(z)
+        s_white = times(inverse, s)
         local = dot(s_white, z_white) / 3.0
         s_white = s_white / local[:, None]
         shadow = transposed_times(lower, -self.primal_gradient(s))
@@ -289,12 +195,11 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
 
         size = jnp.sqrt(jnp.where(dual, mu, local))[:, None, None]
         chosen = primal_dual[:, None, None]
-        factor = jnp.where(chosen, jnp.stack(columns, axis=-1), jnp.eye(3, dtype=s.dtype))
-        inverse = jnp.where(chosen, jnp.stack(rows, axis=-2), jnp.eye(3, dtype=s.dtype))
+        identity = jnp.eye(3, dtype=s.dtype)
         return ThreeDimensionalScaling(
-            factor=size * _matrix_product(lower, factor),
-            inverse=_matrix_product(inverse, lower_inverse) / size,
-            barrier_inverse=lower_inverse,
+            factor=size * product(lower, jnp.where(chosen, jnp.stack(columns, axis=-1), identity)),
+            inverse=product(jnp.where(chosen, jnp.stack(rows, axis=-2), identity), inverse) / size,
+            barrier_inverse=inverse,
         )
 
     def combined(self, scaling, s, z, ds, dz, target):
@@ -313,9 +218,7 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         alpha = most * BACKTRACK ** jnp.arange(TRIALS, dtype=s.dtype)
         step = alpha[:, None, None]
         inside = (self.contains(s + step * ds) > 0) & (self.dual_contains(z + step * dz) > 0)
-        inside = jnp.all(inside, axis=1)
-        longest = jnp.max(jnp.where(inside & (alpha >= SHORTEST), alpha, 0.0))
-        return longest
+        return jnp.max(jnp.where(jnp.all(inside, axis=1) & (alpha >= SHORTEST), alpha, 0.0))
 
     def barrier(self, s, z):
         """``f(s) + f*(z)``, infinite outside."""
@@ -348,60 +251,71 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         a = jnp.where(inside[..., None], 1.0, jnp.where(polar[..., None], 0.0, a))
         return easy | inside | polar, a
 
-    def _frame(self, v: Vectors) -> tuple[Matrices, Vectors]:
-        """Eigenvectors (columns) and eigenvalues of the derivative of the projection at v."""
-        easy, a = self._coordinatewise(v)
-        p, d = _split(self, v)
-        # Any pair of normal vectors will do where the answer is another one.
-        keep = ~easy[..., None]
-        p, d = (
-            jnp.where(keep, p, jnp.asarray([1.0, 1.0, 1.0], v.dtype)),
-            jnp.where(keep, d, jnp.asarray([1.0, -2.0, 1.0], v.dtype)),
-        )
-        curvature = self.curvature(p, d)
+    def _eigen(self, split: "_Split") -> tuple[Matrices, Vectors]:
+        """Eigenvectors (columns) and eigenvalues of the derivative of the projection."""
+        hard = ~(split.easy > 0)[..., None]
+        # Masked before the norms and not after, which is what keeps derivatives finite. Any two orthogonal vectors will do.
+        p = jnp.where(hard, split.p, jnp.asarray([1.0, 1.0, 1.0], split.p.dtype))
+        d = jnp.where(hard, split.d, jnp.asarray([1.0, -2.0, 1.0], split.p.dtype))
+        third = self.curvature(p, d)
         p, d = p / norm(p)[..., None], d / norm(d)[..., None]
         basis = jnp.stack([p, d, cross(p, d)], axis=-1)
-        eigenvalues = jnp.stack([jnp.ones_like(curvature), jnp.zeros_like(curvature), curvature], axis=-1)
-        return jnp.where(keep[..., None], basis, jnp.eye(3, dtype=v.dtype)), jnp.where(keep, eigenvalues, a)
+        eigenvalues = jnp.stack([jnp.ones_like(third), jnp.zeros_like(third), third], axis=-1)
+        identity = jnp.eye(3, dtype=p.dtype)
+        return jnp.where(hard[..., None], basis, identity), jnp.where(hard, eigenvalues, split.a)
 
     def project(self, v):
-        return _split(self, self._rows(v))[0].reshape(-1)
+        return _split(self, self._rows(v)).p.reshape(-1)
 
     def projection_derivative(self, v: Float[Array, " size"]) -> Float[Array, "count 3 3"]:
         """The derivative of `project`: a symmetric matrix for each cone."""
-        basis, a = self._frame(self._rows(v))
-        return sum(basis[..., :, None, i] * basis[..., None, :, i] * a[..., None, None, i] for i in range(3))
+        basis, a = self._eigen(_split(self, self._rows(v)))
+        return squared(basis * jnp.sqrt(a)[..., None, :])
 
     def linearized(self, s, z, ds, dz):
         """``D dz + (I - D) ds`` with the derivative D of the projection at ``s - z``."""
-        basis, a = self._frame(self._rows(s - z))
+        basis, a = self._eigen(_split(self, self._rows(s - z)))
         ds, dz = (transposed_times(basis, self._rows(v)) for v in (ds, dz))
         return times(basis, a * dz + (1.0 - a) * ds).reshape(-1)
 
     def frame(self, s, z) -> tuple[ThreeDimensionalFrame, Float[Array, " size"]]:
-        basis, a = self._frame(self._rows(s - z))
+        basis, a = self._eigen(_split(self, self._rows(s - z)))
         a = a.reshape(-1)
         return ThreeDimensionalFrame(a, 1.0 - a, basis), jnp.ones_like(a)
 
 
+class _Split(NamedTuple):
+    """``v = p + d`` with p in K, d in its polar cone and ``p'd = 0``; both to their own relative accuracy."""
+
+    p: Vectors
+    d: Vectors
+    easy: Numbers  # one where the projection is `a * v`, else zero
+    a: Vectors
+
+
 @eqx.filter_custom_jvp
-def _split(cone: AbstractThreeDimensional, v: Vectors) -> tuple[Vectors, Vectors]:
-    """``v = p + d`` with p in K, d in its polar cone, and ``p'd = 0``; both to their own relative accuracy."""
+def _split(cone: AbstractThreeDimensional, v: Vectors) -> _Split:
     scale = jnp.max(jnp.abs(v), axis=-1, keepdims=True)
     w = v / jnp.where(scale > 0, scale, 1.0)
     easy, a = cone._coordinatewise(w)
-    # The loop runs on a point beside both cones where its answer is not needed.
-    outside = jnp.asarray([1.0, 1.0, 0.0], v.dtype)
-    keep = ~easy[..., None]
-    p, z = cone._pair(jnp.where(keep, w, outside), jnp.full(v.shape[:-1], floors(v.dtype)[1], v.dtype))
-    return jnp.where(keep, scale * p, a * v), jnp.where(keep, -scale * z, (1.0 - a) * v)
+    hard = ~easy[..., None]
+    # Where its answer is not needed, the loop runs on a point outside all these cones and their polar cones.
+    w = jnp.where(hard, w, jnp.asarray([1.0, 1.0, 0.0], v.dtype))
+    p, z = cone._pair(w, jnp.zeros(v.shape[:-1], v.dtype))
+    return _Split(
+        p=jnp.where(hard, scale * p, a * v),
+        d=jnp.where(hard, -scale * z, (1.0 - a) * v),
+        easy=easy.astype(v.dtype),
+        a=a,
+    )
 
 
 @_split.def_jvp
 def _split_jvp(primals, tangents):
-    cone, v = primals
-    _, dv = tangents
-    p, d = _split(cone, v)
-    basis, a = cone._frame(v)
+    # The derivative is written in terms of p and d, so that it has derivatives of every order.
+    (cone, v), (_, dv) = primals, tangents
+    split = _split(cone, v)
+    basis, a = cone._eigen(split)
     dv = transposed_times(basis, dv)
-    return (p, d), (times(basis, a * dv), times(basis, (1.0 - a) * dv))
+    dp, dd = times(basis, a * dv), times(basis, (1.0 - a) * dv)
+    return split, _Split(dp, dd, jnp.zeros_like(split.easy), jnp.zeros_like(split.a))

@@ -96,16 +96,20 @@ class ConicMethod(eqx.Module):
         state: State,
         tolerances: termination.Tolerances,
         max_iter: Int[Array, ""],
+        gram: Float[Array, "n n"] | None = None,
     ) -> State:
-        """One factorisation, a predictor, a corrector and a step; then the verdict on where it leads."""
+        """One factorisation, a predictor, a corrector and a step; then the verdict on where it leads.
+
+        ``gram`` is ``A'A``, which the factorisation wants every time.
+        """
         v, r = state.iterate, state.residuals
         mu = r.mu
         dtype = v.x.dtype
         cones = program.cones
         cone_scaling = cones.scaling(v.s, v.z, mu, state.dual_scaling)
-        newton = Newton.at(program, factorize(program, cone_scaling, self.solver), v, r)
+        newton = Newton.at(program, factorize(program, cone_scaling, self.solver, gram), v, r)
 
-        affine, affine_solved = newton.direction(r.vector, r.tau, v.tau * v.kappa, v.s)
+        affine = newton.affine()
         alpha = self._longest(program, cone_scaling, v, affine, jnp.ones((), dtype))
         sigma = jnp.maximum((1.0 - alpha) ** 3, state.least_sigma)
         # A badly centred start gets a damped second-order term in the first iteration.
@@ -113,8 +117,7 @@ class ConicMethod(eqx.Module):
         target = sigma * mu
         q = cones.combined(cone_scaling, v.s, v.z, affine.s, damping * affine.z, target)
         products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
-        combined, solved = newton.direction((1.0 - sigma) * r.vector, (1.0 - sigma) * r.tau, products, q)
-        solved = solved & affine_solved & newton.finite
+        combined, solved = newton.combined(sigma, products, q)
         alpha = STEP_FRACTION * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
         if not cones.symmetric:
             alpha = self._centred(program, v, combined, alpha, state.dual_scaling)

@@ -1,6 +1,8 @@
 """Starting points of the conic method."""
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from .._cone.product import UnitScaling
@@ -45,8 +47,10 @@ def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
     system = factorize(program, UnitScaling(), solver)
     c, b, h = program.c, program.b, program.right_side()
     if program.P is None:
-        primal, _ = system.solve(Vector(zeros(c), b, h))
-        dual, _ = system.solve(Vector(-c, zeros(b), zeros(h)))
+        # One after the other: two batches of LAPACK calls at the same time can wait for each other for good on two cores.
+        sides = (jnp.stack([zeros(c), -c]), jnp.stack([b, zeros(b)]), jnp.stack([h, zeros(h)]))
+        both, _ = lax.map(system.solve, Vector(*sides))
+        primal, dual = (jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in (0, 1))
         x, y, z, s = primal.x, dual.y, dual.z, -primal.z
     else:
         both, _ = system.solve(Vector(-c, b, h))

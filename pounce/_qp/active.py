@@ -1,11 +1,12 @@
 """The equations that hold on a set of active inequalities and bounds, as one symmetric system."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._conic.data import NO_BOUND, ConicData
-from .quality import Point
+from .._conic.data import NO_BOUND
+from .data import Point, Program
 
 
 REGULARIZATION = 1e-10
@@ -35,7 +36,7 @@ class Distances(NamedTuple):
     fixed: np.ndarray  # whether the bounds of a variable are equal
 
     @classmethod
-    def of(cls, data: ConicData, x: np.ndarray) -> "Distances":
+    def of(cls, data: Program, x: np.ndarray) -> "Distances":
         n, infinite = x.shape[0], np.inf
         rows = np.zeros(0) if data.h is None else np.where(data.h < NO_BOUND, data.h - data.G @ x, infinite)
         lower = np.full(n, infinite) if data.lb is None else np.where(data.lb > -NO_BOUND, x - data.lb, infinite)
@@ -44,17 +45,25 @@ class Distances(NamedTuple):
         return cls(rows, np.where(fixed, infinite, lower), np.where(fixed, infinite, upper), fixed)
 
 
-def dominant(data: ConicData, point: Point) -> Working:
+def dominant(data: Program, point: Point) -> Working:
     """What is active because its multiplier is larger than its slack."""
     d = Distances.of(data, point.x)
     pairs = ((d.rows, point.z), (d.lower, point.z_lb), (d.upper, point.z_ub))
-    return Working(*(np.flatnonzero(z > s) for s, z in pairs), np.flatnonzero(d.fixed))
+    return Working._make([np.flatnonzero(z > s) for s, z in pairs] + [np.flatnonzero(d.fixed)])
+
+
+@functools.cache
+def _lapack(name: str) -> Any:
+    """A routine of LAPACK for float64."""
+    from scipy.linalg import get_lapack_funcs
+
+    return get_lapack_funcs(name, dtype=np.float64)
 
 
 class ActiveSystem:
     """``[[P, J'], [J, 0]]`` with the equality rows, the active inequalities and the active bounds in ``J``."""
 
-    def __init__(self, data: ConicData, working: Working):
+    def __init__(self, data: Program, working: Working):
         self._data, self._working = data, working
         n = data.c.shape[0]
         unit = np.eye(n)
@@ -73,24 +82,20 @@ class ActiveSystem:
 
     def factorize(self, regularization: float = REGULARIZATION) -> float:
         """An LU factorisation of the equilibrated matrix; its condition number in the 1-norm, estimated."""
-        from scipy.linalg import lapack
-
         scaled = self._scale[:, None] * self.matrix * self._scale
         signs = np.concatenate([np.ones(self.n), -np.ones(self.jacobian.shape[0])])
         norm = float(np.max(np.sum(np.abs(scaled), axis=0)))
-        self._lu, self._pivots, info = lapack.dgetrf(scaled + regularization * np.diag(signs))
+        self._lu, self._pivots, info = _lapack("getrf")(scaled + regularization * np.diag(signs))
         if info != 0 or not np.isfinite(norm):
             return float("inf")
-        reciprocal, _ = lapack.dgecon(self._lu, norm)
+        reciprocal, _ = _lapack("gecon")(self._lu, norm)
         return float("inf") if reciprocal == 0 else 1.0 / float(reciprocal)
 
     def solve(self, right: np.ndarray) -> tuple[np.ndarray, float]:
         """The solution, refined against the matrix without regularisation, and its residual relative to ``right``."""
-        from scipy.linalg import lapack
-
         solution, residual, error = np.zeros_like(right), right, np.inf
         for _ in range(MAX_REFINEMENTS):
-            step, _ = lapack.dgetrs(self._lu, self._pivots, self._scale * residual)
+            step, _ = _lapack("getrs")(self._lu, self._pivots, self._scale * residual)
             trial = solution + self._scale * step
             remaining = right - self.matrix @ trial
             new = float(np.max(np.abs(remaining)))
@@ -102,7 +107,7 @@ class ActiveSystem:
         return solution, error / max(float(np.max(np.abs(right))), np.finfo(float).tiny)
 
     def point(self) -> Point | None:
-        """The point that minimises on the working set, with its multipliers (clipped to their signs); None if there is none."""
+        """The minimiser on the working set, with its multipliers (clipped to their signs); None if there is none."""
         data, w = self._data, self._working
         sides = [np.zeros(0) if data.b is None else data.b, np.zeros(0) if data.h is None else data.h[w.rows]]
         for index, bound, sign in ((w.lower, data.lb, -1.0), (w.upper, data.ub, 1.0), (w.fixed, data.ub, 1.0)):

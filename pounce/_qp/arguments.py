@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import scipy.sparse
+from jax.core import Tracer
 
-from .._conic.data import NO_BOUND, ConicData
-from .._conic_solve import WarmPoint
+from .._conic.data import NO_BOUND
 from .._convex_arguments import iteration_limit, real_numbers, stated, tolerance
+from .data import Point, Program
 
 
-NAMES = ("P", "c", "A", "b", "G", "h", "lb", "ub")
+NAMES = Program._fields
 MANY_ELEMENTS = 1_000_000
 ALWAYS_CHECKED = 1500  # variables up to which convexity is checked unasked
 WIDE_RANGE = 1e12
@@ -55,11 +55,11 @@ def open_fraction(value: Any, name: str) -> None:
         raise ValueError(f"`{name}` must be a number in (0, 1), got {value!r}")
 
 
-def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> ConicData:
+def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> Program:
     """The program of the arguments that are called ``P, c, A, b, G, h, lb, ub``, its numbers in NumPy.
 
-    Only the lower triangle of ``P`` is read. It is checked to be positive semidefinite if ``check_psd`` says so, by default up to 1500
-    variables.
+    Only the lower triangle of ``P`` is read. It is checked to be positive semidefinite if ``check_psd`` says so, by
+    default up to 1500 variables.
     """
     if check_psd is not None and not isinstance(check_psd, (bool, np.bool_)):
         raise ValueError(f"`check_psd` must be True, False or None, got {check_psd!r}")
@@ -68,15 +68,20 @@ def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> ConicD
     for name in ("P", "A", "G"):
         _watch_size(given.get(name), name)
     arrays = {name: host_array(given[name], name) for name in NAMES if given.get(name) is not None}
-    data = stated(arrays, lower_triangle=True)
-    if check_psd or (check_psd is None and data.c.shape[0] <= ALWAYS_CHECKED):
-        check_convex(data.P)
-    return data
+    data = Program._make(stated(arrays, lower_triangle=True))
+    lb, ub = (_or_none(bound, sign) for bound, sign in ((data.lb, -1.0), (data.ub, 1.0)))
+    check_convex(data.P, check_psd)
+    return data._replace(lb=lb, ub=ub)
+
+
+def _or_none(bound: Any, sign: float) -> Any:
+    """A bound; None if it is absent everywhere."""
+    return bound if bound is not None and np.any(sign * bound < NO_BOUND) else None
 
 
 def host_array(value: Any, name: str) -> np.ndarray:
     """``value`` in float64."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(
             f"`{name}` is traced by JAX, but this function runs outside of JAX: under jit, grad and vmap use "
             "`pounce.solve_conic` or the functions of `pounce.jax`"
@@ -105,9 +110,9 @@ def _outside() -> int:
     return level
 
 
-def check_convex(P: np.ndarray | None) -> None:
-    """Raises `ValueError` if ``P`` has an eigenvalue below ``-1e-8 max(1, max |P|)``."""
-    if P is None:
+def check_convex(P: np.ndarray | None, check_psd: bool | None) -> None:
+    """Raises `ValueError` if ``P`` has an eigenvalue below ``-1e-8 max(1, max |P|)``, if that is to be checked."""
+    if P is None or check_psd is False or (check_psd is None and P.shape[0] > ALWAYS_CHECKED):
         return
     slack = 1e-8 * max(1.0, float(np.abs(P).max()))
     try:
@@ -121,8 +126,8 @@ def check_convex(P: np.ndarray | None) -> None:
             ) from None
 
 
-def scaling_warning(data: ConicData) -> str | None:
-    """A sentence if the numbers of a program are of very different magnitudes: more than 1e12 between the extremes but zero."""
+def scaling_warning(data: Program) -> str | None:
+    """A sentence if the nonzero numbers of a program differ by more than a factor of 1e12 in magnitude."""
     arrays = [v.ravel() for v in (data.P, data.c, data.A, data.b, data.G, data.h) if v is not None]
     magnitudes = np.abs(np.concatenate(arrays))
     magnitudes = magnitudes[(magnitudes > 0) & (magnitudes < NO_BOUND)]
@@ -131,10 +136,13 @@ def scaling_warning(data: ConicData) -> str | None:
     low, high = float(magnitudes.min()), float(magnitudes.max())
     if high <= WIDE_RANGE * low:
         return None
-    return f"the data range from {low:.1e} to {high:.1e} in magnitude: a change of units may improve the accuracy"
+    return (
+        f"the nonzero data range from {low:.1e} to {high:.1e} in magnitude: are the smallest meant to be zero, "
+        "or would other units bring them together?"
+    )
 
 
-def warm_point(warm_start: Any, data: ConicData, name: str = "warm_start") -> WarmPoint | None:
+def warm_point(warm_start: Any, data: Program, name: str = "warm_start") -> Point | None:
     """The parts ``x, y, z, z_lb, z_ub`` of a former result or a mapping; what is missing or of another size is zero."""
     if warm_start is None:
         return None
@@ -143,9 +151,8 @@ def warm_point(warm_start: Any, data: ConicData, name: str = "warm_start") -> Wa
         raise ValueError(
             f"`{name}` must be a result or a mapping with any of x, y, z, z_lb, z_ub, got {type(warm_start).__name__}"
         )
-    n = data.c.shape[0]
-    sizes = {"x": n, "y": 0 if data.b is None else data.b.shape[0], "z": 0 if data.h is None else data.h.shape[0]}
-    sizes.update(z_lb=n, z_ub=n)
+    n, p, m = data.sizes
+    sizes = dict(zip(Point._fields, (n, p, m, n, n)))
 
     def part(key: str) -> np.ndarray:
         value = warm_start.get(key) if mapping else getattr(warm_start, key, None)
@@ -155,4 +162,4 @@ def warm_point(warm_start: Any, data: ConicData, name: str = "warm_start") -> Wa
         fits = array.shape == (sizes[key],) and np.all(np.isfinite(array))
         return array if fits else np.zeros(sizes[key])
 
-    return WarmPoint(*(part(key) for key in ("x", "y", "z", "z_lb", "z_ub")))
+    return Point._make(map(part, Point._fields))

@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._conic.data import ConicData
-from .._conic_solve import WarmPoint
 from .arguments import Limits
+from .data import Point, Program
 from .drive import Task
 from .result import QpResult, result_of
 from .solve import asked_of, inequalities, program_of, solve_one
@@ -17,7 +16,7 @@ from .solve import asked_of, inequalities, program_of, solve_one
 MOST_NUMBERS = 20_000_000  # in the matrices of all lanes together
 
 
-def solve_many(programs: list[ConicData], warms: list[WarmPoint | None], limits: Limits) -> list[QpResult]:
+def solve_many(programs: list[Program], warms: list[Point | None], limits: Limits) -> list[QpResult]:
     """The results for quadratic programs, in order. The time limit is that of all of them together."""
     groups: dict[Any, list[int]] = {}
     for k, pair in enumerate(zip(programs, warms)):
@@ -39,37 +38,33 @@ def solve_many(programs: list[ConicData], warms: list[WarmPoint | None], limits:
     return [results[k] for k in range(len(programs))]
 
 
-def solve_terms(data: ConicData, terms: np.ndarray, limits: Limits) -> list[QpResult]:
+def solve_terms(data: Program, terms: np.ndarray, limits: Limits) -> list[QpResult]:
     """The results for one quadratic program with each of the linear terms, ``(k, n)``."""
     results: list[QpResult] = []
     countdown = Countdown(limits)
     for part in parts(list(range(terms.shape[0])), data):
-        datas = [_with_term(data, terms[k]) for k in part]
+        datas = [data._replace(c=terms[k]) for k in part]
         if len(part) == 1:
             results.append(solve_one(datas[0], inequalities(data), None, countdown.left()))
             continue
-        stacked = _with_term(data, terms[np.array(padded(part))])
-        batched = _with_term(jax.tree.map(lambda _: False, data), True)
+        stacked = data._replace(c=terms[np.array(padded(part))])
+        batched = jax.tree.map(lambda _: False, data)._replace(c=True)
         results.extend(_solve_lanes(datas, (stacked, None), (batched, None), limits, countdown.left()))
     return results
 
 
-def _with_term(data: ConicData, term: Any) -> ConicData:
-    return ConicData(data.P, term, data.A, data.b, data.G, data.h, data.lb, data.ub)
-
-
-def _solve_lanes(datas: list[ConicData], stacked: tuple, batched: tuple, limits: Limits, left: Limits) -> list[QpResult]:
+def _solve_lanes(datas: list[Program], stacked: tuple, batched: tuple, limits: Limits, left: Limits) -> list[QpResult]:
     """The results for ``datas``, which are the first lanes of what is stacked."""
     rows = inequalities(datas[0])
-    solution, late = Task(program_of(datas[0], rows), *stacked, batched).solve(left)
+    solution, late = Task(program_of(datas[0], rows), stacked[0], stacked[1], batched).solve(left)
     lanes = (jax.tree.map(lambda leaf: leaf[lane], solution) for lane in range(len(datas)))
     return [result_of(asked_of(data, rows, limits), lane, late) for data, lane in zip(datas, lanes)]
 
 
-def parts(members: list[int], data: ConicData) -> list[list[int]]:
+def parts(members: list[int], data: Program) -> list[list[int]]:
     """Members in groups that fit into memory."""
-    n = data.c.shape[0]
-    numbers = n * (n + sum(0 if v is None else v.shape[0] for v in (data.b, data.h)) + 10)
+    n = data.sizes[0]
+    numbers = n * (sum(data.sizes) + 10)
     most = 1 << max(MOST_NUMBERS // numbers, 1).bit_length() - 1
     return [members[k : k + most] for k in range(0, len(members), most)]
 

@@ -19,8 +19,7 @@ class HostCones:
         layout = rows.layout
         self._order = None if rows.order is None else np.array(rows.order)
         self._pairs = np.array(rows.pairs, int)
-        self.orthant = np.arange(size) if rows.order is None else self._order
-        self.orthant = self.orthant[: layout.nonnegative]
+        self.orthant = (np.arange(size) if self._order is None else self._order)[: layout.nonnegative]
         #: kind, parameter, rows of a cone, number of cones
         self._stacks: list[tuple] = [("nonneg", None, 1, layout.nonnegative)]
         self._stacks += [("soc", None, d, count) for d, count in layout.second_order]
@@ -44,7 +43,8 @@ class HostCones:
     def distance(self, v: np.ndarray, dual: bool = False) -> float:
         """How far the worst block is outside of its cone (of the dual cone); NaN where there are NaN.
 
-        For exponential and power cones by their supporting planes, which is a little less than the distance deep outside.
+        For exponential and power cones by their supporting planes, which is a little less than the distance deep
+        outside.
         """
         if not np.all(np.isfinite(v)):
             return float("nan")
@@ -86,7 +86,10 @@ def _distance(kind: str, parameter, v: np.ndarray, dual: bool) -> float:
 
 
 def smat(v: np.ndarray, n: int) -> np.ndarray:
-    """The lower triangles of the symmetric matrices that ``v`` holds column by column, off-diagonals times the square root of 2."""
+    """Symmetric matrices whose lower triangles ``v`` holds column by column, off-diagonals times the square root of 2.
+
+    The upper triangles are left zero.
+    """
     column, row = np.triu_indices(n)
     matrices = np.zeros((v.shape[0], n, n))
     matrices[:, row, column] = v * np.where(row == column, 1.0, np.sqrt(0.5))

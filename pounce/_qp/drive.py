@@ -1,4 +1,4 @@
-"""Convex solves as the host drives them: small ones in one compiled call, others so that limits and Ctrl-C are obeyed."""
+"""Convex solves driven by the host: small ones in one compiled call, others so that limits and Ctrl-C are obeyed."""
 
 import time
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
-from .._conic_solve import Controls, WarmPoint
+from .._conic_solve import Controls
 from .._results import ConicStatus
 from ..conic import ConicSolve
 from .arguments import Limits
+from .data import Point, Program
 from .kernel import Form, Glance, Kernel, kernel_for
 
 
 PATIENCE = 1.0  # seconds that a Ctrl-C may have to wait, at worst
 CHUNK = 0.1  # seconds between two looks at the clock, where iterations are shorter
-OPERATIONS_PER_SECOND, ITERATION_OVERHEAD = 1e9, 1e-4  # of a slow machine
+OPERATIONS_PER_SECOND, ITERATION_OVERHEAD = 4e9, 1e-4  # of a slow machine
 
 OnRow = Callable[[Glance], None]
 
@@ -28,11 +28,11 @@ class Task:
 
     **Arguments:**
 
-    - `program`, `data`, `warm`: as `pounce.conic.ConicSolve` takes them, in NumPy.
+    - `program`: what is compiled in. `data`, `warm`: the numbers.
     - `batched`: for a batch, a pytree like ``(data, warm)`` that says which leaves have a leading axis of lanes.
     """
 
-    def __init__(self, program: ConicSolve, data: ConicData, warm: WarmPoint | None, batched: Any = None):
+    def __init__(self, program: ConicSolve, data: Program, warm: Point | None, batched: Any = None):
         self.leaves, structure = jax.tree.flatten((data, warm))
         shapes = tuple(leaf.shape for leaf in self.leaves)
         axes, lanes = None, 1
@@ -48,7 +48,7 @@ class Task:
 
     def prepare(self, limits: Limits) -> None:
         """Compile what `solve` will need."""
-        self.kernel.whole if self._at_once(limits) else self.kernel.pieces
+        _ = self.kernel.whole if self._at_once(limits) else self.kernel.pieces
 
     def _at_once(self, limits: Limits) -> bool:
         patience = PATIENCE if limits.time_limit is None else min(limits.time_limit, PATIENCE)
@@ -59,7 +59,8 @@ class Task:
 
         ``on_row`` sees every iterate, the start too. Compiling does not count for the time limit.
         """
-        controls = Controls(np.asarray(limits.tol), np.asarray(min(limits.max_iter, 2**30), np.int32))  # pyright: ignore
+        numbers: Any = np.asarray(limits.tol), np.asarray(min(limits.max_iter, 2**30), np.int32)
+        controls = Controls(*numbers)
         if on_row is None and self._at_once(limits):
             whole = self.kernel.whole
             with jax.enable_x64(True):

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compile import compiler_options
+from .._conic.data import ConicData
 from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.solver import State
-from .._conic_solve import Controls, Run, advance, begin
+from .._conic_solve import Controls, Run, WarmPoint, advance, begin
 from .._packing import Packing
 from ..conic import ConicSolve
 
@@ -50,7 +51,13 @@ def _glance(held: Held, state: State) -> jax.Array:
     m, tau, cost = state.measures, state.iterate.tau, held.scaling.cost
     mu = state.residuals.mu / tau**2 / cost
     shown = Glance(
-        state.status, state.iterations, m.primal_objective, m.primal_infeasibility, m.dual_infeasibility, mu, state.alpha
+        state.status,
+        state.iterations,
+        m.primal_objective,
+        m.primal_infeasibility,
+        m.dual_infeasibility,
+        mu,
+        state.alpha,
     )
     return jnp.stack([jnp.asarray(value, jnp.float64) for value in shown])
 
@@ -62,7 +69,7 @@ class Kernel:
         self._program, self._form = program, form
         lane = () if form.axes is None else (form.lanes,)
         data, _ = jax.tree.unflatten(form.structure, [self._lane_shape(k) for k in range(len(form.shapes))])
-        n, p, m = self.sizes = tuple(0 if v is None else v.shape[0] for v in (data.c, data.b, data.h))
+        n, p, m = self.sizes = data.sizes
 
         def like(*shape: int, dtype: Any = np.float64) -> Any:
             return jax.ShapeDtypeStruct((*lane, *shape), dtype)
@@ -78,6 +85,10 @@ class Kernel:
     def _lane_shape(self, leaf: int) -> jax.ShapeDtypeStruct:
         shape, axes = self._form.shapes[leaf], self._form.axes
         return jax.ShapeDtypeStruct(shape if axes is None or axes[leaf] is None else shape[1:], np.float64)
+
+    def _inputs(self, leaves: list[Any]) -> tuple[ConicData, WarmPoint | None]:
+        data, warm = jax.tree.unflatten(self._form.structure, leaves)
+        return ConicData(*data), None if warm is None else WarmPoint(*warm)
 
     def _over_lanes(self, function, *axes):
         """``function``, whose first argument is the leaves, for every lane; ``axes`` of its other arguments."""
@@ -96,19 +107,21 @@ class Kernel:
         """``(leaves, controls)`` to the vectors of the solution."""
 
         def solve(leaves, controls):
-            data, warm = jax.tree.unflatten(self._form.structure, leaves)
-            return self._program(data, warm, controls)
+            return self._program(*self._inputs(leaves), controls)
 
         return self._compiled(lambda *inputs: self.solution.pack(self._over_lanes(solve, None)(*inputs)), CONTROLS)[0]
 
     @functools.cached_property
     def pieces(self):
-        """``begin(leaves, controls)`` to what is held, the state and a `Glance` at it, and ``proceed(leaves, held, state, controls,
-        until)`` to a later state, the glance, and the vectors of the solution as it is then."""
+        """Two functions.
+
+        ``begin(leaves, controls)`` gives what is held, the state, and a `Glance` at it. ``proceed(leaves, held, state,
+        controls, until)`` gives a later state, the glance, and the vectors of the solution as it is then.
+        """
         method, layout = self._program.method, self._program.rows.layout
 
         def arranged(leaves):
-            data, warm = jax.tree.unflatten(self._form.structure, leaves)
+            data, warm = self._inputs(leaves)
             if warm is not None:
                 warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
             return self._program.arranged(data), warm

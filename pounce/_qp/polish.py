@@ -2,10 +2,9 @@
 
 import dataclasses
 
-from .._conic.data import ConicData
 from .._results import ConicStatus
 from .active import ActiveSystem, dominant
-from .quality import Point
+from .data import Point
 from .result import Asked, QpResult, verdict
 
 
@@ -13,7 +12,7 @@ def polished(asked: Asked, result: QpResult) -> QpResult:
     """The solution on the active set of ``result``, if it is a better one: `result` otherwise."""
     if result.status not in (ConicStatus.Optimal.label, ConicStatus.Optimal_Inaccurate.label):
         return result
-    data: ConicData = asked.data
+    data = asked.data
     old = Point(result.x, result.y, result.z, result.z_lb, result.z_ub)
     point = ActiveSystem(data, dominant(data, old)).point()
     if point is None:

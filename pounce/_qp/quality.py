@@ -1,28 +1,22 @@
-"""What is left of the optimality conditions, and of the conditions of a certificate, in NumPy from the user's own numbers."""
+"""What is left of the conditions of optimality, or of those of a certificate, in NumPy from the user's own numbers."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .._conic.data import NO_BOUND, ConicData
+from .._conic.data import NO_BOUND
 from .cones import HostCones
+from .data import Point, Program
 
 
 INFINITE = float("inf")
 
 
-class Point(NamedTuple):
-    """A primal and dual point, or a certificate, in user units."""
-
-    x: np.ndarray
-    y: np.ndarray
-    z: np.ndarray
-    z_lb: np.ndarray
-    z_ub: np.ndarray
-
-
 class Quality(NamedTuple):
-    """Largest violations in user units; ``error`` is the worst of them (and of the duality gap) relative to what cancels in it."""
+    """Largest violations, in user units.
+
+    ``error`` is the worst of them and of the duality gap, each relative to what cancels in it.
+    """
 
     primal_infeasibility: float
     dual_infeasibility: float
@@ -47,7 +41,7 @@ def size(*vectors: np.ndarray) -> float:
 class Terms:
     """The products of a program's matrices with a point."""
 
-    def __init__(self, data: ConicData, cones: HostCones, v: Point):
+    def __init__(self, data: Program, cones: HostCones, v: Point):
         n, nothing = v.x.shape[0], np.zeros(0)
         self.curvature = np.zeros(n) if data.P is None else data.P @ v.x
         self.equalities = nothing if data.A is None else data.A @ v.x
@@ -95,7 +89,7 @@ def _worst(*values: float) -> float:
     return float("nan") if any(v != v for v in values) else max(0.0, *map(float, values))
 
 
-def optimality(data: ConicData, cones: HostCones, v: Point) -> Quality:
+def optimality(data: Program, cones: HostCones, v: Point) -> Quality:
     """How far a point is from being optimal."""
     t = Terms(data, cones, v)
     c, x = data.c, v.x
@@ -114,7 +108,7 @@ def optimality(data: ConicData, cones: HostCones, v: Point) -> Quality:
     return Quality(primal, dual, complementarity, error, objective)
 
 
-def farkas(data: ConicData, cones: HostCones, v: Point) -> Quality:
+def farkas(data: Program, cones: HostCones, v: Point) -> Quality:
     """How far multipliers are from proving that there is no feasible point."""
     t = Terms(data, cones, v)
     dual = _worst(size(t.pull_y + t.pull_z - v.z_lb + v.z_ub), t.sign_violation(cones, v))
@@ -124,7 +118,7 @@ def farkas(data: ConicData, cones: HostCones, v: Point) -> Quality:
     return Quality(INFINITE, dual, INFINITE, error, INFINITE)
 
 
-def ray(data: ConicData, cones: HostCones, v: Point) -> Quality:
+def ray(data: Program, cones: HostCones, v: Point) -> Quality:
     """How far a direction is from proving that the objective has no bound (where there is a feasible point)."""
     t = Terms(data, cones, v)
     x = v.x

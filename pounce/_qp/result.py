@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
 from .._results import ConicStatus
 from .arguments import scaling_warning
 from .cones import HostCones
-from .quality import Point, Quality, farkas, optimality, ray
+from .data import Point, Program
+from .quality import Quality, farkas, optimality, ray
 
 
 TRUSTED = 1e-6  # a relative error up to which a verdict of the solver stands whatever the tolerance
@@ -22,21 +22,23 @@ CERTIFICATES = {ConicStatus.Primal_Infeasible: farkas, ConicStatus.Dual_Infeasib
 class QpResult:
     """A solution of a convex program, or a certificate that there is none. Arrays are NumPy's, in float64.
 
-    ``P x + c + A'y + G'z - z_lb + z_ub = 0`` at a solution, with ``s = h - G x`` in the cone, ``z`` in its dual (for inequalities:
-    ``s, z >= 0``) and ``z_lb, z_ub >= 0``.
+    ``P x + c + A'y + G'z - z_lb + z_ub = 0`` at a solution, with ``s = h - G x`` in the cone, ``z`` in its dual (for
+    inequalities: ``s, z >= 0``) and ``z_lb, z_ub >= 0``.
 
-    - `status`: ``"optimal"``, ``"optimal_inaccurate"`` (progress ended just before the tolerance), ``"primal_infeasible"``,
-      ``"dual_infeasible"`` (unbounded, if there is a feasible point), ``"iteration_limit"``, ``"time_limit"``, ``"numerical_failure"``.
-    - `x`, `y`, `z`, `z_lb`, `z_ub`: the point and its multipliers; zeros where there is no bound. After a limit, the last iterate.
-      If primal infeasible, ``(y, z, z_lb, z_ub)`` is a Farkas certificate, ``A'y + G'z - z_lb + z_ub = 0`` and
-      ``b'y + h'z - lb'z_lb + ub'z_ub = -1``, and ``x`` is zero. If dual infeasible, ``x`` is a ray, ``Px = 0``, ``Ax = 0``,
-      ``-Gx`` in the cone and ``c'x = -1``, and the multipliers are zero.
+    - `status`: ``"optimal"``, ``"optimal_inaccurate"`` (progress ended just before the tolerance),
+      ``"primal_infeasible"``, ``"dual_infeasible"`` (unbounded, if there is a feasible point), ``"iteration_limit"``,
+      ``"time_limit"``, ``"numerical_failure"``.
+    - `x`, `y`, `z`, `z_lb`, `z_ub`: the point and its multipliers; zeros where there is no bound. After a limit, the
+      last iterate. If primal infeasible, ``(y, z, z_lb, z_ub)`` is a Farkas certificate,
+      ``A'y + G'z - z_lb + z_ub = 0`` and ``b'y + h'z - lb'z_lb + ub'z_ub = -1``, and ``x`` is zero. If dual
+      infeasible, ``x`` is a ray, ``Px = 0``, ``Ax = 0``, ``-Gx`` in the cone and ``c'x = -1``, and the multipliers are
+      zero.
     - `obj`: the objective at `x`; ``inf`` if primal infeasible, ``-inf`` if dual infeasible.
     - `iters`: interior-point iterations.
-    - `residuals`: the largest violations of what defines a solution, computed from the arguments and `x, y, z, z_lb, z_ub` alone:
-      ``primal_infeasibility`` (rows, bounds, distance to the cones), ``dual_infeasibility`` (stationarity, signs of multipliers),
-      ``complementarity`` and the largest of them, ``kkt_error``. Of a certificate, how far its own conditions are violated; ``inf`` for
-      the others.
+    - `residuals`: the largest violations of what defines a solution, computed from the arguments, the point and its
+      multipliers alone: ``primal_infeasibility`` (rows, bounds, distance to the cones), ``dual_infeasibility``
+      (stationarity, signs of multipliers), ``complementarity`` and the largest of them, ``kkt_error``. Of a
+      certificate, how far its own conditions are violated; ``inf`` for the others.
     - `iterates`: with ``collect_iterates=True`` one dictionary for each iteration, else None.
     - `scaling_warning`: a sentence if the nonzero data range over more than twelve orders of magnitude, else None.
     - `s`: ``h - G x``; zero if primal infeasible, ``-G x`` for a ray.
@@ -69,7 +71,7 @@ class QpResult:
 class Asked(NamedTuple):
     """A program and the tolerance it was to be solved to."""
 
-    data: ConicData
+    data: Program
     cones: HostCones
     tol: float
 
@@ -77,7 +79,8 @@ class Asked(NamedTuple):
 def verdict(asked: Asked, point: Point, claimed: ConicStatus) -> tuple[ConicStatus, Quality]:
     """The status that a point deserves, given what the solver says of it, and how good it is."""
     judge = CERTIFICATES.get(claimed, optimality)
-    quality = judge(asked.data, asked.cones, point)
+    with np.errstate(over="ignore", invalid="ignore"):
+        quality = judge(asked.data, asked.cones, point)
     if claimed == ConicStatus.Optimal and not quality.error <= max(TRUSTED, 100.0 * asked.tol):
         claimed = ConicStatus.Optimal_Inaccurate
     if claimed in (ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, *CERTIFICATES):
@@ -107,11 +110,9 @@ def result_of(
     )
 
 
-def no_result(data: ConicData) -> QpResult:
+def no_result(data: Program) -> QpResult:
     """The answer to a program that was not solved at all."""
-    nan, n = float("nan"), data.c.shape[0]
-    p, m = (0 if rows is None else rows.shape[0] for rows in (data.b, data.h))
-    sizes = (n, p, m, n, n)
-    residuals = dict.fromkeys(("primal_infeasibility", "dual_infeasibility", "complementarity", "kkt_error"), nan)
-    vectors = [np.full(k, nan) for k in sizes]
-    return QpResult("numerical_failure", *vectors, nan, 0, residuals, None, None, np.full(m, nan))
+    nan, (n, p, m) = float("nan"), data.sizes
+    residuals = Quality(nan, nan, nan, nan, nan).residuals
+    x, y, z, z_lb, z_ub, s = (np.full(k, nan) for k in (n, p, m, n, n, m))
+    return QpResult("numerical_failure", x, y, z, z_lb, z_ub, nan, 0, residuals, s=s)

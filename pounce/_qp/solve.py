@@ -5,33 +5,32 @@ from typing import Any
 import numpy as np
 
 from .._cone_spec import Rows, orthant
-from .._conic.data import ConicData
-from .._conic_solve import WarmPoint
 from ..conic import ConicSolve
 from .arguments import Limits
 from .cones import host_cones
+from .data import Point, Program
 from .drive import Task
 from .kernel import Glance
 from .result import Asked, QpResult, result_of
 
 
-def inequalities(data: ConicData) -> Rows:
+def inequalities(data: Program) -> Rows:
     """All rows of ``G`` in the orthant."""
-    return orthant(0 if data.h is None else data.h.shape[0])
+    return orthant(data.sizes[2])
 
 
-def program_of(data: ConicData, rows: Rows) -> ConicSolve:
+def program_of(data: Program, rows: Rows) -> ConicSolve:
     """The compiled-in part of a program."""
-    return ConicSolve(rows, 0 if data.b is None else data.b.shape[0], 0.0, "zero")
+    return ConicSolve(rows, data.sizes[1], 0.0, "zero")
 
 
-def asked_of(data: ConicData, rows: Rows, limits: Limits) -> Asked:
+def asked_of(data: Program, rows: Rows, limits: Limits) -> Asked:
     """What a solution is to be judged by."""
-    return Asked(data, host_cones(rows, 0 if data.h is None else data.h.shape[0]), limits.tol)
+    return Asked(data, host_cones(rows, data.sizes[2]), limits.tol)
 
 
 def solve_one(
-    data: ConicData, rows: Rows, warm: WarmPoint | None, limits: Limits, collect_iterates: bool = False
+    data: Program, rows: Rows, warm: Point | None, limits: Limits, collect_iterates: bool = False
 ) -> QpResult:
     """The result for one program."""
     iterates: list[dict[str, Any]] | None = [] if collect_iterates else None

@@ -1,0 +1,98 @@
+"""Quadratic programs of one structure, solved again and again with other numbers."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from .._conic.data import NO_BOUND
+from .arguments import check_convex, host_data, limits, warm_point
+from .data import Program
+from .drive import Task
+from .result import QpResult, no_result
+from .solve import inequalities, program_of, solve_one
+
+
+class QpFactorization:
+    """A solver for quadratic programs of one structure: it compiles when it is made, and never again.
+
+    What is kept from one solve to the next is the compiled program and the structure. The numbers are new in each
+    solve, and so are the factorisations that an interior-point method makes of them.
+    """
+
+    def __init__(
+        self,
+        P: Any = None,
+        c: Any = None,
+        A: Any = None,
+        b: Any = None,
+        G: Any = None,
+        h: Any = None,
+        lb: Any = None,
+        ub: Any = None,
+        *,
+        tol: float | None = None,
+        max_iter: int | None = None,
+        check_psd: bool | None = None,
+    ):
+        """The arguments of `pounce.solve_qp`, of a program that has the structure of those to come. Nothing is solved yet."""
+        self._limits = limits(tol, max_iter)
+        given = dict(P=P, c=c, A=A, b=b, G=G, h=h, lb=lb, ub=ub)
+        data = host_data(given, check_psd)
+        self._check_psd = check_psd
+        self._checked = np.array(data.P)  # the P that is known to be fine
+        self._structure = _structure(given, data)
+        Task(program_of(data, inequalities(data)), data, None).prepare(self._limits)
+
+    def solve(
+        self,
+        P: Any = None,
+        c: Any = None,
+        A: Any = None,
+        b: Any = None,
+        G: Any = None,
+        h: Any = None,
+        lb: Any = None,
+        ub: Any = None,
+        *,
+        warm_start: Any = None,
+    ) -> QpResult:
+        """Solve a program of the same structure: all of its data, not only what has changed.
+
+        Same structure means equal shapes, nonzeros of ``P`` (lower triangle), ``A`` and ``G`` in equal places (stored
+        entries of sparse matrices count as nonzero), and the same finite bounds. Otherwise the status is
+        ``"numerical_failure"`` and the arrays are NaN.
+
+        **Arguments:** `warm_start`: as in `pounce.solve_qp`; the first one compiles again.
+
+        **Raises:** `ValueError` for bad numbers, as `pounce.solve_qp` does; a ``P`` that has changed is checked anew.
+        """
+        given = dict(P=P, c=c, A=A, b=b, G=G, h=h, lb=lb, ub=ub)
+        data = host_data(given, check_psd=False)
+        if _structure(given, data) != self._structure:
+            return no_result(data)
+        if data.P is not None and self._check_psd is not False and not np.array_equal(data.P, self._checked):
+            check_convex(data.P, self._check_psd)
+            self._checked = np.array(data.P)
+        return solve_one(data, inequalities(data), warm_point(warm_start, data), self._limits)
+
+
+def _structure(given: dict[str, Any], data: Program) -> tuple:
+    """What programs must have in common."""
+    patterns = []
+    for name, values in (("P", data.P), ("A", data.A), ("G", data.G)):
+        if values is None:
+            patterns.append(None)
+            continue
+        nonzero = values != 0
+        if scipy.sparse.issparse(given[name]):
+            stored = given[name].tocoo()
+            nonzero[stored.row, stored.col] = True
+        if name == "P":
+            nonzero = np.tril(nonzero)
+        patterns.append((values.shape, np.packbits(nonzero).tobytes()))
+    bounds = [
+        None if bound is None else (sign * bound < NO_BOUND).tobytes()
+        for sign, bound in ((-1.0, data.lb), (1.0, data.ub))
+    ]
+    return data.c.shape, tuple(patterns), tuple(bounds)
