@@ -55,7 +55,7 @@ class ConicSolve(eqx.Module):
             return run_conic(self.method, data, layout, warm, controls)
 
         def tangent(data: ConicData, rates: ConicData, solution: ConicSolution) -> tuple:
-            return conic.tangent(data, rates, solution, layout, SchurCholesky(self.equalities), self.relaxation)
+            return conic.tangent(data, rates, solution, layout, SchurCholesky(self.equalities, tries=5), self.relaxation)
 
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))

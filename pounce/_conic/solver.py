@@ -21,6 +21,8 @@ SMALL_STEP = 1e-4  # no progress
 SHORT_STEP = 0.1  # nonsymmetric cones leave the primal-dual scaling
 CROWDED_STEP = 1e-2  # symmetric cones get a better centred direction
 MAX_RECENTERINGS = 3
+LEAST_REGULARIZATION = 100.0  # times the precision
+MOST_REGULARIZATION = 1e-5
 
 
 class State(eqx.Module):
@@ -38,6 +40,7 @@ class State(eqx.Module):
     recenterings: Int[Array, ""]
     warm: Bool[Array, ""]  # started from a warm point, and not yet fallen back
     started: Int[Array, ""]  # iterations before the last (re)start
+    regularization: Float[Array, ""]  # of factorisations, relative
 
 
 class ConicMethod(eqx.Module):
@@ -77,6 +80,7 @@ class ConicMethod(eqx.Module):
             recenterings=jnp.zeros((), jnp.int32),
             warm=jnp.array(False),
             started=jnp.zeros((), jnp.int32),
+            regularization=jnp.asarray(LEAST_REGULARIZATION * jnp.finfo(dtype).eps, dtype),
         )
 
     def restarted(self, state: State, fallback: State) -> State:
@@ -107,7 +111,8 @@ class ConicMethod(eqx.Module):
         dtype = v.x.dtype
         cones = program.cones
         cone_scaling = cones.scaling(v.s, v.z, mu, state.dual_scaling)
-        newton = Newton.at(program, factorize(program, cone_scaling, self.solver, gram), v, r)
+        system = factorize(program, cone_scaling, self.solver, gram, state.regularization)
+        newton = Newton.at(program, system, v, r)
 
         affine = newton.affine()
         alpha = self._longest(program, cone_scaling, v, affine, jnp.ones((), dtype))
@@ -127,7 +132,7 @@ class ConicMethod(eqx.Module):
         residuals = evaluate(program, new)
         measures = measure(program, scaling, new, residuals)
         moved = Progress(new, residuals, measures, alpha, sigma)
-        return self._concluded(state, moved, solved, cones.symmetric, tolerances, max_iter)
+        return self._concluded(state, moved, solved, system.usable(), cones.symmetric, tolerances, max_iter)
 
     def terminate(self, state: State, until: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether the loop pauses here: with a status, or after ``until`` iterations."""
@@ -155,13 +160,15 @@ class ConicMethod(eqx.Module):
         )
         return alpha
 
-    def _concluded(self, state, moved: "Progress", solved, symmetric: bool, tolerances, max_iter) -> State:
+    def _concluded(self, state, moved: "Progress", solved, usable, symmetric: bool, tolerances, max_iter) -> State:
         """Take the step, or stay and try otherwise, or give up."""
         status = termination.verdict(moved.measures, tolerances)
         small = moved.alpha <= SMALL_STEP
         worse = termination.insufficient_progress(state.measures, moved.measures, tolerances) & (state.iterations > 0)
         worse = (worse & (status == ConicStatus.Running)) | ~moved.finite()
         stuck = ~solved | small | worse
+        # A failed factorisation is repeated with more regularisation, at the price of an iteration.
+        refactor = ~usable & (state.regularization < MOST_REGULARIZATION)
         if symmetric:
             switch = jnp.array(False)
         else:
@@ -170,7 +177,7 @@ class ConicMethod(eqx.Module):
             )
         recenter = solved & (small | worse) & ~switch & (state.recenterings < MAX_RECENTERINGS)
         stay = switch | stuck
-        given_up = stuck & ~switch & ~recenter
+        given_up = stuck & ~switch & ~recenter & ~refactor
         fallen = termination.verdict(state.measures, tolerances.reduced())
         fallen = jnp.where(fallen == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, fallen)
         fallen = jnp.where(fallen == ConicStatus.Running, ConicStatus.Numerical_Failure, fallen)
@@ -195,6 +202,7 @@ class ConicMethod(eqx.Module):
             recenterings=jnp.where(recenter, state.recenterings + 1, jnp.where(stay, state.recenterings, 0)),
             warm=state.warm,
             started=state.started,
+            regularization=jnp.where(refactor, 100.0 * state.regularization, state.regularization),
         )
 
 

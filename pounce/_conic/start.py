@@ -55,6 +55,7 @@ def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
     else:
         both, _ = system.solve(Vector(-c, b, h))
         x, y, z, s = both.x, both.y, both.z, -both.z
+    x, y = (jnp.where(jnp.isfinite(v), v, 0.0) for v in (x, y))
     return Iterate(x, y, _shifted(program, z, unit), _shifted(program, s, unit), one, one)
 
 

@@ -52,6 +52,10 @@ class System(eqx.Module):
             p.rows(v.x) - self.product(v.z),
         )
 
+    def usable(self) -> Bool[Array, ""]:
+        """Whether the factorisation succeeded."""
+        return self.solver.inertia(self.factor).correct
+
     def product(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
         """``H z``."""
         return self.scaling.product(z[:, None])[:, 0]
@@ -102,9 +106,13 @@ class System(eqx.Module):
 
 
 def factorize(
-    program: ConicProgram, scaling: ProductScaling | UnitScaling, solver: AbstractKKTSolver, gram: Array | None = None
+    program: ConicProgram,
+    scaling: ProductScaling | UnitScaling,
+    solver: AbstractKKTSolver,
+    gram: Array | None = None,
+    regularization: Float[Array, ""] | None = None,
 ) -> System:
-    """The system at a scaling. ``gram``: ``A'A``, if it is known."""
+    """The system at a scaling. ``gram``: ``A'A``, if it is known; ``regularization``: relative, the solver's own by default."""
     n, m = program.c.shape[0], program.G.shape[0]
     p = program.b.shape[0]
     dtype = program.c.dtype
@@ -116,4 +124,4 @@ def factorize(
         hessian = hessian + jnp.diag(jnp.sum(weights, axis=0))
     jacobian = jnp.concatenate([program.A, scaling.leading(m).whiten(program.G)])
     diagonal = jnp.concatenate([jnp.zeros(p, dtype), jnp.ones(m, dtype)])
-    return System(program, scaling, solver, solver.init(KKTOperator(hessian, jacobian, diagonal), {"gram": gram}))
+    return System(program, scaling, solver, solver.init(KKTOperator(hessian, jacobian, diagonal), {"gram": gram, "regularization": regularization}))

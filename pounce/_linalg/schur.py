@@ -33,13 +33,14 @@ class SchurCholesky(AbstractKKTSolver[SchurFactor]):
 
     The condensed matrix may be singular on directions that only the equality rows cover (a linear program without
     bounds), so a multiple ``rho A'A`` is added, which changes nothing on ``A x = b`` (Golub and Greif 2003); the option ``"gram"`` may hold
-    ``A'A`` where one A meets many factorisations. Both matrices are regularised by ``regularization * eps`` times their diagonals,
-    a hundred times more for each time a factorisation fails. What that changes is for refinement to remove.
+    ``A'A`` where one A meets many factorisations. Both matrices are regularised by ``regularization * eps`` times their diagonals (or
+    by the option ``"regularization"``), a hundred times more for each of ``tries`` that fail. What that changes is for refinement to
+    remove.
     """
 
     equalities: int = eqx.field(static=True)
     regularization: float = eqx.field(static=True, default=100.0)
-    tries: int = eqx.field(static=True, default=5)
+    tries: int = eqx.field(static=True, default=0)
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> SchurFactor:
         p = self.equalities
@@ -60,19 +61,21 @@ class SchurCholesky(AbstractKKTSolver[SchurFactor]):
             weight = jnp.where(size > 0, size, 1.0) / jnp.where(largest > 0, largest, 1.0)
             weight = jnp.sqrt(jnp.finfo(dtype).eps) * weight
             m = m + weight * gram
-        first = jnp.asarray(self.regularization * jnp.finfo(dtype).eps, dtype)
+        first = options.get("regularization")
+        first = jnp.asarray(self.regularization * jnp.finfo(dtype).eps, dtype) if first is None else first
         factors = self._factors(m, equalities, first)
+        if self.tries:
 
-        def again(carry):
-            amount, _, count = carry
-            return 100 * amount, self._factors(m, equalities, 100 * amount), count + 1
+            def again(carry):
+                amount, _, count = carry
+                return 100 * amount, self._factors(m, equalities, 100 * amount), count + 1
 
-        def failed(carry):
-            _, factors, count = carry
-            return (count < self.tries) & ~_usable(factors)
+            def failed(carry):
+                _, factors, count = carry
+                return (count < self.tries) & ~_usable(factors)
 
-        # Most of the time the loop does not run at all.
-        _, (lower, half, corner), _ = lax.while_loop(failed, again, (first, factors, jnp.zeros((), int)))
+            _, factors, _ = lax.while_loop(failed, again, (first, factors, jnp.zeros((), int)))
+        lower, half, corner = factors
         return SchurFactor(lower, jacobian, inverse, equalities, half, corner, weight)
 
     def _factors(self, m, equalities, amount):
