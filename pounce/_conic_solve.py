@@ -8,13 +8,15 @@ from jaxtyping import Array, Float, Int
 from ._cone.layout import Layout
 from ._conic.data import ConicData, Presolved, presolve
 from ._conic.equilibration import Scaling, ruiz_equilibrate
-from ._conic.iterate import Iterate
+from ._conic.iterate import Iterate, evaluate, measure
+from ._conic.polish import polish
 from ._conic.program import ConicProgram
 from ._conic.solution import ConicSolution, finish
 from ._conic.solver import ConicMethod, State
 from ._conic.start import warm_start
 from ._conic.system import Vector
 from ._conic.termination import Tolerances
+from ._results import ConicStatus
 
 
 class WarmPoint(eqx.Module):
@@ -73,11 +75,28 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
     return jax.lax.while_loop(lambda state: ~method.terminate(state, until), step, run.state)
 
 
+def polished(method: ConicMethod, run: Run, state: State) -> State:
+    """The state with its solution taken to rounding errors, where it has one."""
+    wanted = (state.status == ConicStatus.Optimal) | (state.status == ConicStatus.Optimal_Inaccurate)
+    v, scaled = state.iterate, run.scaled
+    start = Vector(v.x / v.tau, v.y / v.tau, v.z / v.tau)
+    point = polish(scaled, start, method.solver, wanted)
+    s = scaled.cones.project(scaled.right_side() - scaled.rows(point.x))
+    z = scaled.cones.project_dual(point.z)
+    iterate = Iterate(point.x, point.y, z, s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
+    residuals = evaluate(scaled, iterate)
+    measures = measure(scaled, run.scaling, iterate, residuals)
+    old = state.measures
+    better = wanted & (jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual)))
+    new = eqx.tree_at(lambda s: (s.iterate, s.residuals, s.measures), state, (iterate, residuals, measures))
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, state)
+
+
 def solve_conic(
     method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint | None, controls: Controls
 ) -> ConicSolution:
     """Solve to the end. Traceable; not differentiable by itself."""
     run = begin(method, data, layout, warm, controls)
     forever = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-    state = advance(method, run, controls, forever)
+    state = polished(method, run, advance(method, run, controls, forever))
     return finish(data, run.presolved, run.scaling, state)

@@ -19,6 +19,7 @@ from ._conic.solution import ConicSolution
 from ._conic.solver import ConicMethod
 from ._conic_solve import Controls, WarmPoint, solve_conic as run_conic
 from ._convex_arguments import convex_data, iteration_limit, tolerance
+from ._lanes import in_cache
 from ._linalg.schur import SchurCholesky
 
 
@@ -50,9 +51,15 @@ class ConicSolve(eqx.Module):
     def __call__(self, data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
         layout: Layout = self.rows.layout
 
+        n = data.c.shape[0]
+        rows = n + self.equalities + (0 if data.h is None else data.h.shape[0])
+        lane_bytes = 3 * n * rows * data.c.dtype.itemsize
+
         def run(data: ConicData, rest: Any) -> ConicSolution:
-            warm, controls = rest
-            return run_conic(self.method, data, layout, warm, controls)
+            def solve(data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
+                return run_conic(self.method, data, layout, warm, controls)
+
+            return in_cache(solve, lane_bytes)(data, *rest)
 
         def tangent(data: ConicData, rates: ConicData, solution: ConicSolution) -> tuple:
             return conic.tangent(data, rates, solution, layout, SchurCholesky(self.equalities, tries=5), self.relaxation)

@@ -1,163 +1,23 @@
 """The optimality conditions of a convex program, linearised for the derivative rule.
 
-At a solution ``s`` is the projection of ``v = s - z`` onto the cone, so that slack and multiplier move together along the
-derivative of that projection (Busseti, Moursi and Boyd 2019). Each cone states this as a linear relation in ``(ds, dz)`` that is smooth in
-``(s, z)``, for orders beyond the first, and supplies an orthogonal frame in which the relation is diagonal: there the system is the
-symmetric one of `pounce._linalg.kkt`, for the derivative and for its transpose alike.
-
-With ``relaxation = mu > 0`` the pair is the point of the central path with the same ``s - z`` instead, and the conditions of the central
-path are differentiated: finite and useful where strict complementarity fails.
+With ``relaxation = mu > 0`` the complementary pair at the solution is replaced by the point of the central path with the same ``s - z``,
+and the conditions of the central path are differentiated: finite and useful where strict complementarity fails.
 """
 
-import dataclasses
-from typing import Any
-
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool
 
 from .._cone.layout import Layout
-from .._cone.product import ConeProduct, ProductFrame
-from .._conic.data import ConicData, Presolved, presolve
-from .._conic.program import ConicProgram
+from .._cone.product import ConeProduct
+from .._conic.data import ConicData, presolve
+from .._conic.linearization import LinearizedSolver, Pair, complementary_pair, conditions
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
-from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.kkt import AbstractKKTSolver
 from .._results import ConicStatus
-
-
-MAX_REFINEMENTS = 5
-FREE = 1e-14  # a share of stiffness below which a row is not connected
-
-
-class Pair(eqx.Module):
-    """A complementary (or central) pair of slacks and multipliers."""
-
-    s: Float[Array, " size"]
-    z: Float[Array, " size"]
-
-
-class State(eqx.Module):
-    """A factor of the linearised conditions, and of their transpose."""
-
-    program: ConicProgram
-    pair: Pair
-    frame: ProductFrame
-    factor: Float[Array, " size"]
-    slack_share: Float[Array, " size"]
-    held_share: Float[Array, " size"]
-    rotated: Float[Array, "m n"]
-    kkt: PyTree
-    transposed: bool = eqx.field(static=True)
-
-
-def conditions(program: ConicProgram, pair: Pair, v: Vector) -> Vector:
-    """The linearised conditions applied to steps of the variables and both kinds of multipliers, at constant data."""
-    return Vector(
-        program.curvature(v.x) + v.y @ program.A + program.rows_transposed(v.z),
-        program.A @ v.x,
-        program.cones.linearized(pair.s, pair.z, -program.rows(v.x), v.z),
-    )
-
-
-class ConicAdjointSolver(lx.AbstractLinearSolver[State]):
-    """Solves `conditions` and its transpose by one symmetric factorisation in the frame of the cones, refined."""
-
-    solver: AbstractKKTSolver
-
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> State:
-        raise NotImplementedError("the factor is handed over as `state`")
-
-    def factorize(self, program: ConicProgram, pair: Pair) -> State:
-        """The factor at a pair."""
-        frame, factor = program.cones.frame(pair.s, pair.z)
-        n, m = program.c.shape[0], program.G.shape[0]
-        dtype = program.c.dtype
-        hessian = jnp.zeros((n, n), dtype) if program.P is None else program.P
-        # A held row is infinitely stiff; so stiff as to leave the square root of the precision is enough for refinement.
-        size = jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=0.0)
-        softness = jnp.sqrt(jnp.finfo(dtype).eps) / jnp.where(size > 0, size, 1.0)
-        rotated = frame.leading(m).rotate(program.G)
-        norms = jnp.concatenate([jnp.sum(rotated * rotated, axis=1), jnp.ones(frame.a.shape[0] - m, dtype)])
-        held = jnp.maximum(frame.b, FREE)
-        slack = jnp.maximum(frame.a, softness * jnp.where(norms > 0, norms, 1.0) * held)
-        _, lower, upper = program.split(held / slack)
-        for mask, weight in ((program.lower_mask, lower), (program.upper_mask, upper)):
-            if mask is not None:
-                hessian = hessian + jnp.diag(mask * weight)
-        jacobian = jnp.concatenate([program.A, rotated])
-        diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
-        kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {})
-        positive = jnp.max(factor, initial=0.0) * jnp.finfo(dtype).eps
-        factor = jnp.maximum(factor, jnp.where(positive > 0, positive, 1.0))
-        return lax.stop_gradient(State(program, pair, frame, factor, slack, held, rotated, kkt, False))
-
-    def _approximate(self, state: State, r: Vector) -> Vector:
-        """One solve, up to regularisation and the stiffness of held rows."""
-        program, m = state.program, state.program.G.shape[0]
-        a, b = state.slack_share, state.held_share
-        column = r.z[:, None]
-        if state.transposed:
-            right = state.frame.rotate(column)[:, 0]
-        else:
-            # a dz - b (R dx) = r: the row of the symmetric system is (R dx) - (a / b) dz = -r / b.
-            right = -state.frame.rotate(column)[:, 0] / state.factor / b
-        bounds = (right * (b / a)).at[:m].set(0.0)
-        rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
-        (x, y), _, _ = self.solver.compute(state.kkt, rhs, {})
-        rows = program.rows(x).at[:m].set(state.rotated @ x)
-        pull = (b / a) * (rows - right)
-        if state.transposed:
-            # (R u) + a t = r with the pull w = -b t.
-            t = jnp.where(a > b, (right - rows) / a, -pull / b)
-            z = state.frame.restore((t / state.factor)[:, None])[:, 0]
-        else:
-            z = state.frame.restore(pull[:, None])[:, 0]
-        return Vector(x, y[: program.b.shape[0]], z)
-
-    def compute(self, state: State, vector: Vector, options: dict[str, Any]):
-        del options
-
-        def forward(v: Vector) -> Vector:
-            return conditions(state.program, state.pair, v)
-
-        apply = forward
-        if state.transposed:
-            transpose = jax.linear_transpose(forward, vector)
-
-            def apply(v: Vector) -> Vector:
-                return transpose(v)[0]
-
-        eps = jnp.finfo(vector.x.dtype).eps
-        target = 100 * eps * vector.size()
-
-        def body(carry):
-            solution, residual, error, count, _ = carry
-            trial = solution + self._approximate(state, residual)
-            remaining = vector - apply(trial)
-            new = remaining.size()
-            better = (new < error) | (count == 0)
-            solution, residual = jax.tree.map(
-                lambda a, b: jnp.where(better, a, b), (trial, remaining), (solution, residual)
-            )
-            going = better & (new > target) & (2.0 * new < error) & (count < MAX_REFINEMENTS)
-            return solution, residual, jnp.where(better, new, error), count + 1, going
-
-        zero = jax.tree.map(jnp.zeros_like, vector)
-        start = (zero, vector, jnp.asarray(jnp.inf, vector.x.dtype), jnp.zeros((), int), jnp.array(True))
-        return lax.while_loop(lambda c: c[-1], body, start)[0], lx.RESULTS.successful, {}
-
-    def transpose(self, state: State, options: dict[str, Any]):
-        return dataclasses.replace(state, transposed=not state.transposed), options
-
-    def conj(self, state: State, options: dict[str, Any]):
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        return True
 
 
 def solved(solution: ConicSolution) -> Bool[Array, ""]:
@@ -183,13 +43,12 @@ def _pair(cones: ConeProduct, s, z, relaxation: float) -> Pair:
         return Pair(*cones.central_pair(s - z, jnp.asarray(relaxation, s.dtype)))
     # The numbers are those of the exactly complementary pair next to the solution; derivatives go through the solution, because
     # that of a projection is not always to be had (eigenvalues meet) and is never needed.
-    v = lax.stop_gradient(s - z)
-    near = lax.stop_gradient(cones.project(v))
+    near = lax.stop_gradient(complementary_pair(cones, s - z))
 
     def moving(value, source):
         return value + (source - lax.stop_gradient(source))
 
-    return Pair(moving(near, s), moving(near - v, z))
+    return Pair(moving(near.s, s), moving(near.z, z))
 
 
 def tangent(
@@ -227,7 +86,7 @@ def tangent(
     _, moved = jax.jvp(defects, (data,), (rates,))
     zero = jnp.zeros_like(z)
     right = Vector(-moved.x, -moved.y, -program.cones.linearized(pair.s, pair.z, moved.z, zero))
-    adjoint = ConicAdjointSolver(solver)
+    adjoint = LinearizedSolver(solver)
     state = adjoint.factorize(lax.stop_gradient(program), lax.stop_gradient(pair))
     operator = lx.FunctionLinearOperator(lambda v: conditions(program, pair, v), jax.eval_shape(lambda: right))
     step = lx.linear_solve(operator, right, adjoint, state=state, throw=False).value

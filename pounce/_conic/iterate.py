@@ -73,9 +73,9 @@ class Measures(eqx.Module):
     dual: Float[Array, ""]  # relative residual of stationarity
     ratio: Float[Array, ""]  # kappa / tau
     farkas_value: Float[Array, ""]  # b'y + h'z
-    farkas_residual: Float[Array, ""]  # |A'y + G'z| / max(1, |z|)
+    farkas_residual: Float[Array, ""]  # |A'y + G'z|, relative to the certificate scaled to the value -1
     ray_value: Float[Array, ""]  # c'x
-    ray_residual: Float[Array, ""]
+    ray_residual: Float[Array, ""]  # the same of P x, A x and G x + s
     primal_infeasibility: Float[Array, ""]  # absolute, largest entry
     dual_infeasibility: Float[Array, ""]
 
@@ -119,11 +119,11 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
         dual=_norm(r_x) / tau / dual_scale,
         ratio=v.kappa / tau,
         farkas_value=r.price / cost,
-        farkas_residual=_norm(farkas) / jnp.maximum(one, size_z),
+        farkas_residual=_norm(farkas) / jnp.maximum(jnp.abs(r.price / cost), size_z),
         ray_value=r.linear / cost,
         ray_residual=jnp.maximum(
-            _norm(r.curvature / d / cost) / jnp.maximum(one, size_x),
-            _norm(equality_ray, row_ray) / jnp.maximum(one, size_x + size_s),
+            _norm(r.curvature / d / cost) / jnp.maximum(jnp.abs(r.linear / cost), size_x),
+            _norm(equality_ray, row_ray) / jnp.maximum(jnp.abs(r.linear / cost), size_x + size_s),
         ),
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,

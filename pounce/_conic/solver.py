@@ -116,6 +116,7 @@ class ConicMethod(eqx.Module):
 
         affine = newton.affine()
         alpha = self._longest(program, cone_scaling, v, affine, jnp.ones((), dtype))
+        affine_alpha = alpha
         sigma = jnp.maximum((1.0 - alpha) ** 3, state.least_sigma)
         # A badly centred start gets a damped second-order term in the first iteration.
         damping = jnp.where(state.iterations == 0, alpha, 1.0)
@@ -123,7 +124,7 @@ class ConicMethod(eqx.Module):
         q = cones.combined(cone_scaling, v.s, v.z, affine.s, damping * affine.z, target)
         products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
         combined, solved = newton.combined(sigma, products, q)
-        alpha = STEP_FRACTION * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
+        alpha = jnp.maximum(STEP_FRACTION, 1.0 - 0.1 * (1.0 - affine_alpha)) * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
         if not cones.symmetric:
             alpha = self._centred(program, v, combined, alpha, state.dual_scaling)
         alpha = jnp.where(solved & jnp.isfinite(alpha), alpha, 0.0)

@@ -22,7 +22,7 @@ class Tolerances(eqx.Module):
     def of(cls, tol: Float[Array, ""]) -> "Tolerances":
         """All of them from one number; the certificate's threshold follows the dtype."""
         ratio = jnp.where(jnp.finfo(tol.dtype).eps < 1e-10, 1e9, 1e4)
-        return cls(tol, tol, tol, tol, tol, ratio.astype(tol.dtype))
+        return cls(tol, tol, tol, tol, 10.0 * tol, ratio.astype(tol.dtype))
 
     def reduced(self) -> "Tolerances":
         """What an iterate must satisfy to count where progress has ended."""
@@ -31,7 +31,7 @@ class Tolerances(eqx.Module):
             5e3 * self.gap_relative,
             1e4 * self.feasibility,
             5e-4 * self.infeasibility_absolute,
-            5e3 * self.infeasibility_relative,
+            5e2 * self.infeasibility_relative,
             1e-2 * self.ratio,
         )
 
@@ -42,9 +42,9 @@ def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
     optimal = (m.ratio <= 1.0) & gap & (m.primal < t.feasibility) & (m.dual < t.feasibility)
     certain = m.ratio > t.ratio
     primal = certain & (m.farkas_value < -t.infeasibility_absolute)
-    primal = primal & (m.farkas_residual < t.infeasibility_relative * jnp.abs(m.farkas_value))
+    primal = primal & (m.farkas_residual < t.infeasibility_relative)
     dual = certain & (m.ray_value < -t.infeasibility_absolute)
-    dual = dual & (m.ray_residual < t.infeasibility_relative * jnp.abs(m.ray_value))
+    dual = dual & (m.ray_residual < t.infeasibility_relative)
     status = jnp.where(dual, ConicStatus.Dual_Infeasible, ConicStatus.Running)
     status = jnp.where(primal, ConicStatus.Primal_Infeasible, status)
     return jnp.where(optimal, ConicStatus.Optimal, status).astype(jnp.int32)

@@ -1,0 +1,61 @@
+"""Batches on a CPU: a few lanes at a time, so that what they work on stays in the cache.
+
+`vmap` takes every operation through all lanes before the next one begins. Once the matrices of all lanes outgrow the cache, each
+operation waits for memory; a loop over smaller batches does not. Lanes of one small batch also wait only for each other.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+CACHE_BYTES = 2**21
+
+
+def in_cache(function: Callable, lane_bytes: int) -> Callable:
+    """``function`` with a batching rule of its own: at most as many lanes at once as find room in the cache.
+
+    ``lane_bytes`` is the size of what one lane works on. Elsewhere than on a CPU the rule is that of `jax.vmap`.
+    """
+    most = max(1, CACHE_BYTES // max(lane_bytes, 1))
+    size = 1 << (most.bit_length() - 1)
+
+    @jax.custom_batching.custom_vmap
+    def call(*arguments: Any):
+        return function(*arguments)
+
+    @call.def_vmap
+    def batched(axis_size: int, in_batched: list, *arguments: Any):
+        leaves, structure = jax.tree.flatten(arguments)
+        moving = jax.tree.leaves(in_batched)
+        lanes = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
+
+        def lane(own: list):
+            own = iter(own)
+            return function(
+                *jax.tree.unflatten(structure, [next(own) if m else leaf for leaf, m in zip(leaves, moving, strict=True)])
+            )
+
+        if jax.default_backend() != "cpu" or size >= axis_size:
+            result = jax.vmap(lane)(lanes)
+        else:
+            result = _by_parts(jax.vmap(lane), lanes, axis_size, size)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return call
+
+
+def _by_parts(function: Callable, lanes: list, count: int, size: int):
+    """One part after the other; the last one is filled up with copies of the last lane."""
+    parts = -(-count // size)
+
+    def divided(leaf):
+        missing = parts * size - count
+        if missing:
+            leaf = jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
+        return leaf.reshape(parts, size, *leaf.shape[1:])
+
+    result = jax.lax.map(function, [divided(leaf) for leaf in lanes])
+    return jax.tree.map(lambda leaf: leaf.reshape(parts * size, *leaf.shape[2:])[:count], result)
