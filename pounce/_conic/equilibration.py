@@ -11,6 +11,7 @@ from .program import ConicProgram
 
 
 SWEEPS = 10
+SETTLED = 0.1  # relative change of the factors at which no more sweeps are made
 SMALLEST, LARGEST = 1e-4, 1e4
 
 
@@ -61,26 +62,33 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         total = jnp.zeros(len(counts), rows.dtype).at[ids].add(rows)
         return (total / counts)[ids]
 
-    def sweep(_, carry):
-        d, e, f, cost = carry
+    def sweep(carry):
+        d, e, f, cost, _, count = carry
         columns = jnp.maximum(_column_sizes(e[:, None] * a_abs), _column_sizes(f[:, None] * g_abs))
         if p_abs is not None:
             columns = jnp.maximum(columns, cost * (_column_sizes(d[:, None] * p_abs)))
         new_e = e * _factor(_row_sizes(a_abs * d) * e)
         new_f = common(f * _factor(_row_sizes(g_abs * d) * f))
         new_d = d * _factor(columns * d)
-        d, e, f = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e, new_f))
+        new_d, new_e, new_f = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e, new_f))
+        ratios = jnp.concatenate([new_d / d, new_e / e, new_f / f])
+        change = jnp.maximum(jnp.max(ratios), 1.0 / jnp.min(ratios)) - 1.0
+        d, e, f = new_d, new_e, new_f
         if p_abs is not None:
             size_p = jnp.mean(d * _column_sizes(d[:, None] * p_abs))
             size_c = jnp.max(c_abs * d)
             useful = (size_p > 0) & (size_c > 0)
             size = jnp.where(useful, jnp.maximum(size_p, size_c), 1.0)
             cost = jnp.where(useful, jnp.clip(1.0 / size, SMALLEST, LARGEST), cost)
-        return d, e, f, cost
+        return d, e, f, cost, change, count + 1
 
     one = jnp.ones((), program.c.dtype)
     start = tuple(jnp.ones_like(v) for v in (program.c, program.b, program.h))
-    d, e, f, cost = lax.fori_loop(0, SWEEPS, sweep, (*start, one))
+    d, e, f, cost, _, _ = lax.while_loop(
+        lambda carry: (carry[-2] > SETTLED) & (carry[-1] < SWEEPS),
+        sweep,
+        (*start, one, jnp.full_like(one, jnp.inf), jnp.zeros((), int)),
+    )
     bounds = [1.0 / d for mask in (program.lower_mask, program.upper_mask) if mask is not None]
     scaled = ConicProgram(
         P=None if program.P is None else cost * d[:, None] * program.P * d,
