@@ -1,6 +1,5 @@
 """Cones as users write them, and the order in which the solver wants their rows."""
 
-import math
 import numbers
 from typing import Any, NamedTuple
 
@@ -25,8 +24,8 @@ ALIASES = {alias: kind for kind, aliases in KINDS.items() for alias in aliases}
 class Rows(NamedTuple):
     """The cones of a program: in the solver's order, with the permutation that brings user rows there.
 
-    `pairs` are the rows (after the permutation) of the first two entries of rotated second-order cones: those are turned by 45 degrees,
-    which makes them second-order cones.
+    `pairs` are the rows (after the permutation) of the first two entries of rotated second-order cones: those are
+    turned by 45 degrees, which makes them second-order cones.
     """
 
     layout: Layout
@@ -76,9 +75,13 @@ def parse(cones: Any, m: int) -> Rows:
     return _grouped(blocks, m)
 
 
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def _one(spec: Any, name: str) -> tuple[str, int, tuple]:
     """Kind, rows, and what tells stacks of this kind apart."""
-    if isinstance(spec, numbers.Number) and not isinstance(spec, (bool, np.bool_)):
+    if _is_real(spec):
         spec = ("soc", spec)
     if isinstance(spec, (str, bytes)) or not hasattr(spec, "__len__") or len(spec) != 2:
         raise ValueError(f"`{name}` must be a pair (kind, size) or a dimension, got {spec!r:.60}")
@@ -89,13 +92,12 @@ def _one(spec: Any, name: str) -> tuple[str, int, tuple]:
     if kind == "exp":
         return kind, 3, ()
     if kind == "pow":
-        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0.0 < float(value) < 1.0:
+        if not _is_real(value) or not 0.0 < float(value) < 1.0:
             raise ValueError(f"`{name}`: the exponent of a power cone must lie in (0, 1), got {value!r}")
         return kind, 3, (float(value),)
     least = {"nonneg": 0, "soc": 1, "rsoc": 2, "psd": 1}[kind]
     what = "order" if kind == "psd" else "dimension"
-    fractional = not isinstance(value, numbers.Real) or isinstance(value, bool) or float(value) != math.floor(value)
-    if fractional or value < least:
+    if not _is_real(value) or not float(value).is_integer() or value < least:
         raise ValueError(f"`{name}`: the {what} of a {kind} cone must be an integer of at least {least}, got {value!r}")
     value = int(value)
     if kind == "psd":
@@ -104,7 +106,7 @@ def _one(spec: Any, name: str) -> tuple[str, int, tuple]:
 
 
 def _grouped(blocks: dict[tuple, list[np.ndarray]], m: int) -> Rows:
-    """Equal cones together: the orthant, second-order cones by dimension (rotated ones after plain ones), matrices, and the rest."""
+    """Equal cones together: the orthant, second-order cones by dimension (rotated ones after plain ones), matrices, the rest."""
     order: list[np.ndarray] = []
     pairs: list[int] = []
     nonnegative = blocks.pop(("nonneg",), [])

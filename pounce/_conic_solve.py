@@ -1,8 +1,12 @@
 """The compiled driver of convex programs: a whole solve as one JAX function, or in pieces for a host that watches the clock."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ._cone.layout import Layout
@@ -15,7 +19,7 @@ from ._conic.solution import ConicSolution, finish
 from ._conic.solver import ConicMethod, State
 from ._conic.start import warm_start
 from ._conic.system import Vector
-from ._conic.termination import Tolerances
+from ._conic.termination import Tolerances, verdict
 from ._results import ConicStatus
 
 
@@ -35,6 +39,12 @@ class Controls(eqx.Module):
     tol: Float[Array, ""]
     max_iter: Int[Array, ""]
 
+    @classmethod
+    def of(cls, tol: float, max_iter: int, dtype) -> "Controls":
+        """From the host, as arrays of NumPy: to convert them before the call would cost as much as a small solve."""
+        numbers: Any = np.asarray(tol, dtype), np.asarray(max_iter, np.int32)
+        return cls(*numbers)
+
 
 class Run(eqx.Module):
     """A solve under way: everything `advance` needs."""
@@ -50,17 +60,12 @@ def begin(method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint 
     """Presolve, equilibrate, start."""
     presolved = presolve(data, layout)
     scaled, scaling = ruiz_equilibrate(presolved.program)
-    start = None if warm is None else _warm_iterate(presolved, scaled, scaling, warm)
+    start = None
+    if warm is not None:
+        point = presolved.point(warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
+        start = warm_start(scaled, scaling, point)
     state, fallback = method.init(scaled, scaling, Tolerances.of(controls.tol), start)
     return Run(presolved, scaled, scaling, state, fallback)
-
-
-def _warm_iterate(presolved: Presolved, scaled: ConicProgram, scaling: Scaling, warm: WarmPoint) -> Iterate:
-    program = presolved.program
-    masks = ((warm.z_lb, program.lower_mask), (warm.z_ub, program.upper_mask))
-    bounds = [mask * z for z, mask in masks if mask is not None]
-    x = warm.x if presolved.fixed is None else jnp.where(presolved.fixed, 0.0, warm.x)
-    return warm_start(scaled, scaling, Vector(x, warm.y, jnp.concatenate([warm.z, *bounds])))
 
 
 def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array, ""]) -> State:
@@ -75,7 +80,7 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
     return jax.lax.while_loop(lambda state: ~method.terminate(state, until), step, run.state)
 
 
-def polished(method: ConicMethod, run: Run, state: State) -> State:
+def polished(method: ConicMethod, run: Run, state: State, controls: Controls) -> State:
     """The state with its solution taken to rounding errors, where it has one."""
     wanted = (state.status == ConicStatus.Optimal) | (state.status == ConicStatus.Optimal_Inaccurate)
     v, scaled = state.iterate, run.scaled
@@ -87,8 +92,12 @@ def polished(method: ConicMethod, run: Run, state: State) -> State:
     residuals = evaluate(scaled, iterate)
     measures = measure(scaled, run.scaling, iterate, residuals)
     old = state.measures
-    better = wanted & (jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual)))
-    new = eqx.tree_at(lambda s: (s.iterate, s.residuals, s.measures), state, (iterate, residuals, measures))
+    better = wanted & (
+        jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual))
+    )
+    solved = verdict(measures, Tolerances.of(controls.tol)) == ConicStatus.Optimal
+    status = jnp.where(solved, ConicStatus.Optimal, state.status)
+    new = dataclasses.replace(state, iterate=iterate, residuals=residuals, measures=measures, status=status)
     return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, state)
 
 
@@ -98,5 +107,5 @@ def solve_conic(
     """Solve to the end. Traceable; not differentiable by itself."""
     run = begin(method, data, layout, warm, controls)
     forever = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-    state = polished(method, run, advance(method, run, controls, forever))
+    state = polished(method, run, advance(method, run, controls, forever), controls)
     return finish(data, run.presolved, run.scaling, state)

@@ -1,7 +1,7 @@
 """Batches on a CPU: a few lanes at a time, so that what they work on stays in the cache.
 
-`vmap` takes every operation through all lanes before the next one begins. Once the matrices of all lanes outgrow the cache, each
-operation waits for memory; a loop over smaller batches does not. Lanes of one small batch also wait only for each other.
+`vmap` takes every operation through all lanes before the next one begins. Once the matrices of all lanes outgrow the cache,
+each operation waits for memory; a loop over smaller batches does not. Lanes of one small batch also wait only for each other.
 """
 
 from collections.abc import Callable
@@ -33,10 +33,9 @@ def in_cache(function: Callable, lane_bytes: int) -> Callable:
         lanes = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
 
         def lane(own: list):
-            own = iter(own)
-            return function(
-                *jax.tree.unflatten(structure, [next(own) if m else leaf for leaf, m in zip(leaves, moving, strict=True)])
-            )
+            rest = iter(own)
+            given = [next(rest) if moves else leaf for leaf, moves in zip(leaves, moving, strict=True)]
+            return function(*jax.tree.unflatten(structure, given))
 
         if jax.default_backend() != "cpu" or size >= axis_size:
             result = jax.vmap(lane)(lanes)

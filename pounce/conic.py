@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import _check as check
@@ -34,11 +33,16 @@ class ConicSolve(eqx.Module):
     @property
     def method(self) -> ConicMethod:
         """The interior-point method with its KKT solver."""
-        return ConicMethod(SchurCholesky(self.equalities))
+        return ConicMethod(self._solver(tries=0))
+
+    def _solver(self, tries: int) -> SchurCholesky:
+        layout = self.rows.layout
+        polyhedral = layout == Layout(nonnegative=layout.nonnegative)
+        return SchurCholesky(self.equalities, tries=tries, invert=polyhedral)
 
     def arranged(self, data: ConicData) -> ConicData:
         """The program with its cone rows in the order of the solver."""
-        if data.G is None:
+        if data.G is None or data.h is None:
             return data
         return eqx.tree_at(lambda d: (d.G, d.h), data, (self.rows.arrange(data.G), self.rows.arrange(data.h)))
 
@@ -62,7 +66,7 @@ class ConicSolve(eqx.Module):
             return in_cache(solve, lane_bytes)(data, *rest)
 
         def tangent(data: ConicData, rates: ConicData, solution: ConicSolution) -> tuple:
-            return conic.tangent(data, rates, solution, layout, SchurCholesky(self.equalities, tries=5), self.relaxation)
+            return conic.tangent(data, rates, solution, layout, self._solver(tries=5), self.relaxation)
 
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))
@@ -98,8 +102,9 @@ def solve_conic(
 ) -> ConicSolution:
     """Solve ``min 1/2 x'Px + c'x  s.t.  Ax = b,  h - Gx in K,  lb <= x <= ub``: a JAX function of all its data.
 
-    Works under `jit`, `vmap`, `grad`, `jvp`, `jacfwd`, `jacrev`, `hessian` with respect to any of ``P, c, A, b, G, h, lb, ub``; no host
-    callback in its jaxpr. An infeasible or unbounded lane ends with its own status and a certificate, and touches no other.
+    Works under `jit`, `vmap`, `grad`, `jvp`, `jacfwd`, `jacrev`, `hessian` with respect to any of ``P, c, A, b, G, h, lb, ub``;
+    no host callback in its jaxpr. An infeasible or unbounded lane ends with its own status and a certificate, and touches no
+    other.
 
     **Arguments:**
 
@@ -127,19 +132,19 @@ def solve_conic(
     p = 0 if data.A is None else data.A.shape[0]
     rows = orthant(m) if cones is None else parse(cones, m)
     dtype = data.c.dtype
-    controls = Controls(np.asarray(tolerance(tol, dtype), dtype), np.asarray(iteration_limit(max_iter), np.int32))
+    controls = Controls.of(tolerance(tol, dtype), iteration_limit(max_iter), dtype)
     warm = None if warm_start is None else warm_point(warm_start, data)
     program = ConicSolve(rows, p, float(relaxation), on_failure)
     return compiled(program, check.is_concrete((data, warm)))(data, warm, controls)
 
 
 def warm_point(warm_start: Any, data: ConicData) -> WarmPoint:
-    """A former solution (an object or a mapping with any of ``x, y, z, z_lb, z_ub``); what is missing or of another size is zero."""
+    """A former solution (an object or mapping with any of ``x, y, z, z_lb, z_ub``); what is missing or misfits is zero."""
     n, dtype = data.c.shape[0], data.c.dtype
     sizes = {"x": n, "y": 0 if data.b is None else data.b.shape[0], "z": 0 if data.h is None else data.h.shape[0]}
     sizes.update(z_lb=n, z_ub=n)
 
-    def part(name: str):
+    def part(name: str) -> Any:
         value = warm_start.get(name) if hasattr(warm_start, "get") else getattr(warm_start, name, None)
         if value is None or np.shape(value) != (sizes[name],):
             return np.zeros(sizes[name], dtype)

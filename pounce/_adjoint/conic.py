@@ -1,7 +1,8 @@
 """The optimality conditions of a convex program, linearised for the derivative rule.
 
-With ``relaxation = mu > 0`` the complementary pair at the solution is replaced by the point of the central path with the same ``s - z``,
-and the conditions of the central path are differentiated: finite and useful where strict complementarity fails.
+With ``relaxation = mu > 0`` the complementary pair at the solution is replaced by the point of the central path with the
+same ``s - z``, and the conditions of the central path are differentiated: finite and useful where strict complementarity
+fails.
 """
 
 import jax
@@ -62,21 +63,13 @@ def tangent(
     """Tangents of the `outputs` for tangents of everything in the program."""
     presolved = presolve(data, layout)
     program = presolved.program
-    x = solution.x if presolved.fixed is None else jnp.where(presolved.fixed, 0.0, solution.x)
-    bounds = [
-        z * mask
-        for z, mask in ((solution.z_lb, program.lower_mask), (solution.z_ub, program.upper_mask))
-        if mask is not None
-    ]
-    z = jnp.concatenate([solution.z, *bounds])
-    point = Vector(x, solution.y, z)
-    slack = program.right_side() - program.rows(x)
-    pair = _pair(program.cones, slack, z, relaxation)
+    point = presolved.point(solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub)
+    slack = program.right_side() - program.rows(point.x)
+    pair = _pair(program.cones, slack, point.z, relaxation)
 
     def defects(data: ConicData) -> Vector:
         """The conditions at the fixed point, as a function of the data; the third part is the slack."""
         program = presolve(data, layout).program
-        v = lax.stop_gradient(point)
         return Vector(
             program.curvature(point.x) + program.c + point.y @ program.A + program.rows_transposed(point.z),
             program.A @ point.x - program.b,
@@ -84,7 +77,7 @@ def tangent(
         )
 
     _, moved = jax.jvp(defects, (data,), (rates,))
-    zero = jnp.zeros_like(z)
+    zero = jnp.zeros_like(point.z)
     right = Vector(-moved.x, -moved.y, -program.cones.linearized(pair.s, pair.z, moved.z, zero))
     adjoint = LinearizedSolver(solver)
     state = adjoint.factorize(lax.stop_gradient(program), lax.stop_gradient(pair))

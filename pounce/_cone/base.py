@@ -15,7 +15,7 @@ import abc
 from typing import Generic, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 class AbstractScaling(eqx.Module):
@@ -63,7 +63,10 @@ Scaling = TypeVar("Scaling", bound=AbstractScaling)
 class AbstractCone(eqx.Module, Generic[Scaling]):
     """A stack of equal cones."""
 
-    symmetric: eqx.AbstractClassVar[bool]
+    @property
+    @abc.abstractmethod
+    def symmetric(self) -> bool:
+        """Whether the cone is its own dual and homogeneous: the Nesterov-Todd scaling exists."""
 
     @property
     @abc.abstractmethod
@@ -76,7 +79,7 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
         """Sizes of the blocks that tolerate only one common positive factor; None where every row has its own."""
 
     @abc.abstractmethod
-    def degree(self) -> Float[Array, ""] | int:
+    def degree(self) -> Int[Array, ""] | int:
         """Barrier parameter of the whole stack."""
 
     @abc.abstractmethod
@@ -113,8 +116,8 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
         dz: Float[Array, " size"],
         most: Float[Array, ""],
     ) -> Float[Array, ""]:
-        """The longest step, at most ``most``, that keeps ``s + alpha ds`` and ``z + alpha dz`` in the cones (symmetric cones: up to
-        the boundary; nonsymmetric ones: by backtracking, strictly inside)."""
+        """The longest step, at most ``most``, that keeps ``s + alpha ds`` and ``z + alpha dz`` in the cones (symmetric cones:
+        up to the boundary; nonsymmetric ones: by backtracking, strictly inside)."""
 
     @abc.abstractmethod
     def barrier(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> Float[Array, ""]:

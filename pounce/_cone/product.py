@@ -1,7 +1,7 @@
 """A product of stacks of cones: the cone of a whole program."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .base import AbstractCone, AbstractScaling, Frame
 
@@ -23,22 +23,23 @@ def _joined(parts: list, like) -> Array:
     return jnp.concatenate(parts) if parts else jnp.zeros((0, *like.shape[1:]), like.dtype)
 
 
+def _each(verb: str, parts, cones, v) -> Array:
+    """A verb of each part, applied to the rows of its stack."""
+    return _joined([getattr(part, verb)(v[rows]) for part, rows in zip(parts, _offsets(cones), strict=True)], v)
+
+
 class ProductScaling(AbstractScaling):
     parts: tuple[AbstractScaling, ...]
     cones: tuple[AbstractCone, ...]
 
-    def _each(self, verb: str, v):
-        pieces = [getattr(part, verb)(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
-        return _joined(pieces, v)
-
     def product(self, v):
-        return self._each("product", v)
+        return _each("product", self.parts, self.cones, v)
 
     def whiten(self, v):
-        return self._each("whiten", v)
+        return _each("whiten", self.parts, self.cones, v)
 
     def recover(self, v):
-        return self._each("recover", v)
+        return _each("recover", self.parts, self.cones, v)
 
     def leading(self, rows: int) -> "ProductScaling":
         """The scaling of the stacks that make up the first ``rows`` rows."""
@@ -75,12 +76,10 @@ class ProductFrame(Frame):
         return ProductFrame(self.a[:rows], self.b[:rows], self.parts[:count], self.cones[:count])
 
     def rotate(self, v):
-        pieces = [part.rotate(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
-        return _joined(pieces, v)
+        return _each("rotate", self.parts, self.cones, v)
 
     def restore(self, v):
-        pieces = [part.restore(v[rows]) for part, rows in zip(self.parts, _offsets(self.cones), strict=True)]
-        return _joined(pieces, v)
+        return _each("restore", self.parts, self.cones, v)
 
 
 class ConeProduct(AbstractCone[ProductScaling]):
@@ -89,7 +88,7 @@ class ConeProduct(AbstractCone[ProductScaling]):
     cones: tuple[AbstractCone, ...]
 
     @property
-    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def symmetric(self) -> bool:
         return all(cone.symmetric for cone in self.cones)
 
     @property
@@ -107,8 +106,11 @@ class ConeProduct(AbstractCone[ProductScaling]):
     def _each(self, verb: str, *vectors):
         return [getattr(cone, verb)(*parts) for cone, *parts in zip(self.cones, *map(self.split, vectors), strict=True)]
 
-    def degree(self):
-        return sum((cone.degree() for cone in self.cones), start=jnp.zeros((), int))
+    def degree(self) -> Int[Array, ""]:
+        total = jnp.zeros((), int)
+        for cone in self.cones:
+            total = total + cone.degree()
+        return total
 
     def unit(self, dtype):
         return _joined([cone.unit(dtype) for cone in self.cones], jnp.zeros(0, dtype))

@@ -1,7 +1,7 @@
 """Second-order cones ``s_0 >= |s_1|``, a stack of equal ones.
 
 Formulas for the Nesterov-Todd scaling follow Vandenberghe (2010), "The CVXOPT linear and quadratic cone program solvers",
-sections 4 and 5; the residual ``v_0^2 - |v_1|^2`` is always formed as a product, which is what keeps the digits near the boundary.
+sections 4 and 5; the residual ``v_0^2 - |v_1|^2`` is always formed as a product, which keeps the digits near the boundary.
 """
 
 from typing import ClassVar
@@ -168,7 +168,10 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
         return jnp.minimum(most, jnp.min(longest, initial=jnp.inf))
 
     def barrier(self, s, z):
-        return -0.5 * jnp.sum(jnp.log(_residual(self._stack(s))) + jnp.log(_residual(self._stack(z))))
+        v = jnp.concatenate([self._stack(s), self._stack(z)])
+        norm = _norm(v[:, 1:])
+        # Factor by factor: their product is positive in the opposite cone too.
+        return -0.5 * jnp.sum(jnp.log(v[:, 0] - norm) + jnp.log(v[:, 0] + norm))
 
     def project(self, v):
         plus, minus, direction = self._spectrum(v)

@@ -1,8 +1,8 @@
 """Positive semidefinite cones, a stack of equal ones.
 
-A matrix travels as ``svec``: its lower triangle column by column with off-diagonal entries multiplied by the square root of two, so
-that inner products are those of matrices. The scaling is Nesterov and Todd's, from two Cholesky factors and one symmetric
-eigenvalue problem (Vandenberghe 2010, section 4).
+A matrix travels as ``svec``: its lower triangle column by column with off-diagonal entries multiplied by the square root of
+two, so that inner products are those of matrices. The scaling is Nesterov and Todd's, from two Cholesky factors and one
+symmetric eigenvalue problem (Vandenberghe 2010, section 4).
 """
 
 import functools

@@ -1,5 +1,7 @@
 """A convex program as the user states it, and its form for the solver."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -7,7 +9,8 @@ from jaxtyping import Array, Bool, Float
 from .._cone.layout import Layout
 from .._cone.nonnegative import Nonnegative
 from .._cone.product import ConeProduct
-from .program import ConicProgram
+from .program import ConicProgram, Side
+from .system import Vector
 
 
 NO_BOUND = 1e20
@@ -30,12 +33,42 @@ class ConicData(eqx.Module):
     ub: Float[Array, " n"] | None
 
 
+class Fixed(eqx.Module):
+    """Which variables have equal bounds, and their values (zero for others)."""
+
+    mask: Bool[Array, " n"]
+    value: Float[Array, " n"]
+
+
 class Presolved(eqx.Module):
     """The program for the solver, and what takes its solution back."""
 
     program: ConicProgram
-    fixed: Bool[Array, " n"] | None
-    value: Float[Array, " n"] | None
+    fixed: Fixed | None
+
+    def point(self, x: Array, y: Array, z: Array, z_lb: Array, z_ub: Array) -> Vector:
+        """The point of the solver's program for one of the user's: zero for fixed variables and absent bounds."""
+        sides = ((z_lb, self.program.lower), (z_ub, self.program.upper))
+        bounds = [side.mask * multipliers for multipliers, side in sides if side is not None]
+        x = x if self.fixed is None else jnp.where(self.fixed.mask, 0.0, x)
+        return Vector(x, y, jnp.concatenate([z, *bounds]))
+
+
+class _Bounds(NamedTuple):
+    """Bounds of one side, zero where there is none."""
+
+    value: Float[Array, " n"]
+    exist: Bool[Array, " n"]
+
+    @classmethod
+    def of(cls, value: Float[Array, " n"], exist: Bool[Array, " n"]) -> "_Bounds":
+        return cls(jnp.where(exist, value, 0.0), exist)
+
+    def without(self, fixed: Bool[Array, " n"]) -> "_Bounds":
+        return _Bounds(jnp.where(fixed, 0.0, self.value), self.exist & ~fixed)
+
+    def side(self) -> Side:
+        return Side(self.value, self.exist.astype(self.value.dtype))
 
 
 def presolve(data: ConicData, layout: Layout) -> Presolved:
@@ -52,27 +85,25 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
     cones = layout.cones(counted)
     present = jnp.concatenate([counted, jnp.ones(h.shape[0] - layout.nonnegative, bool)])
     G, h = jnp.where(present[:, None], G, 0.0), jnp.where(present, jnp.maximum(h, -NO_BOUND), 0.0)
-    has_lower = None if data.lb is None else data.lb > -NO_BOUND
-    has_upper = None if data.ub is None else data.ub < NO_BOUND
-    lower = None if has_lower is None else jnp.where(has_lower, jnp.minimum(data.lb, NO_BOUND), 0.0)
-    upper = None if has_upper is None else jnp.where(has_upper, jnp.maximum(data.ub, -NO_BOUND), 0.0)
-    fixed = value = None
-    if has_lower is not None and has_upper is not None:
-        fixed = has_lower & has_upper & (lower == upper)
+    lower = None if data.lb is None else _Bounds.of(jnp.minimum(data.lb, NO_BOUND), data.lb > -NO_BOUND)
+    upper = None if data.ub is None else _Bounds.of(jnp.maximum(data.ub, -NO_BOUND), data.ub < NO_BOUND)
+    moved = None
+    if lower is not None and upper is not None:
+        fixed = lower.exist & upper.exist & (lower.value == upper.value)
         # Half of each bound, so that a derivative is shared between them.
-        value = jnp.where(fixed, 0.5 * (lower + upper), 0.0)
-        has_lower, has_upper = has_lower & ~fixed, has_upper & ~fixed
+        value = jnp.where(fixed, 0.5 * (lower.value + upper.value), 0.0)
+        moved = Fixed(fixed, value)
         constant = c @ value
         b, h = b - A @ value, h - jnp.where(present, G @ value, 0.0)
         c = jnp.where(fixed, 0.0, c)
         if P is not None:
-            moved = P @ value
-            constant = constant + 0.5 * (value @ moved)
-            c = c + jnp.where(fixed, 0.0, moved)
+            slope = P @ value
+            constant = constant + 0.5 * (value @ slope)
+            c = c + jnp.where(fixed, 0.0, slope)
             P = jnp.where(fixed[:, None] | fixed, 0.0, P) + jnp.diag(fixed.astype(dtype))
         A, G = jnp.where(fixed, 0.0, A), jnp.where(fixed, 0.0, G)
-        lower, upper = jnp.where(fixed, 0.0, lower), jnp.where(fixed, 0.0, upper)
-    masks = [mask for mask in (has_lower, has_upper) if mask is not None]
+        lower, upper = lower.without(fixed), upper.without(fixed)
+    masks = [bounds.exist for bounds in (lower, upper) if bounds is not None]
     boxes = (Nonnegative(jnp.concatenate(masks)),) if masks else ()
     program = ConicProgram(
         P=P,
@@ -81,11 +112,9 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
         b=b,
         G=G,
         h=h,
-        lower=lower,
-        upper=upper,
-        lower_mask=None if has_lower is None else has_lower.astype(dtype),
-        upper_mask=None if has_upper is None else has_upper.astype(dtype),
+        lower=None if lower is None else lower.side(),
+        upper=None if upper is None else upper.side(),
         constant=constant,
         cones=ConeProduct((*cones, *boxes)),
     )
-    return Presolved(program, fixed, value)
+    return Presolved(program, moved)

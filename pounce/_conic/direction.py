@@ -64,7 +64,7 @@ class Newton(eqx.Module):
         numerator = numerator + 2.0 * (self.residuals.curvature @ first.x) / v.tau
         tau = numerator / self.denominator
         whole = first + tau * self.constant
-        # From the rows rather than from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
+        # From the rows, not from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
         s = h * tau - program.rows(whole.x) - residual_z
         kappa = -(products + v.kappa * tau) / v.tau
         return Iterate(whole.x, whole.y, whole.z, s, tau, kappa)

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._cone.product import ConeProduct
-from .program import ConicProgram
+from .program import ConicProgram, Side
 
 
 SWEEPS = 10
@@ -89,7 +89,10 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         sweep,
         (*start, one, jnp.full_like(one, jnp.inf), jnp.zeros((), int)),
     )
-    bounds = [1.0 / d for mask in (program.lower_mask, program.upper_mask) if mask is not None]
+
+    def side(bounds: Side | None) -> Side | None:
+        return None if bounds is None else Side(bounds.value / d, bounds.mask)
+
     scaled = ConicProgram(
         P=None if program.P is None else cost * d[:, None] * program.P * d,
         c=cost * d * program.c,
@@ -97,11 +100,9 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         b=e * program.b,
         G=f[:, None] * program.G * d,
         h=f * program.h,
-        lower=None if program.lower is None else program.lower / d,
-        upper=None if program.upper is None else program.upper / d,
-        lower_mask=program.lower_mask,
-        upper_mask=program.upper_mask,
+        lower=side(program.lower),
+        upper=side(program.upper),
         constant=cost * program.constant,
         cones=program.cones,
     )
-    return scaled, Scaling(d, e, jnp.concatenate([f, *bounds]), cost)
+    return scaled, Scaling(d, e, jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost)

@@ -91,6 +91,7 @@ def _largest(*vectors):
 def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -> Measures:
     """The measures of an iterate of the scaled program."""
     one = jnp.ones((), v.x.dtype)
+    tiny = jnp.finfo(v.x.dtype).tiny
     cost, tau = scaling.cost, v.tau
     # Everything of a bound that is not there is zero, whatever its factor.
     rows, d = scaling.rows, scaling.variables
@@ -119,11 +120,11 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
         dual=_norm(r_x) / tau / dual_scale,
         ratio=v.kappa / tau,
         farkas_value=r.price / cost,
-        farkas_residual=_norm(farkas) / jnp.maximum(jnp.abs(r.price / cost), size_z),
+        farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(r.price / cost), size_z), tiny),
         ray_value=r.linear / cost,
         ray_residual=jnp.maximum(
-            _norm(r.curvature / d / cost) / jnp.maximum(jnp.abs(r.linear / cost), size_x),
-            _norm(equality_ray, row_ray) / jnp.maximum(jnp.abs(r.linear / cost), size_x + size_s),
+            _norm(r.curvature / d / cost) / jnp.maximum(jnp.maximum(jnp.abs(r.linear / cost), size_x), tiny),
+            _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(r.linear / cost), size_x + size_s), tiny),
         ),
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,

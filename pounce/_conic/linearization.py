@@ -1,9 +1,9 @@
 """The optimality conditions of a convex program linearised at a complementary pair, and a solver for them.
 
 At a solution ``s`` is the projection of ``v = s - z`` onto the cone, so that slack and multiplier move together along the
-derivative of that projection (Busseti, Moursi and Boyd 2019). Each cone states this as a linear relation in ``(ds, dz)`` that is smooth in
-``(s, z)``, for derivatives beyond the first, and supplies an orthogonal frame in which the relation is diagonal: there the system is the
-symmetric one of `pounce._linalg.kkt`, for the linearisation and for its transpose alike.
+derivative of that projection (Busseti, Moursi and Boyd 2019). Each cone states this as a linear relation in ``(ds, dz)``
+that is smooth in ``(s, z)``, for derivatives beyond the first, and supplies an orthogonal frame in which the relation is
+diagonal: there the system is the symmetric one of `pounce._linalg.kkt`, for the linearisation and for its transpose alike.
 """
 
 import dataclasses
@@ -83,10 +83,9 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         norms = jnp.concatenate([jnp.sum(rotated * rotated, axis=1), jnp.ones(frame.a.shape[0] - m, dtype)])
         held = jnp.maximum(frame.b, FREE)
         slack = jnp.maximum(frame.a, softness * jnp.where(norms > 0, norms, 1.0) * held)
-        _, lower, upper = program.split(held / slack)
-        for mask, weight in ((program.lower_mask, lower), (program.upper_mask, upper)):
-            if mask is not None:
-                hessian = hessian + jnp.diag(mask * weight)
+        for weight in program.split(held / slack)[1:]:
+            if weight is not None:
+                hessian = hessian + jnp.diag(weight)
         jacobian = jnp.concatenate([program.A, rotated])
         diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {})

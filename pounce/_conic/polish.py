@@ -1,8 +1,8 @@
 """Newton steps on the exact optimality conditions from a solution of the interior-point method.
 
-An interior point ends where complementarity is small, which leaves the variables of a nearly degenerate constraint wrong by the square
-root of that. The conditions ``s = project(s - z)`` are piecewise smooth and have no such root: from there one or two steps of a
-semismooth Newton method (Qi and Sun 1993) end at rounding errors, wherever the solution is regular.
+An interior point ends where complementarity is small, which leaves the variables of a nearly degenerate constraint wrong
+by the square root of that. The conditions ``s = project(s - z)`` are piecewise smooth and have no such root: from there one
+or two steps of a semismooth Newton method (Qi and Sun 1993) end at rounding errors, wherever the solution is regular.
 """
 
 import jax

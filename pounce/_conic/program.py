@@ -7,11 +7,18 @@ from jaxtyping import Array, Float
 from .._cone.product import ConeProduct
 
 
+class Side(eqx.Module):
+    """The lower or the upper bounds; ``mask`` is one for a variable that has one and zero for others."""
+
+    value: Float[Array, " n"]
+    mask: Float[Array, " n"]
+
+
 class ConicProgram(eqx.Module):
     """``min 1/2 x'Px + c'x + constant  s.t.  Ax = b,  Gx + s = h,  -l x + s_l = -l lower,  u x + s_u = u upper,  s in K``.
 
     The cone vector ``s`` holds the rows of ``G`` in the order of the cones, then one row for each lower and one for each upper
-    bound. ``l`` and ``u`` are masks of zeros and ones: an absent bound is a row of zeros whose slack and multiplier are zero.
+    bound. ``l`` and ``u`` are the masks of the two sides: an absent bound is a row of zeros whose slack and multiplier are zero.
     ``P`` is symmetric; None for a linear objective. A program without lower (upper) bounds has None for them.
     """
 
@@ -21,12 +28,15 @@ class ConicProgram(eqx.Module):
     b: Float[Array, " p"]
     G: Float[Array, "m n"]
     h: Float[Array, " m"]
-    lower: Float[Array, " n"] | None
-    upper: Float[Array, " n"] | None
-    lower_mask: Float[Array, " n"] | None
-    upper_mask: Float[Array, " n"] | None
+    lower: Side | None
+    upper: Side | None
     constant: Float[Array, ""]
     cones: ConeProduct
+
+    @property
+    def sides(self) -> list[Side]:
+        """The bounds that are there, in the order of their rows."""
+        return [side for side in (self.lower, self.upper) if side is not None]
 
     def curvature(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """``P x``."""
@@ -35,17 +45,17 @@ class ConicProgram(eqx.Module):
     def rows(self, x: Float[Array, " n"]) -> Float[Array, " size"]:
         """The linear map of all cone rows."""
         parts = [self.G @ x]
-        if self.lower_mask is not None:
-            parts.append(-self.lower_mask * x)
-        if self.upper_mask is not None:
-            parts.append(self.upper_mask * x)
+        if self.lower is not None:
+            parts.append(-self.lower.mask * x)
+        if self.upper is not None:
+            parts.append(self.upper.mask * x)
         return jnp.concatenate(parts)
 
     def split(self, v: Float[Array, " size"]) -> tuple[Array, Array | None, Array | None]:
-        """The parts of a cone vector that belong to G, the lower and the upper bounds."""
+        """The parts of a cone vector that belong to G, the lower and the upper bounds; zero where a bound is absent."""
         m, n = self.G.shape
-        lower = None if self.lower_mask is None else v[m : m + n]
-        upper = None if self.upper_mask is None else v[v.shape[0] - n :]
+        lower = None if self.lower is None else self.lower.mask * v[m : m + n]
+        upper = None if self.upper is None else self.upper.mask * v[v.shape[0] - n :]
         return v[:m], lower, upper
 
     def rows_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
@@ -53,16 +63,16 @@ class ConicProgram(eqx.Module):
         rows, lower, upper = self.split(z)
         total = rows @ self.G
         if lower is not None:
-            total = total - self.lower_mask * lower
+            total = total - lower
         if upper is not None:
-            total = total + self.upper_mask * upper
+            total = total + upper
         return total
 
     def right_side(self) -> Float[Array, " size"]:
         """The right-hand sides of all cone rows."""
         parts = [self.h]
         if self.lower is not None:
-            parts.append(-self.lower_mask * self.lower)
+            parts.append(-self.lower.mask * self.lower.value)
         if self.upper is not None:
-            parts.append(self.upper_mask * self.upper)
+            parts.append(self.upper.mask * self.upper.value)
         return jnp.concatenate(parts)

@@ -1,6 +1,9 @@
 """What a convex solve returns: a pytree of arrays, the same under ``jit`` and ``vmap``."""
 
+import dataclasses
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -50,17 +53,17 @@ def assemble(data: ConicData, presolved: Presolved, v: Vector) -> tuple:
     program = presolved.program
     rows, lower, upper = program.split(v.z)
     zeros = jnp.zeros_like(v.x)
-    z_lb = zeros if lower is None else program.lower_mask * lower
-    z_ub = zeros if upper is None else program.upper_mask * upper
-    x = v.x
-    if presolved.fixed is not None:
-        x = x + presolved.value
+    z_lb = zeros if lower is None else lower
+    z_ub = zeros if upper is None else upper
+    x, fixed = v.x, presolved.fixed
+    if fixed is not None:
+        x = x + fixed.value
         # The multiplier of a fixed variable is what stationarity leaves to it.
         gradient = data.c + v.y @ _given(data.A, v.y, x) + rows @ _given(data.G, rows, x)
         if data.P is not None:
             gradient = gradient + data.P @ x
-        z_lb = jnp.where(presolved.fixed, jnp.maximum(gradient, 0.0), z_lb)
-        z_ub = jnp.where(presolved.fixed, jnp.maximum(-gradient, 0.0), z_ub)
+        z_lb = jnp.where(fixed.mask, jnp.maximum(gradient, 0.0), z_lb)
+        z_ub = jnp.where(fixed.mask, jnp.maximum(-gradient, 0.0), z_ub)
     objective = data.c @ x
     if data.P is not None:
         objective = objective + 0.5 * (x @ (data.P @ x))
@@ -76,30 +79,24 @@ def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State
     program, v, m = presolved.program, state.iterate, state.measures
     status = jnp.where(state.status == ConicStatus.Running, ConicStatus.Iteration_Limit, state.status)
     farkas, ray = status == ConicStatus.Primal_Infeasible, status == ConicStatus.Dual_Infeasible
-    # A certificate has no scale of its own: its value is made -1. Beside a ray there is no dual solution, and the other way round.
+    # A certificate has no scale of its own: its value is made -1. Beside a ray there is no dual solution, and vice versa.
     over_x = jnp.where(ray, -m.ray_value, jnp.where(farkas, jnp.inf, v.tau))
     over_z = jnp.where(farkas, -m.farkas_value, jnp.where(ray, jnp.inf, v.tau))
     homogeneous = farkas | ray
-
-    def data_or_zero(leaf):
-        return None if leaf is None else jnp.where(homogeneous, jnp.zeros_like(leaf), leaf)
-
     point = Vector(
         scaling.variables * v.x / over_x,
         scaling.equalities * v.y / scaling.cost / over_z,
         scaling.rows * v.z / scaling.cost / over_z,
     )
     # The parts of a certificate satisfy the equations with c = 0, P = 0 and right-hand sides zero.
-    stated = eqx.tree_at(lambda d: (d.P, d.c), data, tuple(map(data_or_zero, (data.P, data.c))), is_leaf=_is_none)
-    value = data_or_zero(presolved.value)
-    right = jnp.where(homogeneous, 0.0, program.h)
-    presolved = eqx.tree_at(lambda q: (q.program.h, q.value), presolved, (right, value), is_leaf=_is_none)
-    x, y, z, s, z_lb, z_ub, objective = assemble(stated, presolved, point)
+    fixed = presolved.fixed
+    removed = data.P, data.c, program.h, None if fixed is None else fixed.value
+    P, c, h, value = jax.tree.map(lambda leaf: jnp.where(homogeneous, jnp.zeros_like(leaf), leaf), removed)
+    if fixed is not None:
+        fixed = dataclasses.replace(fixed, value=value)
+    presolved = Presolved(dataclasses.replace(program, h=h), fixed)
+    x, y, z, s, z_lb, z_ub, objective = assemble(dataclasses.replace(data, P=P, c=c), presolved, point)
     s = jnp.where(farkas, 0.0, s)
     objective = jnp.where(farkas, jnp.inf, jnp.where(ray, -jnp.inf, objective))
     residuals = ConicResiduals(m.primal_infeasibility, m.dual_infeasibility, m.gap)
     return ConicSolution(x, y, z, s, z_lb, z_ub, objective, status, state.iterations, residuals)
-
-
-def _is_none(leaf) -> bool:
-    return leaf is None

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._cone.nonnegative import Nonnegative
 from .._linalg.kkt import AbstractKKTSolver
 from .._results import ConicStatus
 from . import termination
@@ -124,7 +125,11 @@ class ConicMethod(eqx.Module):
         q = cones.combined(cone_scaling, v.s, v.z, affine.s, damping * affine.z, target)
         products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
         combined, solved = newton.combined(sigma, products, q)
-        alpha = jnp.maximum(STEP_FRACTION, 1.0 - 0.1 * (1.0 - affine_alpha)) * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
+        fraction: Float[Array, ""] | float = STEP_FRACTION
+        if all(isinstance(cone, Nonnegative) for cone in cones.cones):
+            # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
+            fraction = jnp.maximum(STEP_FRACTION, 1.0 - 0.1 * (1.0 - affine_alpha))
+        alpha = fraction * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
         if not cones.symmetric:
             alpha = self._centred(program, v, combined, alpha, state.dual_scaling)
         alpha = jnp.where(solved & jnp.isfinite(alpha), alpha, 0.0)

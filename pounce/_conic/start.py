@@ -37,7 +37,7 @@ def warm_start(program: ConicProgram, scaling: Scaling, point: Vector) -> Iterat
 
 
 def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
-    """The unit point if a cone is not symmetric; otherwise the solution of the system with ``H = I``, shifted inside the cones."""
+    """The unit point if a cone is not symmetric; otherwise the solution of the system with ``H = I``, shifted inside."""
     dtype = program.c.dtype
     one = jnp.ones((), dtype)
     unit = program.cones.unit(dtype)

@@ -117,11 +117,16 @@ def factorize(
     p = program.b.shape[0]
     dtype = program.c.dtype
     hessian = jnp.zeros((n, n), dtype) if program.P is None else program.P
-    masks = [mask for mask in (program.lower_mask, program.upper_mask) if mask is not None]
+    masks = [side.mask for side in program.sides]
     if masks:
         ones = jnp.concatenate([jnp.zeros(m, dtype), *masks])[:, None]
         weights = scaling.recover(scaling.whiten(ones))[m:, 0].reshape(len(masks), n)
         hessian = hessian + jnp.diag(jnp.sum(weights, axis=0))
     jacobian = jnp.concatenate([program.A, scaling.leading(m).whiten(program.G)])
     diagonal = jnp.concatenate([jnp.zeros(p, dtype), jnp.ones(m, dtype)])
-    return System(program, scaling, solver, solver.init(KKTOperator(hessian, jacobian, diagonal), {"gram": gram, "regularization": regularization}))
+    return System(
+        program,
+        scaling,
+        solver,
+        solver.init(KKTOperator(hessian, jacobian, diagonal), {"gram": gram, "regularization": regularization}),
+    )

@@ -1,10 +1,10 @@
 """Cholesky factors that are quick to solve with.
 
-A triangular solve with one right-hand side is a chain of ``n`` short steps: LAPACK needs ten times as long for it as for a product
-with a matrix of the same size, and a GPU longer still. Up to `LARGEST_INVERSE` rows the factor is inverted as it is made, block by
-block, mostly in matrix products; that costs as much as the solves of one iteration of an interior-point method save several times
-over. Products with the inverse of a triangular factor are as accurate as substitution up to a modest factor (Higham 2002, section 14.2),
-and whoever solves refines.
+A triangular solve with one right-hand side is a chain of ``n`` short steps: LAPACK needs ten times as long for it as for a
+product with a matrix of the same size, and a GPU longer still. Up to `LARGEST_INVERSE` rows the factor is inverted as it is
+made, block by block, mostly in matrix products; that costs as much as the solves of one iteration of an interior-point
+method save several times over. Products with the inverse lose more digits than substitution where the matrix is very ill conditioned (Higham 2002, section
+14.2): refinement makes up for that in linear and quadratic programs, but not at the end of degenerate semidefinite ones.
 """
 
 import abc
@@ -23,7 +23,7 @@ class AbstractCholeskyFactor(eqx.Module):
     """``L`` with ``L L'`` the matrix."""
 
     @abc.abstractmethod
-    def forward(self, v: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+    def forward(self, v: Float[Array, " n *k"]) -> Float[Array, " n *k"]:
         """``L^-1 v``."""
 
     @abc.abstractmethod
@@ -66,9 +66,9 @@ class Inverse(AbstractCholeskyFactor):
         return jnp.isfinite(self.inverse[-1, -1])
 
 
-def cholesky_factor(matrix: Float[Array, "n n"]) -> AbstractCholeskyFactor:
-    """The factor of a symmetric matrix, NaN where it is not positive definite."""
-    if matrix.shape[0] <= LARGEST_INVERSE:
+def cholesky_factor(matrix: Float[Array, "n n"], invert: bool) -> AbstractCholeskyFactor:
+    """The factor of a symmetric matrix, NaN where it is not positive definite; its inverse if that is allowed and small."""
+    if invert and matrix.shape[0] <= LARGEST_INVERSE:
         return Inverse(_inverse_factor(matrix))
     return Substitution(lax.linalg.cholesky(matrix, symmetrize_input=False))
 

@@ -59,8 +59,7 @@ class Task:
 
         ``on_row`` sees every iterate, the start too. Compiling does not count for the time limit.
         """
-        numbers: Any = np.asarray(limits.tol), np.asarray(min(limits.max_iter, 2**30), np.int32)
-        controls = Controls(*numbers)
+        controls = Controls.of(limits.tol, min(limits.max_iter, 2**30), np.float64)
         if on_row is None and self._at_once(limits):
             whole = self.kernel.whole
             with jax.enable_x64(True):

@@ -135,7 +135,7 @@ class Kernel:
         def proceed_piece(leaves, held, state, controls, until):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
             state = advance(method, run, controls, until)
-            last = polished(method, run, state)
+            last = polished(method, run, state, controls)
             solution = finish(arranged(leaves)[0], held.presolved, held.scaling, last)
             return state, _glance(held, state), self._program.restored(solution)
 

@@ -97,8 +97,8 @@ def solve_qp_batch(
 ) -> Float[Array, "B n"]:
     """`solve_qp` for a batch of linear terms ``c`` of shape ``(B, n)`` in one batched kernel.
 
-    ``P``, ``G``, ``A``, ``lb`` and ``ub`` are shared; ``h`` and ``b`` are shared or have a leading batch dimension, and so is `warm_start`
-    (a former result of this function). Gradients of what is shared are sums over the batch.
+    ``P``, ``G``, ``A``, ``lb`` and ``ub`` are shared; ``h`` and ``b`` are shared or have a leading batch dimension, which
+    `warm_start` (a former result of this function) always has. Gradients of what is shared are sums over the batch.
 
     **Raises:** `ValueError` naming the argument if ``c`` is not two-dimensional or another batch size is met; `RuntimeError` as
     `solve_qp`.
