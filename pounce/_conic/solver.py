@@ -19,6 +19,7 @@ from .system import factorize
 
 STEP_FRACTION = 0.99
 SMALL_STEP = 1e-4  # no progress
+SHORT_PREDICTOR = 0.3
 SHORT_STEP = 0.1  # nonsymmetric cones leave the primal-dual scaling
 CROWDED_STEP = 1e-2  # symmetric cones get a better centred direction
 MAX_RECENTERINGS = 3
@@ -119,8 +120,9 @@ class ConicMethod(eqx.Module):
         alpha = self._longest(program, cone_scaling, v, affine, jnp.ones((), dtype))
         affine_alpha = alpha
         sigma = jnp.maximum((1.0 - alpha) ** 3, state.least_sigma)
-        # A badly centred start gets a damped second-order term in the first iteration.
-        damping = jnp.where(state.iterations == 0, alpha, 1.0)
+        # The second-order term is that of a full step. At a badly centred start, or where the predictor does not come far, all of
+        # it would lead astray (two iterates can then follow each other for ever).
+        damping = jnp.where((state.iterations == 0) | (alpha < SHORT_PREDICTOR), alpha, 1.0)
         target = sigma * mu
         q = cones.combined(cone_scaling, v.s, v.z, affine.s, damping * affine.z, target)
         products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
