@@ -212,7 +212,7 @@ def test_solve_socp(name):
         "pow": (0.25, 1.0),  # sqrt(y z)
         "soc": (0.6, 0.8),
         "dimension": (0.6, 0.8),
-        "rsoc": (-v * v / (2 * u * u), v / u),
+        "rsoc": (-v * v / (2 * u * u), v / u) if u else None,
         "nonneg": (0.0, 0.0),
         "psd": (-1.0, np.sqrt(2.0)),  # v^2 / (2 u)
     }
