@@ -1,4 +1,5 @@
-"""Orthant, second-order and semidefinite cones: scaling, directions, steps, projections, frames. Oracles are definitions and jax.grad."""
+"""Orthant, second-order and semidefinite cones: scaling, directions, steps, projections,
+frames. Oracles are definitions and jax.grad."""
 
 import jax
 import jax.numpy as jnp

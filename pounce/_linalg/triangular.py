@@ -1,10 +1,11 @@
 """Cholesky factors that are quick to solve with.
 
-A triangular solve with one right-hand side is a chain of ``n`` short steps: LAPACK needs ten times as long for it as for a product
-with a matrix of the same size, and a GPU longer still. Up to `LARGEST_INVERSE` rows the factor can be inverted as it is made, block
-by block, mostly in matrix products; that costs as much as the solves of one iteration of an interior-point method save several
-times over. Products with the inverse lose more digits than substitution where the matrix is very ill conditioned (Higham 2002,
-section 14.2): refinement makes up for that in linear and quadratic programs, but not at the end of degenerate semidefinite ones.
+A triangular solve with one right-hand side is a chain of ``n`` short steps: LAPACK needs ten times as long for it as for a
+product with a matrix of the same size, and a GPU longer still. Up to `LARGEST_INVERSE` rows the factor can be inverted as it
+is made, block by block, mostly in matrix products; that costs as much as the solves of one iteration of an interior-point
+method save several times over. Products with the inverse lose more digits than substitution where the matrix is very ill
+conditioned (Higham 2002, section 14.2): refinement makes up for that in linear and quadratic programs, but not at the end of
+degenerate semidefinite ones.
 """
 
 import abc
