@@ -19,7 +19,7 @@ from ._conic.solution import ConicSolution, finish
 from ._conic.solver import ConicMethod, State
 from ._conic.start import warm_start
 from ._conic.system import Vector
-from ._conic.termination import Tolerances, verdict
+from ._conic.termination import Tolerances, has_solution, verdict
 from ._results import ConicStatus
 
 
@@ -82,7 +82,7 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
 
 def polished(method: ConicMethod, run: Run, state: State, controls: Controls) -> State:
     """The state with its solution taken to rounding errors, where it has one."""
-    wanted = (state.status == ConicStatus.Optimal) | (state.status == ConicStatus.Optimal_Inaccurate)
+    wanted = has_solution(state.status)
     v, scaled = state.iterate, run.scaled
     start = Vector(v.x / v.tau, v.y / v.tau, v.z / v.tau)
     point = polish(scaled, start, method.solver, wanted)

@@ -17,13 +17,13 @@ from .._conic.data import ConicData, presolve
 from .._conic.linearization import LinearizedSolver, Pair, complementary_pair, conditions
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
+from .._conic.termination import has_solution
 from .._linalg.kkt import AbstractKKTSolver
-from .._results import ConicStatus
 
 
 def solved(solution: ConicSolution) -> Bool[Array, ""]:
     """Whether there is a solution to differentiate."""
-    return (solution.status == ConicStatus.Optimal) | (solution.status == ConicStatus.Optimal_Inaccurate)
+    return has_solution(solution.status)
 
 
 def outputs(solution: ConicSolution) -> tuple:
@@ -71,7 +71,7 @@ def tangent(
         """The conditions at the fixed point, as a function of the data; the third part is the slack."""
         program = presolve(data, layout).program
         return Vector(
-            program.curvature(point.x) + program.c + point.y @ program.A + program.rows_transposed(point.z),
+            program.gradient(point.x, point.y, point.z),
             program.A @ point.x - program.b,
             program.right_side() - program.rows(point.x),
         )

@@ -24,7 +24,7 @@ def _defect(program: ConicProgram, v: Vector) -> Vector:
     s = program.right_side() - program.rows(v.x)
     near = complementary_pair(program.cones, s - v.z).s
     return Vector(
-        -(program.curvature(v.x) + program.c + v.y @ program.A + program.rows_transposed(v.z)),
+        -program.gradient(v.x, v.y, v.z),
         program.b - program.A @ v.x,
         near - s,
     )

@@ -42,6 +42,10 @@ class ConicProgram(eqx.Module):
         """``P x``."""
         return jnp.zeros_like(x) if self.P is None else self.P @ x
 
+    def gradient(self, x: Float[Array, " n"], y: Float[Array, " p"], z: Float[Array, " size"]) -> Float[Array, " n"]:
+        """The gradient of the Lagrangian, ``P x + c + A'y`` plus the pull of the cone rows."""
+        return self.curvature(x) + self.c + y @ self.A + self.rows_transposed(z)
+
     def rows(self, x: Float[Array, " n"]) -> Float[Array, " size"]:
         """The linear map of all cone rows."""
         parts = [self.G @ x]

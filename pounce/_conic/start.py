@@ -30,7 +30,7 @@ def warm_start(program: ConicProgram, scaling: Scaling, point: Vector) -> Iterat
     s = program.right_side() - program.rows(x)
     v = s - z
     near = program.cones.project(v)
-    stationarity = program.curvature(x) + program.c + y @ program.A + program.rows_transposed(z)
+    stationarity = program.gradient(x, y, z)
     residual = jnp.max(jnp.abs(jnp.concatenate([stationarity, program.A @ x - program.b, s - near])), initial=0.0)
     size = jnp.max(jnp.abs(jnp.concatenate([s, z])), initial=1.0)
     mu = jnp.clip(SHARE_OF_RESIDUAL * residual, LEAST_DISTANCE * size, LARGEST_DISTANCE * size)

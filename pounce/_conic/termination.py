@@ -50,6 +50,11 @@ def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
     return jnp.where(optimal, ConicStatus.Optimal, status).astype(jnp.int32)
 
 
+def has_solution(status: Int[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether a status stands for a solution, to the tolerance or nearly."""
+    return (status == ConicStatus.Optimal) | (status == ConicStatus.Optimal_Inaccurate)
+
+
 def insufficient_progress(old: Measures, new: Measures, t: Tolerances) -> Bool[Array, ""]:
     """Whether a step has made things so much worse that rounding must be to blame."""
     eps = jnp.finfo(new.gap.dtype).eps

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from .. import _check as check
 from .._conic.solution import ConicSolution
+from .._conic.termination import has_solution
 from .._results import ConicStatus
 from ..conic import solve_conic
 
@@ -24,7 +25,7 @@ def _answer(solution: ConicSolution) -> Float[Array, "..."]:
             label = ConicStatus(int(status.reshape(-1)[lanes[0]])).label
             raise RuntimeError(f"the convex solve ended with status {label!r}{where}")
         return solution.x
-    usable = (solution.status == ConicStatus.Optimal) | (solution.status == ConicStatus.Optimal_Inaccurate)
+    usable = has_solution(solution.status)
     return jnp.where(usable[..., None], solution.x, jnp.nan)
 
 
