@@ -16,3 +16,15 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update(
     "jax_persistent_cache_min_compile_time_secs", float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
 )
+
+# Every compiled program is some hundred memory mappings, and Linux aborts a process that asks for more than 65530.
+MOST_MAPPINGS = 25_000
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Between two modules, drop the compiled programs of a process that has many."""
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and sum(1 for _ in mappings.open()) > MOST_MAPPINGS:
+        jax.clear_caches()

@@ -81,12 +81,12 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
     h = jnp.zeros((0,), dtype) if data.h is None else data.h
     P, constant = data.P, jnp.zeros((), dtype)
     # Only a row of the orthant can be absent.
-    counted = h[: layout.nonnegative] < NO_BOUND
+    counted = ~(h[: layout.nonnegative] >= NO_BOUND)  # NaN is a failure, not a row that is absent
     cones = layout.cones(counted)
     present = jnp.concatenate([counted, jnp.ones(h.shape[0] - layout.nonnegative, bool)])
     G, h = jnp.where(present[:, None], G, 0.0), jnp.where(present, jnp.maximum(h, -NO_BOUND), 0.0)
-    lower = None if data.lb is None else _Bounds.of(jnp.minimum(data.lb, NO_BOUND), data.lb > -NO_BOUND)
-    upper = None if data.ub is None else _Bounds.of(jnp.maximum(data.ub, -NO_BOUND), data.ub < NO_BOUND)
+    lower = None if data.lb is None else _Bounds.of(jnp.minimum(data.lb, NO_BOUND), ~(data.lb <= -NO_BOUND))
+    upper = None if data.ub is None else _Bounds.of(jnp.maximum(data.ub, -NO_BOUND), ~(data.ub >= NO_BOUND))
     moved = None
     if lower is not None and upper is not None:
         fixed = lower.exist & upper.exist & (lower.value == upper.value)

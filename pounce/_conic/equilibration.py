@@ -60,7 +60,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         if not shared:
             return rows
         total = jnp.zeros(len(counts), rows.dtype).at[ids].add(rows)
-        return (total / counts)[ids]
+        return (total / counts.astype(rows.dtype))[ids]
 
     def sweep(carry):
         d, e, f, cost, _, count = carry

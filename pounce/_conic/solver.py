@@ -18,6 +18,7 @@ from .system import factorize
 
 
 STEP_FRACTION = 0.99
+MOST_STEP_FRACTION = 1.0 - 1e-5  # far enough from one for rounding not to end outside
 SMALL_STEP = 1e-4  # no progress
 SHORT_PREDICTOR = 0.3
 SHORT_STEP = 0.1  # nonsymmetric cones leave the primal-dual scaling
@@ -130,7 +131,7 @@ class ConicMethod(eqx.Module):
         fraction: Float[Array, ""] | float = STEP_FRACTION
         if all(isinstance(cone, Nonnegative) for cone in cones.cones):
             # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
-            fraction = jnp.maximum(STEP_FRACTION, 1.0 - 0.1 * (1.0 - affine_alpha))
+            fraction = jnp.clip(1.0 - 0.1 * (1.0 - affine_alpha), STEP_FRACTION, MOST_STEP_FRACTION)
         alpha = fraction * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
         if not cones.symmetric:
             alpha = self._centred(program, v, combined, alpha, state.dual_scaling)
