@@ -13,6 +13,7 @@ from ._cone.layout import Layout
 from ._conic.data import ConicData, Presolved, presolve
 from ._conic.equilibration import Scaling, ruiz_equilibrate
 from ._conic.iterate import Iterate, evaluate, measure
+from ._conic.linearization import complementary_pair
 from ._conic.polish import polish
 from ._conic.program import ConicProgram
 from ._conic.solution import ConicSolution, finish
@@ -81,24 +82,24 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
 
 
 def polished(method: ConicMethod, run: Run, state: State, controls: Controls) -> State:
-    """The state with its solution taken to rounding errors, where it has one."""
-    wanted = has_solution(state.status)
-    v, scaled = state.iterate, run.scaled
+    """The state with its solution taken to rounding errors, where it has one or broke down close to one."""
+    v, scaled, tolerances = state.iterate, run.scaled, Tolerances.of(controls.tol)
+    near = verdict(state.measures, Tolerances.of(jnp.finfo(v.x.dtype).eps ** (1 / 3) * jnp.ones_like(v.tau)))
+    broken = (state.status == ConicStatus.Numerical_Failure) & (near == ConicStatus.Optimal)
+    solution = has_solution(state.status)
     start = Vector(v.x / v.tau, v.y / v.tau, v.z / v.tau)
-    point = polish(scaled, start, method.solver, wanted)
-    s = scaled.cones.project(scaled.right_side() - scaled.rows(point.x))
-    z = scaled.cones.project_dual(point.z)
-    iterate = Iterate(point.x, point.y, z, s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
+    point = polish(scaled, start, method.solver, solution | broken)
+    # Exactly complementary: a tiny multiplier of a large slack would be a gap.
+    pair = complementary_pair(scaled.cones, scaled.right_side() - scaled.rows(point.x) - point.z)
+    iterate = Iterate(point.x, point.y, pair.z, pair.s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
     residuals = evaluate(scaled, iterate)
     measures = measure(scaled, run.scaling, iterate, residuals)
     old = state.measures
-    better = wanted & (
-        jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual))
-    )
-    solved = verdict(measures, Tolerances.of(controls.tol)) == ConicStatus.Optimal
+    solved = verdict(measures, tolerances) == ConicStatus.Optimal
+    kept = jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual))
     status = jnp.where(solved, ConicStatus.Optimal, state.status)
     new = dataclasses.replace(state, iterate=iterate, residuals=residuals, measures=measures, status=status)
-    return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, state)
+    return jax.tree.map(lambda a, b: jnp.where((solution & kept) | (broken & solved), a, b), new, state)
 
 
 def solve_conic(

@@ -62,7 +62,8 @@ def differentiable_solve(
             solution = eqx.error_if(solution, ~good, message)
         rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
         safe = _sanitized(solution, good, outputs)
-        whole = eqx.combine(dynamic, eqx.combine(arrays, static)[0])
+        clean = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), dynamic)
+        whole = eqx.combine(clean, eqx.combine(arrays, static)[0])
         moves = _on_failure(tangent(whole, rates, safe), good, on_failure)
         return solution, eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
 

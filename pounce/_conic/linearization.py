@@ -137,7 +137,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
             trial = solution + self._approximate(state, residual)
             remaining = vector - apply(trial)
             new = remaining.size()
-            better = (new < error) | (count == 0)
+            better = new < error
             solution, residual = jax.tree.map(
                 lambda a, b: jnp.where(better, a, b), (trial, remaining), (solution, residual)
             )
