@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 from .._cone.layout import Layout
 from .._cone.product import ConeProduct
 from .._conic.data import ConicData, presolve
-from .._conic.linearization import LinearizedSolver, Pair, complementary_pair, conditions
+from .._conic.linearization import LinearizedSolver, Pair, conditions
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
@@ -44,7 +44,7 @@ def _pair(cones: ConeProduct, s, z, relaxation: float) -> Pair:
         return Pair(*cones.central_pair(s - z, jnp.asarray(relaxation, s.dtype)))
     # The numbers are those of the exactly complementary pair next to the solution; derivatives go through the solution, because
     # that of a projection is not always to be had (eigenvalues meet) and is never needed.
-    near = lax.stop_gradient(complementary_pair(cones, s - z))
+    near = lax.stop_gradient(Pair(*cones.linearization_pair(s - z)))
 
     def moving(value, source):
         return value + (source - lax.stop_gradient(source))

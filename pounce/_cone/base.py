@@ -137,6 +137,12 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
     ) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
         """The pair on the central path, ``s = -mu grad f*(z)``, with ``s - z = v``."""
 
+    def linearization_pair(self, v: Float[Array, " size"]) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+        """The pair with ``s - z = v`` at which `linearized` is to be evaluated: the projections of v and -v, or next to them
+        where `linearized` would lose its digits between the two."""
+        near = self.project(v)
+        return near, near - v
+
     @abc.abstractmethod
     def linearized(
         self,

@@ -152,6 +152,10 @@ class ConeProduct(AbstractCone[ProductScaling]):
         pairs = [cone.central_pair(part, mu) for cone, part in zip(self.cones, self.split(v), strict=True)]
         return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
 
+    def linearization_pair(self, v):
+        pairs = self._each("linearization_pair", v)
+        return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
+
     def linearized(self, s, z, ds, dz):
         return _joined(self._each("linearized", s, z, ds, dz), s)
 

@@ -180,6 +180,11 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
     def central_pair(self, v, mu):
         return self._spectral(v, lambda values: spectral_pair(values, mu))
 
+    def linearization_pair(self, v):
+        # The rows of `linearized` are as long as the eigenvalues of s + z: at an eigenvalue of zero, rounding would be all of one.
+        tiny = jnp.finfo(v.dtype).eps * jnp.max(v * v, initial=0.0)
+        return self.central_pair(v, jnp.maximum(tiny, jnp.finfo(v.dtype).tiny))
+
     def linearized(self, s, z, ds, dz):
         s, z, ds, dz = (self._matrices(v) for v in (s, z, ds, dz))
         half = 0.5 * (z @ ds + s @ dz)
