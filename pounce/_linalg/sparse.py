@@ -126,7 +126,9 @@ class SparseMatrix(eqx.Module):
 
     def transposed_times(self, v: Float[Array, " m"]) -> Float[Array, " n"]:
         """``A' v``."""
-        return jnp.zeros(self.shape[1], self.values.dtype).at[self.pattern.columns].add(self.values * v[self.pattern.rows])
+        return (
+            jnp.zeros(self.shape[1], self.values.dtype).at[self.pattern.columns].add(self.values * v[self.pattern.rows])
+        )
 
     def symmetric_times(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
         """``A v`` of the symmetric matrix whose lower triangle this is."""
