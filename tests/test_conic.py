@@ -425,7 +425,8 @@ ODD = {
     "no equalities": NO_A,
     "equalities only": NO_G,
     "unconstrained": NO_A | NO_G,
-    "linear with free variables": NO_P | dict(c=np.array([1.0, 2, 0]), lb=np.array([-INF, -INF, 0.0]), ub=np.array([INF, INF, 2.0])),
+    "linear with free variables": NO_P
+    | dict(c=np.array([1.0, 2, 0]), lb=np.array([-INF, -INF, 0.0]), ub=np.array([INF, INF, 2.0])),
     "linear, box only": NO_P | NO_A | NO_G | dict(lb=np.array([-1.0, 0, 2]), ub=np.array([1.0, 3, 4])),
     "singular P": dict(P=np.diag([1.0, 0, 0]), lb=np.full(3, -1.0), ub=np.full(3, 1.0)),
     "zero objective": NO_P | dict(c=np.zeros(3)),

@@ -1,4 +1,4 @@
-"""Derivatives of `solve_conic`: forward = reverse = central differences for every cone and argument, second order, failed lanes."""
+"""Derivatives of `solve_conic`: forward = reverse = central differences for every cone and argument, second order."""
 
 import functools
 

@@ -181,7 +181,7 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
         return self._spectral(v, lambda values: spectral_pair(values, mu))
 
     def linearization_pair(self, v):
-        # The rows of `linearized` are as long as the eigenvalues of s + z: at an eigenvalue of zero, rounding would be all of one.
+        # The rows of `linearized` are as long as the eigenvalues of s + z: at an eigenvalue of zero, all of one is rounding.
         tiny = jnp.finfo(v.dtype).eps * jnp.max(v * v, initial=0.0)
         return self.central_pair(v, jnp.maximum(tiny, jnp.finfo(v.dtype).tiny))
 
