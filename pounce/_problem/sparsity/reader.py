@@ -1,0 +1,158 @@
+"""Reads a traced program from front to back."""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from . import contractions, elementwise, matrices, moving
+from .flow import Flow
+from .known import Known, constant, evaluated
+from .rules import RULES, Operation, Value, dense
+
+
+assert contractions and elementwise and matrices and moving  # imported for the rules they register
+
+# Primitives that hold other programs.
+CallRule = Callable[["Reader", JaxprEqn, Jaxpr, Sequence[Value]], list[Value]]
+CALLS: dict[str, CallRule] = {}
+
+
+def call_rule(*names: str) -> Callable[[CallRule], CallRule]:
+    def register(function: CallRule) -> CallRule:
+        for name in names:
+            CALLS[name] = function
+        return function
+
+    return register
+
+
+class PounceSparsityWarning(UserWarning):
+    """Sparsity could not be made use of: an operation of a function is not known, or a large matrix was handed over dense."""
+
+
+_warned: set[str] = set()
+
+
+def _warn(name: str) -> None:
+    if name in _warned:
+        return
+    _warned.add(name)
+    warnings.warn(
+        f"the sparsity of `{name}` is not known: every element of its results is taken to depend on all elements of its "
+        "operands. If that makes derivatives expensive, hand over the pattern yourself",
+        PounceSparsityWarning,
+        stacklevel=2,
+    )
+
+
+class Reader:
+    """Follows dependence through programs. `turns` is how many operations inside of loops may still be gone through one by one."""
+
+    def __init__(self, flow: Flow, turns: int = 30_000):
+        self.flow = flow
+        self.turns = turns
+        self.kept: dict[
+            Any, Any
+        ] = {}  # what rules have worked out about equations, with the equations to keep them alive
+
+    def read(self, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
+        """The results of a program."""
+        values: dict[Var, Value] = {}
+        for variable, array in zip(jaxpr.constvars, constants):
+            values[variable] = array if isinstance(array, Value) else Value(variable.aval.shape, None, Known.of(array))
+        values.update(zip(jaxpr.invars, inputs))
+
+        def value_of(atom) -> Value:
+            if isinstance(atom, Literal):
+                return Value(getattr(atom.aval, "shape", ()), None, constant(atom))
+            return values[atom]
+
+        for equation in jaxpr.eqns:
+            inputs = [value_of(atom) for atom in equation.invars]
+            values.update(zip(equation.outvars, self._equation(equation, jaxpr, inputs)))
+        return [value_of(atom) for atom in jaxpr.outvars]
+
+    def _equation(self, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
+        known = [value.known for value in inputs]
+        if all(value.node is None for value in inputs):
+            if not equation.effects and all(known):
+                results = evaluated(equation, jaxpr, [each for each in known if each is not None])
+                return [Value(_shape(v), None, each) for v, each in zip(equation.outvars, results)]
+            if _inlined(equation) is None:
+                return [Value(_shape(v)) for v in equation.outvars]
+        if equation.primitive.name in CALLS:
+            results = CALLS[equation.primitive.name](self, equation, jaxpr, inputs)
+        elif (inner := _inlined(equation)) is not None:
+            results = self.read(inner.jaxpr, inner.consts, inputs)
+        elif not any(map(_differentiable, equation.outvars)):
+            return [Value(_shape(v)) for v in equation.outvars]
+        else:
+            results = self._simple(equation, inputs)
+        return [
+            value if _differentiable(variable) else Value(value.shape, None, value.known)
+            for variable, value in zip(equation.outvars, results)
+        ]
+
+    def _simple(self, equation: JaxprEqn, inputs: Sequence[Value]) -> list[Value]:
+        operation = Operation(
+            equation.primitive.name,
+            equation.params,
+            tuple(_shape(v) for v in equation.outvars),
+            any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.invars if hasattr(v.aval, "dtype")),
+        )
+        rule = RULES.get(operation.name)
+        if rule is None:
+            program = self._implementation(equation)
+            if program is not None:
+                return self.read(program.jaxpr, program.consts, inputs)
+            _warn(operation.name)
+            rule = dense
+        nodes = rule(self.flow, operation, inputs)
+        nodes = nodes if isinstance(nodes, list) else [nodes]
+        return [Value(shape, node) for shape, node in zip(operation.shapes, nodes, strict=True)]
+
+    def _implementation(self, equation: JaxprEqn) -> ClosedJaxpr | None:
+        """Operations on sparse arrays are implemented by others."""
+        if not equation.primitive.name.startswith(("bcoo_", "bcsr_", "coo_", "csr_")):
+            return None
+        key = "implementation", id(equation)
+        if key not in self.kept:
+            structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+            try:
+                program = jax.make_jaxpr(functools.partial(equation.primitive.impl, **equation.params))(*structs)
+            except Exception:  # whatever goes wrong in there, the operation is unknown then
+                program = None
+            if program is not None and any(inner.primitive is equation.primitive for inner in program.jaxpr.eqns):
+                program = None
+            self.kept[key] = equation, program
+        return self.kept[key][1]
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return getattr(variable.aval, "shape", ())
+
+
+def _differentiable(variable: Any) -> bool:
+    """Whole numbers and truth values have no derivatives."""
+    return hasattr(variable.aval, "dtype") and jnp.issubdtype(variable.aval.dtype, jnp.inexact)
+
+
+def _inlined(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The program of a primitive that does nothing but call it: compiled or checkpointed functions, and their like."""
+    if equation.primitive.name in CALLS or equation.primitive.name in RULES:
+        return None
+    inner = [value for value in equation.params.values() if isinstance(value, (ClosedJaxpr, Jaxpr))]
+    if len(inner) != 1:
+        return None
+    program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], [])
+    if program.jaxpr.constvars and not program.consts:
+        return None
+    for outer, own in ((equation.invars, program.jaxpr.invars), (equation.outvars, program.jaxpr.outvars)):
+        if [_shape(v) for v in outer] != [_shape(v) for v in own]:
+            return None
+    return program
