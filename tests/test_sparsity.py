@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from pounce._linalg.sparse import Pattern
-from pounce._problem.sparsity import PatternTooLargeError, PounceSparsityWarning, hessian_pattern, jacobian_pattern
+from pounce._problem.sparsity import hessian_pattern, jacobian_pattern
 
 
 N = 6

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .flow import Flow
-from .known import Known, as_function
+from .known import Known, as_function, differentiable, shape_of, struct_of
 from .reader import Reader, call_rule
 from .rules import Value, positions, reduced
 
@@ -136,14 +135,14 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
     length, body = p["length"], p["jaxpr"]
     fixed, rest = inputs[: p["num_consts"]], inputs[p["num_consts"] :]
     carried, stacked = list(rest[: p["num_carry"]]), rest[p["num_carry"] :]
-    shapes = [variable.aval.shape for variable in equation.outvars[len(carried) :]]
+    shapes = [shape_of(variable) for variable in equation.outvars[len(carried) :]]
     cost = length * operations(body.jaxpr)
     if length and cost > reader.turns:
         slices = [
             Value(value.shape[1:], reduced(flow, value.node, value.shape, [0]))  # any slice
             for value in stacked
         ]
-        carried, results = _settle(
+        carried, anywhere = _settle(
             reader,
             carried,
             [*fixed, *slices],
@@ -151,7 +150,7 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
         )
         spread = [
             Value(shape, None if value.node is None else flow.take(value.node, np.tile(np.arange(value.size), length)))
-            for value, shape in zip(results, shapes)
+            for value, shape in zip(anywhere, shapes)
         ]
         return [*carried, *spread]
     reader.turns -= cost
@@ -185,8 +184,8 @@ def _stack(flow: Flow, slices: Sequence[Value], shape: tuple[int, ...]) -> Value
     known = [value.known for value in slices]
 
     def compute():
-        arrays = [each.array() for each in known if each is not None]
-        return None if any(array is None for array in arrays) else np.stack(arrays)
+        arrays = [array for each in known if each is not None and (array := each.array()) is not None]
+        return np.stack(arrays) if len(arrays) == len(slices) else None
 
     return Value(shape, node, Known(compute) if known and all(known) else None)
 
@@ -219,8 +218,8 @@ def own_pushforward(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Se
 def _pushforward(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[ClosedJaxpr, list[int]]:
     """The derivative as a program of all inputs and of directions for those with derivatives."""
     function, used = as_function(equation, jaxpr)
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
-    which = [k for k in used if jnp.issubdtype(structs[k].dtype, jnp.inexact)]
+    structs = list(map(struct_of, equation.invars))
+    which = [k for k in used if differentiable(equation.invars[k])]
 
     def push(points, directions):
         def of(*moving):
@@ -243,7 +242,7 @@ def own_pullback(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Seque
     _, links = reader.kept[key]
     results = []
     for row, variable in zip(links, equation.outvars):
-        shape = variable.aval.shape
+        shape = shape_of(variable)
         parts = []
         for value, link in zip(inputs, row):
             if value.node is not None and link is not None:
@@ -256,10 +255,10 @@ def own_pullback(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Seque
 def _pullback(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[list[list[tuple[np.ndarray, np.ndarray] | None]]]:
     """For each result and each input, the pairs of an element of the input and one of the result that depends on it."""
     function, used = as_function(equation, jaxpr)
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
-    which = [k for k in used if jnp.issubdtype(structs[k].dtype, jnp.inexact)]
-    outputs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.outvars]
-    moving = [k for k, struct in enumerate(outputs) if jnp.issubdtype(struct.dtype, jnp.inexact)]
+    structs = list(map(struct_of, equation.invars))
+    which = [k for k in used if differentiable(equation.invars[k])]
+    outputs = list(map(struct_of, equation.outvars))
+    moving = [k for k, variable in enumerate(equation.outvars) if differentiable(variable)]
 
     def pull(points, cotangents):
         def of(*arguments):

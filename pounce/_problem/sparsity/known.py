@@ -4,8 +4,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+
+def aval(atom: Any) -> Any:
+    """What is known of a variable of a program before it runs; of arrays, the shape and type."""
+    return atom.aval
+
+
+def shape_of(atom: Any) -> tuple[int, ...]:
+    return getattr(atom.aval, "shape", ())
+
+
+def struct_of(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+
+
+def differentiable(atom: Any) -> bool:
+    """Whole numbers and truth values have no derivatives."""
+    return hasattr(atom.aval, "dtype") and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
 
 
 class Known:
@@ -20,7 +40,7 @@ class Known:
     @classmethod
     def of(cls, value: Any) -> "Known | None":
         """A constant of the program; None for what has no value yet, such as an argument of an outer transformation."""
-        return None if isinstance(value, jax.core.Tracer) else cls(lambda: value)
+        return None if isinstance(value, Tracer) else cls(lambda: value)
 
     def array(self) -> np.ndarray | None:
         if self._compute is not None:
@@ -33,8 +53,8 @@ class Known:
         return self._value
 
 
-def constant(literal: Literal) -> Known | None:
-    return Known(lambda: np.asarray(literal.val, literal.aval.dtype))
+def constant(literal: Literal) -> Known:
+    return Known(lambda: np.asarray(literal.val, aval(literal).dtype))
 
 
 def evaluated(equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Known]) -> list[Known]:
@@ -60,7 +80,7 @@ def evaluated(equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Known]) -> list
 def _evaluate(equation: JaxprEqn, jaxpr: Jaxpr, arrays: Sequence[Any]) -> Sequence[Any]:
     simple = _NUMPY.get(equation.primitive.name)
     if simple is not None:
-        return [np.asarray(simple(*arrays, **equation.params), equation.outvars[0].aval.dtype)]
+        return [np.asarray(simple(*arrays, **equation.params), aval(equation.outvars[0]).dtype)]
     with jax.ensure_compile_time_eval():
         function, which = as_function(equation, jaxpr)
         return function(*(arrays[k] for k in which))

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from . import contractions, elementwise, matrices, moving
 from .flow import Flow
-from .known import Known, constant, evaluated
+from .known import Known, aval, constant, differentiable, evaluated, shape_of, struct_of
 from .rules import RULES, Operation, Value, dense
 
 
@@ -51,7 +51,7 @@ def _warn(name: str) -> None:
 
 
 class Reader:
-    """Follows dependence through programs. `turns` is how many operations inside of loops may still be gone through one by one."""
+    """Follows dependence through programs; up to `turns` operations of loops are gone through turn by turn."""
 
     def __init__(self, flow: Flow, turns: int = 30_000):
         self.flow = flow
@@ -64,12 +64,12 @@ class Reader:
         """The results of a program."""
         values: dict[Var, Value] = {}
         for variable, array in zip(jaxpr.constvars, constants):
-            values[variable] = array if isinstance(array, Value) else Value(variable.aval.shape, None, Known.of(array))
+            values[variable] = array if isinstance(array, Value) else Value(shape_of(variable), None, Known.of(array))
         values.update(zip(jaxpr.invars, inputs))
 
         def value_of(atom) -> Value:
             if isinstance(atom, Literal):
-                return Value(getattr(atom.aval, "shape", ()), None, constant(atom))
+                return Value(shape_of(atom), None, constant(atom))
             return values[atom]
 
         for equation in jaxpr.eqns:
@@ -82,19 +82,19 @@ class Reader:
         if all(value.node is None for value in inputs):
             if not equation.effects and all(known):
                 results = evaluated(equation, jaxpr, [each for each in known if each is not None])
-                return [Value(_shape(v), None, each) for v, each in zip(equation.outvars, results)]
+                return [Value(shape_of(v), None, each) for v, each in zip(equation.outvars, results)]
             if _inlined(equation) is None:
-                return [Value(_shape(v)) for v in equation.outvars]
+                return [Value(shape_of(v)) for v in equation.outvars]
         if equation.primitive.name in CALLS:
             results = CALLS[equation.primitive.name](self, equation, jaxpr, inputs)
         elif (inner := _inlined(equation)) is not None:
             results = self.read(inner.jaxpr, inner.consts, inputs)
-        elif not any(map(_differentiable, equation.outvars)):
-            return [Value(_shape(v)) for v in equation.outvars]
+        elif not any(map(differentiable, equation.outvars)):
+            return [Value(shape_of(v)) for v in equation.outvars]
         else:
             results = self._simple(equation, inputs)
         return [
-            value if _differentiable(variable) else Value(value.shape, None, value.known)
+            value if differentiable(variable) else Value(value.shape, None, value.known)
             for variable, value in zip(equation.outvars, results)
         ]
 
@@ -102,8 +102,8 @@ class Reader:
         operation = Operation(
             equation.primitive.name,
             equation.params,
-            tuple(_shape(v) for v in equation.outvars),
-            any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in equation.invars if hasattr(v.aval, "dtype")),
+            tuple(shape_of(v) for v in equation.outvars),
+            any(differentiable(v) and jnp.issubdtype(aval(v).dtype, jnp.complexfloating) for v in equation.invars),
         )
         rule = RULES.get(operation.name)
         if rule is None:
@@ -122,7 +122,7 @@ class Reader:
             return None
         key = "implementation", id(equation)
         if key not in self.kept:
-            structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+            structs = list(map(struct_of, equation.invars))
             try:
                 program = jax.make_jaxpr(functools.partial(equation.primitive.impl, **equation.params))(*structs)
             except Exception:  # whatever goes wrong in there, the operation is unknown then
@@ -131,15 +131,6 @@ class Reader:
                 program = None
             self.kept[key] = equation, program
         return self.kept[key][1]
-
-
-def _shape(variable: Any) -> tuple[int, ...]:
-    return getattr(variable.aval, "shape", ())
-
-
-def _differentiable(variable: Any) -> bool:
-    """Whole numbers and truth values have no derivatives."""
-    return hasattr(variable.aval, "dtype") and jnp.issubdtype(variable.aval.dtype, jnp.inexact)
 
 
 def _inlined(equation: JaxprEqn) -> ClosedJaxpr | None:
@@ -153,6 +144,6 @@ def _inlined(equation: JaxprEqn) -> ClosedJaxpr | None:
     if program.jaxpr.constvars and not program.consts:
         return None
     for outer, own in ((equation.invars, program.jaxpr.invars), (equation.outvars, program.jaxpr.outvars)):
-        if [_shape(v) for v in outer] != [_shape(v) for v in own]:
+        if [shape_of(v) for v in outer] != [shape_of(v) for v in own]:
             return None
     return program
