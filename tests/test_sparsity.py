@@ -7,9 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sps
 from jax import lax
+from jax.experimental import sparse
 
-from pounce._problem.sparsity import hessian_pattern, jacobian_pattern
+from pounce._problem.sparsity import (
+    PatternTooLargeError,
+    PounceSparsityWarning,
+    control,
+    hessian_pattern,
+    jacobian_pattern,
+    reader,
+)
 
 
 N = 6
@@ -49,6 +58,14 @@ def points(n, count=3, low=0.2, high=1.8, seed=0):
     return [jnp.asarray(x) for x in np.random.default_rng(seed).uniform(low, high, (count, n))]
 
 
+def of_gradient(f, struct):
+    """The pattern of the Jacobian of the gradient, where JAX has one: it goes through what derivatives are made of."""
+    try:
+        return mask(jacobian_pattern(jax.grad(scalar(f)), struct))
+    except (ValueError, NotImplementedError):
+        return True
+
+
 def check(f, n=N, exact=True, exact_hessian=None, **where):
     """Patterns hold all nonzeros, and no more if they are to be exact."""
     jacobian, hessian = true_patterns(f, n, points(n, **where))
@@ -58,6 +75,7 @@ def check(f, n=N, exact=True, exact_hessian=None, **where):
     assert not (jacobian & ~found).any(), "entries of the Jacobian are missing"
     assert not (hessian & ~found_hessian).any(), "entries of the Hessian are missing"
     np.testing.assert_array_equal(found_hessian, found_hessian.T)
+    assert not (hessian & ~of_gradient(f, struct)).any(), "entries of the Jacobian of the gradient are missing"
     if exact:
         np.testing.assert_array_equal(found, jacobian)
     if exact if exact_hessian is None else exact_hessian:
@@ -367,6 +385,191 @@ def test_sound(name):
     check(SOUND[name], exact=False)
 
 
+# --- loops looked at in different ways ---------------------------------------------------------------------------------
+
+
+def long_rollout(x):
+    """Coupled states of which only some bend, a running cost, a control for each turn, and a parameter for all."""
+
+    def step(state, inputs):
+        y, cost = state
+        control, time = inputs
+        y = jnp.stack([y[0] + y[1] * 0.1, y[1] + jnp.sin(control), y[2] + x[0] * y[0]])
+        return (y, cost + time * control**2), y[:2] * time
+
+    (y, cost), outputs = lax.scan(step, (x[1:4], 0.0), (x[4:], jnp.arange(x.size - 4.0)))
+    return jnp.concatenate([outputs.ravel(), y, cost[None]])
+
+
+LOOPS = {
+    "rollout": long_rollout,
+    "map": lambda x: lax.map(lambda row: row[0] * jnp.sin(row[1]) + x[0] + row[2], x.reshape(-1, 3)),
+    "reverse": lambda x: lax.scan(lambda c, y: (c[::-1] * y, c[0]), x[:2], x[2:] ** 2, reverse=True)[1],
+    "nested": lambda x: lax.scan(
+        lambda c, row: (c + lax.scan(lambda d, y: (d * y, None), c, row)[0], c), x[0], x.reshape(3, -1)
+    )[1],
+    "counted": lambda x: lax.fori_loop(1, x.size - 1, lambda i, y: y.at[i].set(x[i - 1] + x[i] * x[i + 1]), x),
+    "of choices": lambda x: lax.scan(
+        lambda c, i: (lax.cond(i % 2 == 0, lambda c: c * x[0], lambda c: c + x[1] ** 2, c), c), x[2], jnp.arange(5)
+    )[1],
+    "nothing carried": lambda x: lax.fori_loop(0, 4, lambda i, y: y + 1.0, jnp.zeros(3)) * x[:3],
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops(name, monkeypatch):
+    """Turn by turn and by looking at one turn for all, the same patterns; as a loop of unknown length, no smaller ones."""
+    f, struct = LOOPS[name], jax.ShapeDtypeStruct((9,), jnp.float64)
+    patterns = lambda: [mask(jacobian_pattern(f, struct)), mask(hessian_pattern(scalar(f), struct))]
+    check(f, n=9, exact=name != "rollout")  # where a time is zero, a factor is
+    exact = patterns()
+    monkeypatch.setattr(control, "SHORT", 0)
+    for found, expected in zip(patterns(), exact):
+        assert not (expected & ~found).any()
+        if name != "rollout":
+            np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(reader, "TURNS", 0)
+    for found, expected in zip(patterns(), exact):
+        assert not (expected & ~found).any()
+
+
+@pytest.mark.parametrize("name", [name for name in (*EXACT, *SOUND) if name != "own pullback"])
+def test_nothing_is_missing_without_turns(name, monkeypatch):
+    """All loops as if they were of unknown length."""
+    f = {**EXACT, **SOUND}[name]
+    if not any(word in str(jax.make_jaxpr(f)(jnp.ones(N))) for word in ("scan[", "while[")):
+        return
+    exact = [mask(jacobian_pattern(f, jnp.ones(N))), mask(hessian_pattern(scalar(f), jnp.ones(N)))]
+    monkeypatch.setattr(control, "SHORT", 0)
+    monkeypatch.setattr(reader, "TURNS", 0)
+    found = [mask(jacobian_pattern(f, jnp.ones(N))), mask(hessian_pattern(scalar(f), jnp.ones(N)))]
+    assert not any((a & ~b).any() for a, b in zip(exact, found))
+
+
+# --- arguments, sizes, warnings -----------------------------------------------------------------------------------------
+
+
+def test_arguments_carry_no_dependence():
+    f = lambda x, p, q: p["a"] * x[1:] * x[:-1] + q @ x
+    p, q = {"a": jax.ShapeDtypeStruct((N - 1,), float)}, np.zeros((N - 1, N))
+    assert jacobian_pattern(f, jnp.ones(N), p, q).density == 1.0  # the zeros of an argument are not to be relied on
+    lagrangian = lambda x, y: y @ (x[1:] * x[:-1])
+    found = hessian_pattern(lagrangian, jax.ShapeDtypeStruct((N,), float), 1.0 * np.arange(N - 1))
+    np.testing.assert_array_equal(mask(found), np.eye(N, k=1, dtype=bool) | np.eye(N, k=-1, dtype=bool))
+
+
+def test_linear_functions_have_no_second_derivatives():
+    a = np.random.default_rng(0).normal(size=(4, N))
+    assert hessian_pattern(lambda x: jnp.sum(a @ x), jnp.ones(N)).nnz == 0
+    assert hessian_pattern(lambda x: jnp.sum(jnp.fft.rfft(x).real), jnp.ones(N)).nnz == 0
+
+
+def test_results_of_any_shape():
+    assert jacobian_pattern(lambda x: x.reshape(2, 3), jnp.ones(N)).shape == (N, N)
+    assert jacobian_pattern(lambda x: jnp.zeros((0, 2)), jnp.ones(N)).shape == (0, N)
+    assert jacobian_pattern(lambda x: x[0], jnp.ones(N)).shape == (1, N)
+    assert jacobian_pattern(lambda x: 2 * x, jnp.ones(0)).shape == (0, 0)
+    assert hessian_pattern(lambda x: jnp.sum(x**2), jnp.ones(0)).shape == (0, 0)
+    with pytest.raises(ValueError, match="one vector"):
+        jacobian_pattern(lambda x: x, jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="scalar"):
+        hessian_pattern(lambda x: x, jnp.ones(N))
+
+
+def test_inside_of_transformations():
+    """Patterns are found while something else is traced; arrays of an outer trace are unknown."""
+    found = []
+
+    @jax.jit
+    def outer(p):
+        f = lambda x: p @ x + np.eye(N) @ x
+        found.append(jacobian_pattern(f, jax.ShapeDtypeStruct((N,), float)))
+        found.append(jacobian_pattern(lambda x: (x[jnp.arange(3) * 2]) ** 2, jax.ShapeDtypeStruct((N,), float)))
+        return p
+
+    outer(jnp.zeros((N, N)))
+    assert found[0].density == 1.0 and found[1].nnz == 3
+
+
+def test_large_banded():
+    n = 100_000
+    struct = jax.ShapeDtypeStruct((n,), jnp.float64)
+    assert hessian_pattern(rosenbrock, struct).nnz == 3 * n - 2
+    assert jacobian_pattern(lambda x: jnp.sin(x[2:]) * x[1:-1] - x[:-2], struct).nnz == 3 * (n - 2)
+
+
+def test_large_dense():
+    struct = jax.ShapeDtypeStruct((50_000,), jnp.float64)
+    for f in (jnp.cumsum, lambda x: x * jnp.sum(x), lambda x: jnp.sort(x)):
+        with pytest.raises(PatternTooLargeError):
+            jacobian_pattern(f, struct)
+        assert jacobian_pattern(lambda x: f(x)[:2], struct).shape == (2, 50_000)
+        with pytest.raises(PatternTooLargeError):
+            hessian_pattern(lambda x: jnp.sum(f(x) ** 2), struct)
+    for f in (jnp.cumsum, jnp.sort):
+        assert hessian_pattern(lambda x: jnp.sum(f(x)) + x[0] ** 2, struct).nnz == 1
+
+
+def test_constants_of_sparse_types():
+    matrix = sps.random(40, N, density=0.2, random_state=0)
+    for kind in (sparse.BCOO, sparse.BCSR):
+        constant = kind.from_scipy_sparse(matrix.tocsr())
+        expected = matrix.toarray() != 0
+        np.testing.assert_array_equal(mask(jacobian_pattern(lambda x: constant @ x, jnp.ones(N))), expected)
+        np.testing.assert_array_equal(
+            mask(hessian_pattern(lambda x: jnp.sum((constant @ x) ** 2), jnp.ones(N))), expected.T @ expected
+        )
+
+
+def test_unknown_primitives_are_dense_and_named_once():
+    from jax.extend.core import Primitive
+
+    unheard = Primitive("unheard_of")
+    unheard.def_abstract_eval(lambda x, y: x)
+    f = lambda x: unheard.bind(x[:2], x[3:5])
+    with pytest.warns(PounceSparsityWarning, match="unheard_of"):
+        found = mask(jacobian_pattern(f, jnp.ones(N)))
+    used = np.isin(np.arange(N), [0, 1, 3, 4])
+    np.testing.assert_array_equal(found, [used, used])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hessian = mask(hessian_pattern(lambda x: f(x)[0], jnp.ones(N)))
+    np.testing.assert_array_equal(hessian, np.outer(used, used))
+
+
+@pytest.mark.parametrize("name", [*EXACT, *SOUND])
+def test_all_primitives_are_known(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PounceSparsityWarning)
+        jacobian_pattern({**EXACT, **SOUND}[name], jnp.ones(N))
+
+
+# --- another implementation ---------------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "rosenbrock": rosenbrock,
+    "wood": lambda x: jnp.sum((x[::2] ** 2 - x[1::2]) ** 2 + (x[::2] - 1) ** 2 + x[1::2] * x[::2]),
+    "broyden": lambda x: jnp.sum(((3 - 2 * x[1:-1]) * x[1:-1] - x[:-2] - 2 * x[2:] + 1) ** 2),
+    "gathered": lambda x: jnp.sum(jnp.cos(x[np.arange(30).reshape(10, 3) % x.size]).prod(axis=1)),
+    "grid": lambda x: jnp.sum(jnp.diff(x.reshape(4, -1), axis=0) ** 4) + jnp.sum(jnp.exp(x[1:] - x[:-1])),
+    "bilinear": lambda x: x[: x.size // 2] @ x[x.size // 2 :],
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_against_asdex(name):
+    asdex = pytest.importorskip("asdex")
+    f = FAMILIES[name]
+    for function, ours, theirs in (
+        (jax.grad(f), jacobian_pattern, asdex.jacobian_sparsity),
+        (f, hessian_pattern, asdex.hessian_sparsity),
+    ):
+        expected = np.asarray(theirs(function, jnp.ones(12)).todense()) != 0
+        found = mask(ours(function, jnp.ones(12)))
+        assert not (found & ~expected).any(), "less exact than another implementation"
+    check(f, n=12)
+
+
 # --- random programs --------------------------------------------------------------------------------------------------
 
 
@@ -427,3 +630,4 @@ def test_random_programs(block):
     for f, jacobian, hessian in zip(programs, jacobians, hessians):
         assert not (jacobian & ~mask(jacobian_pattern(f, jnp.ones(N)))).any()
         assert not (hessian & ~mask(hessian_pattern(scalar(f), jnp.ones(N)))).any()
+        assert not (hessian & ~of_gradient(f, jnp.ones(N))).any()

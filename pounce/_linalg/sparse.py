@@ -28,7 +28,10 @@ class Pattern:
         for name, index, size in (("row", rows, m), ("column", columns, n)):
             if index.size and (index.min() < 0 or index.max() >= size):
                 raise ValueError(f"a {name} index lies outside a pattern of shape {(m, n)}")
-        keys = np.unique(rows * max(n, 1) + columns)
+        keys = rows * max(n, 1) + columns
+        if not (keys[1:] > keys[:-1]).all():
+            keys = np.sort(keys)
+            keys = keys[np.append(True, keys[1:] > keys[:-1])] if keys.size else keys
         self.shape = (m, n)
         self.rows, self.columns = (np.ascontiguousarray(v, np.int32) for v in np.divmod(keys, max(n, 1)))
         for index in (self.rows, self.columns):

@@ -63,7 +63,7 @@ def contract(
         return flow.link(terms, into, None, size)
     if a.node is None:
         a, b, from_a, from_b = b, a, from_b, from_a
-    factor = b.array()
+    factor = b.factor()
     if factor is not None and not factor.all():
         there = factor.ravel()[from_b] != 0
         from_a, into = from_a[there], into[there]
@@ -79,7 +79,7 @@ def matrix_product(flow: Flow, operation: Operation, values: Sequence[Value]):
     batch, m, k = rows.shape
     n = columns.shape[1]
     if a.node is None or b.node is None:
-        factor = b.array() if a.node is not None else a.array()
+        factor = b.factor() if a.node is not None else a.factor()
         if factor is not None and not factor.all():
             return _constant_factor(flow, a, b, rows, columns, factor)
     elif batch * m * n * k <= MOST_TERMS:
@@ -222,3 +222,26 @@ def convolution(flow: Flow, operation: Operation, values: Sequence[Value]):
     from_b = np.broadcast_to(kernels.reshape(features, inner, -1)[..., position], shape).ravel()
     into = results.reshape(*results.shape[:2], -1)[..., space]
     return contract(flow, a, b, from_a, from_b, np.broadcast_to(into[:, :, None], shape).ravel(), operation.size)
+
+
+@rule("bcoo_dot_general", "bcsr_dot_general")
+def sparse_product(flow: Flow, operation: Operation, values: Sequence[Value]):
+    """A sparse matrix, of which each stored element is an operand, times a dense array."""
+    data, *where, dense = values
+    sums, batches = operation["dimension_numbers"]
+    arrays = [array for each in where if (array := each.array()) is not None]
+    if any(map(len, batches)) or [len(axes) for axes in sums] != [1, 1] or len(arrays) < len(where):
+        return NotImplemented
+    index = arrays[0]
+    if operation.name == "bcsr_dot_general":
+        columns, ends = arrays
+        index = np.stack([np.repeat(np.arange(ends.size - 1), np.diff(ends)), columns[: ends[-1]]], axis=-1)
+    if len(data.shape) != 1 or index.ndim != 2 or index.shape[1] != 2:
+        return NotImplemented
+    ((summed,), (other,)) = sums
+    stored = np.flatnonzero((index < operation["lhs_spinfo"].shape).all(axis=1))  # what stands outside is padding
+    lines = np.moveaxis(positions(dense.shape), other, 0).reshape(dense.shape[other], -1)
+    from_dense = lines[index[stored, summed]]
+    from_data = np.broadcast_to(stored[:, None], from_dense.shape)
+    into = index[stored, 1 - summed, None].astype(np.int64) * lines.shape[1] + np.arange(lines.shape[1])
+    return contract(flow, data, dense, from_data.ravel(), from_dense.ravel(), into.ravel(), operation.size)

@@ -1,19 +1,23 @@
-"""Rules for loops, branches and functions with derivatives of their own."""
+"""Rules for branches and loops."""
 
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .flow import Flow
-from .known import Known, as_function, differentiable, shape_of, struct_of
+from .known import Known, differentiable, shape_of
 from .reader import Reader, call_rule
 from .rules import Value, positions, reduced
+from .turn import Turn
 
 
 # Turns of a loop after which whatever still changes is taken to depend on all that the loop sees.
 PATIENCE = 12
+# Operations in a loop up to which nothing is gained by looking at one turn for all.
+SHORT = 1500
+# What following one turn costs that has been looked at, in operations.
+STEPS = 4
 
 
 def operations(jaxpr: Jaxpr) -> int:
@@ -130,40 +134,77 @@ def while_loop(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequenc
 
 @call_rule("scan")
 def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """Turns are followed one by one where there are not too many operations; otherwise as for a loop of unknown length."""
-    p, flow = equation.params, reader.flow
+    """A short loop is followed turn by turn, and so is a longer one in which every turn uses other indices.
+
+    Of others, one turn is looked at for all; only what it leads to is followed. Very long ones are loops of unknown length.
+    """
+    p = equation.params
     length, body = p["length"], p["jaxpr"]
     fixed, rest = inputs[: p["num_consts"]], inputs[p["num_consts"] :]
-    carried, stacked = list(rest[: p["num_carry"]]), rest[p["num_carry"] :]
-    shapes = [shape_of(variable) for variable in equation.outvars[len(carried) :]]
-    cost = length * operations(body.jaxpr)
-    if length and cost > reader.turns:
-        slices = [
-            Value(value.shape[1:], reduced(flow, value.node, value.shape, [0]))  # any slice
-            for value in stacked
-        ]
-        carried, anywhere = _settle(
-            reader,
-            carried,
-            [*fixed, *slices],
-            lambda values: reader.read(body.jaxpr, body.consts, [*fixed, *values, *slices]),
-        )
-        spread = [
-            Value(shape, None if value.node is None else flow.take(value.node, np.tile(np.arange(value.size), length)))
-            for value, shape in zip(anywhere, shapes)
-        ]
-        return [*carried, *spread]
-    reader.turns -= cost
+    carried, stacked = rest[: p["num_carry"]], rest[p["num_carry"] :]
+    shapes = [shape_of(variable) for variable in equation.outvars]
     turns = range(length)[::-1] if p["reverse"] else range(length)
+    cost = length * operations(body.jaxpr)
+    if not length or cost <= min(SHORT, reader.turns):
+        return _turn_by_turn(reader, body, fixed, carried, stacked, turns, shapes)
+    moving = [differentiable(variable) for variable in equation.outvars[: len(carried)]]
+    slices = [
+        Value(value.shape[1:], reduced(reader.flow, value.node, value.shape, [0]), value.known)  # any of them
+        for value in stacked
+    ]
+    turn = Turn(reader, body, fixed, carried, slices, moving)
+    if turn.index_wanted and cost <= reader.turns:
+        return _turn_by_turn(reader, body, fixed, carried, stacked, turns, shapes)
+    if turn.alike() and all(value.node is None for value in carried):
+        parts = turn.at_once(reader.flow, fixed, stacked, length)
+    elif STEPS * length <= reader.turns:
+        reader.turns -= STEPS * length
+        parts = turn.one_by_one(reader.flow, fixed, carried, stacked, turns)
+    else:
+        return _any_turn(reader, body, fixed, carried, slices, length, shapes)
+    return [Value(shape, node) for shape, node in zip(shapes, [*parts[0], *parts[1]])]
+
+
+def _turn_by_turn(
+    reader: Reader,
+    body: ClosedJaxpr,
+    fixed: Sequence[Value],
+    carried: Sequence[Value],
+    stacked: Sequence[Value],
+    turns: range,
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Value]:
+    flow, count = reader.flow, len(carried)
+    reader.turns -= len(turns) * operations(body.jaxpr)
     results: list[list[Value]] = []
     for k in turns:
         outcome = reader.read(body.jaxpr, body.consts, [*fixed, *carried, *(_slice(flow, v, k) for v in stacked)])
-        carried = outcome[: len(carried)]
-        results.append(outcome[len(carried) :])
-    if p["reverse"]:
+        carried = outcome[:count]
+        results.append(outcome[count:])
+    if turns.step < 0:
         results.reverse()
-    columns = zip(*results) if results else ([] for _ in shapes)
-    return [*carried, *(_stack(flow, column, shape) for column, shape in zip(columns, shapes))]
+    columns = zip(*results) if results else ([] for _ in shapes[count:])
+    return [*carried, *(_stack(flow, column, shape) for column, shape in zip(columns, shapes[count:]))]
+
+
+def _any_turn(
+    reader: Reader,
+    body: ClosedJaxpr,
+    fixed: Sequence[Value],
+    carried: Sequence[Value],
+    slices: Sequence[Value],
+    length: int,
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Value]:
+    slices = [Value(value.shape, value.node) for value in slices]
+    after, results = _settle(
+        reader,
+        carried,
+        [*fixed, *slices],
+        lambda values: reader.read(body.jaxpr, body.consts, [*fixed, *values, *slices]),
+    )
+    everywhere = [reader.flow.take(value.node, np.tile(np.arange(value.size), length)) for value in results]
+    return [*after, *(Value(shape, node) for shape, node in zip(shapes[len(carried) :], everywhere))]
 
 
 def _slice(flow: Flow, value: Value, k: int) -> Value:
@@ -188,123 +229,3 @@ def _stack(flow: Flow, slices: Sequence[Value], shape: tuple[int, ...]) -> Value
         return np.stack(arrays) if len(arrays) == len(slices) else None
 
     return Value(shape, node, Known(compute) if known and all(known) else None)
-
-
-@call_rule("custom_jvp_call")
-def own_pushforward(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """Follows the derivative that the function declares, which need not be that of the function.
-
-    The derivative is a function of the point and linear in the direction. The direction carries dependence of first order. For
-    second order, the point carries it as well: the two meet in products, or in functions inside of the derivative that have
-    derivatives of their own, where everything is taken to meet everything.
-    """
-    inner = reader.kept.setdefault("depth", [0])
-    key = "pushforward", id(equation)
-    if key not in reader.kept:
-        reader.kept[key] = equation, *_pushforward(equation, jaxpr)
-    _, program, which = reader.kept[key]
-    second_order = reader.flow.second_order and not inner[0]
-    points = [value if second_order else Value(value.shape, None, value.known) for value in inputs]
-    directions = [Value(inputs[k].shape, inputs[k].node) for k in which]
-    inner[0] += 1
-    results = reader.read(program.jaxpr, program.consts, [*points, *directions])
-    inner[0] -= 1
-    count = len(equation.outvars)
-    values, tangents = results[:count], results[count:]
-    bend = reader.flow.bend if inner[0] else lambda node: node
-    return [Value(value.shape, bend(t.node), value.known) for value, t in zip(values, tangents)]
-
-
-def _pushforward(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[ClosedJaxpr, list[int]]:
-    """The derivative as a program of all inputs and of directions for those with derivatives."""
-    function, used = as_function(equation, jaxpr)
-    structs = list(map(struct_of, equation.invars))
-    which = [k for k in used if differentiable(equation.invars[k])]
-
-    def push(points, directions):
-        def of(*moving):
-            arrays = dict(zip(which, moving))
-            return function(*(arrays.get(k, points[k]) for k in used))
-
-        return jax.jvp(of, [points[k] for k in which], directions)
-
-    program = jax.make_jaxpr(push)(structs, [structs[k] for k in which])
-    return program, which
-
-
-@call_rule("custom_vjp_call", "custom_vjp_call_jaxpr")
-def own_pullback(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """As above; the declared derivative leads from results to inputs, and its dependence on the point is not looked at."""
-    flow = reader.flow
-    key = "pullback", id(equation)
-    if key not in reader.kept:
-        reader.kept[key] = equation, *_pullback(equation, jaxpr)
-    _, links = reader.kept[key]
-    results = []
-    for row, variable in zip(links, equation.outvars):
-        shape = shape_of(variable)
-        parts = []
-        for value, link in zip(inputs, row):
-            if value.node is not None and link is not None:
-                sources, targets = link
-                parts.append(flow.link(value.node, targets, sources, int(np.prod(shape, dtype=np.int64))))
-        results.append(Value(shape, flow.bend(flow.join(*parts))))
-    return results
-
-
-def _pullback(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[list[list[tuple[np.ndarray, np.ndarray] | None]]]:
-    """For each result and each input, the pairs of an element of the input and one of the result that depends on it."""
-    function, used = as_function(equation, jaxpr)
-    structs = list(map(struct_of, equation.invars))
-    which = [k for k in used if differentiable(equation.invars[k])]
-    outputs = list(map(struct_of, equation.outvars))
-    moving = [k for k, variable in enumerate(equation.outvars) if differentiable(variable)]
-
-    def pull(points, cotangents):
-        def of(*arguments):
-            arrays = dict(zip(which, arguments))
-            results = function(*(arrays.get(k, points[k]) for k in used))
-            return [results[k] for k in moving]
-
-        return jax.vjp(of, *(points[k] for k in which))[1](cotangents)
-
-    program = jax.make_jaxpr(pull)(structs, [outputs[k] for k in moving])
-    sizes = [int(np.prod(outputs[k].shape, dtype=np.int64)) for k in moving]
-    flow = Flow(sum(sizes), second_order=False)
-    ends = np.cumsum(sizes)
-    elements = flow.variables()
-    cotangents = [
-        Value(outputs[k].shape, flow.take(elements, np.arange(end - size, end)))
-        for k, size, end in zip(moving, sizes, ends)
-    ]
-    points = [Value(struct.shape) for struct in structs]
-    pulled = Reader(flow).read(program.jaxpr, program.consts, [*points, *cotangents])
-    links: list[list[tuple[np.ndarray, np.ndarray] | None]] = [[None] * len(structs) for _ in outputs]
-    for k, value in zip(which, pulled):
-        if value.node is None:
-            continue
-        labels = value.node.labels
-        sources = np.repeat(np.arange(labels.size), flow.sets.sizes(labels))
-        targets = flow.sets.members(labels)
-        for result, size, end in zip(moving, sizes, ends):
-            mine = (targets >= end - size) & (targets < end)
-            links[result][k] = sources[mine], targets[mine] - (end - size)
-    return (links,)
-
-
-@call_rule("custom_linear_solve")
-def linear_solve(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """``x`` with ``A x = b``: a change of `A` or `b` changes the residual ``b - A x``, and `x` by a solve with that."""
-    flow = reader.flow
-    counts, programs = equation.params["const_lengths"], equation.params["jaxprs"]
-    total = sum(counts)
-    constants, right = inputs[:total], inputs[total:]
-    matvec = constants[: counts.matvec]
-    solve = constants[counts.matvec + counts.vecmat : counts.matvec + counts.vecmat + counts.solve]
-    unknown = [Value(value.shape) for value in right]
-    product = reader.read(programs.matvec.jaxpr, programs.matvec.consts, [*matvec, *unknown])
-    residual = [Value(b.shape, flow.join(b.node, p.node)) for b, p in zip(right, product)]
-    solve = [Value(value.shape, None, value.known) for value in solve]
-    solution = reader.read(programs.solve.jaxpr, programs.solve.consts, [*solve, *residual])
-    linear = all(value.node is None for value in matvec)
-    return [Value(x.shape, x.node if linear else flow.bend(x.node)) for x in solution]

@@ -15,9 +15,9 @@ def _operands(flow: Flow, operation: Operation, values: Sequence[Value]) -> list
 @rule(
     "neg", "copy", "copy_p", "real", "imag", "conj", "convert_element_type", "reduce_precision", "bitcast_convert_type"
 )
-@rule("sharding_constraint", "name", "pvary", "layout_constraint", "reshape", "squeeze", "expand_dims")
+@rule("sharding_constraint", "name", "pvary", "layout_constraint", "squeeze", "expand_dims")
 def same(flow: Flow, operation: Operation, values: Sequence[Value]):
-    """The same elements in the same order, or a linear function of each. Reshaping moves nothing in a flattened array."""
+    """The same elements in the same order, or a linear function of each."""
     return values[0].node
 
 
@@ -64,7 +64,7 @@ def integer_power(flow: Flow, operation: Operation, values: Sequence[Value]):
 @rule("pow")
 def power(flow: Flow, operation: Operation, values: Sequence[Value]):
     base, exponent = _operands(flow, operation, values)
-    y = values[1].array()
+    y = values[1].factor()
     if y is None:
         return flow.bend(flow.join(base, exponent))
     y = np.broadcast_to(y, operation.shape).ravel()
@@ -75,7 +75,7 @@ def _without_zeros(flow: Flow, node: Maybe, factor: Value, shape: Sequence[int])
     """What is left of an array when it is multiplied by a factor: nothing where that is known to be zero."""
     if node is None or factor.node is not None:
         return node
-    array = factor.array()
+    array = factor.factor()
     if array is None or array.all():
         return node
     return flow.keep(node, np.broadcast_to(array != 0, shape))

@@ -7,10 +7,11 @@ steps in reverse finds out. That gives the same pairs as carrying a set of pairs
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from .sets import Sets
+from .sets import Sets, distinct
 
 
 class Node:
@@ -36,6 +37,32 @@ class Node:
             self.live[where] = True
 
 
+@dataclass(frozen=True)
+class Summary:
+    """A function between arrays of few elements: ``targets[k]`` of its `size` results depends on the operand ``sources[k]``, and
+    for the result ``owners[k]``, the operands ``first[k]`` and ``second[k]`` interact."""
+
+    size: int
+    targets: np.ndarray
+    sources: np.ndarray
+    owners: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+    def repeated(self, times: int, operands: int) -> "Summary":
+        """The function applied to each of several rows of operands."""
+        turn = np.arange(times)[:, None]
+        shifted = lambda index, step: (turn * step + index).ravel()
+        return Summary(
+            self.size * times,
+            shifted(self.targets, self.size),
+            shifted(self.sources, operands),
+            shifted(self.owners, self.size),
+            shifted(self.first, operands),
+            shifted(self.second, operands),
+        )
+
+
 Maybe = Node | None  # None: nothing depends on any variable
 
 
@@ -46,16 +73,23 @@ class Flow:
         self.sets = Sets(n)
         self.second_order = second_order
         self.tape: list[Callable[[], None]] = []
+        self._nodes: list[Node] = []
         self._pairs: list[np.ndarray] = []
 
     def variables(self) -> Node:
-        return Node(np.arange(1, self.sets.n + 1))
+        return self._noted(np.arange(1, self.sets.n + 1))
+
+    def _noted(self, labels: np.ndarray) -> Node:
+        node = Node(labels)
+        if self.second_order:
+            self._nodes.append(node)
+        return node
 
     def new(self, labels: np.ndarray, backward: Callable[[np.ndarray], None]) -> Maybe:
         """A node, and what its elements of use mean for others."""
         if not labels.any():
             return None
-        node = Node(labels)
+        node = self._noted(labels)
         if self.second_order:
 
             def step():
@@ -126,6 +160,19 @@ class Flow:
 
         return self.new(self.united(*(node.labels for node in there)), backward)
 
+    def local(self, node: Maybe, summary: "Summary") -> Maybe:
+        """A function that has been looked at before."""
+        if node is None:
+            return None
+        s = summary
+
+        def backward(live):
+            active = live[s.owners]
+            self.pair(node.labels[s.first[active]], node.labels[s.second[active]])
+            node.wake(s.sources[live[s.targets]])
+
+        return self.new(self.sets.union(s.targets, node.labels[s.sources], s.size), backward)
+
     def united(self, *labels: np.ndarray) -> np.ndarray:
         """Element by element, the union of sets."""
         first, *others = labels
@@ -159,15 +206,16 @@ class Flow:
 
     def pair(self, a: np.ndarray, b: np.ndarray) -> None:
         """Notes that the variables of the sets `a` and those of the sets `b` interact, element by element."""
-        keys = np.unique((np.minimum(a, b) << 32) | np.maximum(a, b))
-        self._pairs.append(keys[keys >> 32 > 0])
+        keys = (np.minimum(a, b) << 32) | np.maximum(a, b)
+        keys.sort()
+        self._pairs.append(keys[distinct(keys) & (keys >> 32 > 0)])
 
     def loop(self, starts: Sequence[Maybe], carried: Sequence[Maybe], ends: Sequence[Maybe], body: list) -> list[Maybe]:
         """The values after a loop whose recorded `body` leads from the nodes `carried` to the nodes `ends`.
 
         `carried` holds enough for every turn, so that it is also what comes out.
         """
-        results: list[Maybe] = [None if node is None else Node(node.labels) for node in carried]
+        results: list[Maybe] = [None if node is None else self._noted(node.labels) for node in carried]
 
         def back_and_forth():
             for result, end in zip(results, ends):
@@ -198,11 +246,18 @@ class Flow:
             self.tape.append(back_and_forth)
         return results
 
-    def interactions(self, output: Maybe) -> np.ndarray:
-        """The pairs of sets that interact on their way to `output`, as ``smaller << 32 | larger``."""
+    def interactions(self, output: Maybe, of: np.ndarray | None = None) -> np.ndarray:
+        """The pairs of sets that interact on their way to `output`, or to some of its elements.
+
+        Each pair is one number, ``smaller << 32 | larger``.
+        """
         if output is None:
             return np.zeros(0, np.int64)
-        output.wake(np.ones(output.size, bool))
+        self._pairs.clear()
+        for node in self._nodes:
+            node.live = None
+        output.wake(np.ones(output.size, bool) if of is None else of)
         for step in reversed(self.tape):
             step()
-        return np.unique(np.concatenate(self._pairs)) if self._pairs else np.zeros(0, np.int64)
+        keys = np.sort(np.concatenate([np.zeros(0, np.int64), *self._pairs]))
+        return keys[distinct(keys)]

@@ -53,12 +53,29 @@ class Known:
         return self._value
 
 
+class Varying(Known):
+    """An array that is known in each turn of a loop, but not the same in all. `wanted` collects whether anybody asked."""
+
+    __slots__ = ("wanted",)
+
+    def __init__(self, wanted: list[bool]):
+        super().__init__(lambda: None)
+        self.wanted = wanted
+
+    def array(self) -> np.ndarray | None:
+        self.wanted[0] = True
+        return None
+
+
 def constant(literal: Literal) -> Known:
     return Known(lambda: np.asarray(literal.val, aval(literal).dtype))
 
 
 def evaluated(equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Known]) -> list[Known]:
     """The results of one operation on known arrays."""
+    varying = next((each for each in inputs if isinstance(each, Varying)), None)
+    if varying is not None:
+        return [Varying(varying.wanted) for _ in equation.outvars]
     shared: list[Any] = []
 
     def compute() -> Sequence[Any]:
@@ -100,6 +117,10 @@ def _broadcast(operand, *_, shape, broadcast_dimensions, **__):
     between = np.ones(len(shape), int)
     between[list(broadcast_dimensions)] = operand.shape
     return np.broadcast_to(operand.reshape(between), shape)
+
+
+def _reshape(operand, *, new_sizes, dimensions, **_):
+    return (operand if dimensions is None else np.transpose(operand, dimensions)).reshape(new_sizes)
 
 
 def _convert(operand, *, new_dtype, **_):
@@ -147,7 +168,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
-    "reshape": lambda operand, *, new_sizes, **_: operand.reshape(new_sizes),
+    "reshape": _reshape,
     "squeeze": lambda operand, *, dimensions, **_: np.squeeze(operand, tuple(dimensions)),
     "transpose": lambda operand, *, permutation, **_: np.transpose(operand, permutation),
     "rev": lambda operand, *, dimensions, **_: np.flip(operand, dimensions),

@@ -17,6 +17,13 @@ def transpose(flow: Flow, operation: Operation, values: Sequence[Value]):
     return flow.take(values[0].node, np.transpose(positions(values[0].shape), operation["permutation"]))
 
 
+@rule("reshape")
+def reshape(flow: Flow, operation: Operation, values: Sequence[Value]):
+    """Nothing moves in a flattened array, unless axes are exchanged before."""
+    axes = operation["dimensions"]
+    return values[0].node if axes is None else flow.take(values[0].node, np.transpose(positions(values[0].shape), axes))
+
+
 @rule("rev")
 def reverse(flow: Flow, operation: Operation, values: Sequence[Value]):
     return flow.take(values[0].node, np.flip(positions(values[0].shape), operation["dimensions"]))

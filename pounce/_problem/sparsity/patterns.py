@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._linalg.sparse import Pattern
-from .control import Reader
 from .flow import Flow
+from .reader import Reader
 from .rules import Value
-from .sets import Sets, distinct, runs
+from .sets import Sets, distinct
 
 
-MOST_ENTRIES = 100_000_000
+MOST_ENTRIES = 30_000_000
 
 
 class PatternTooLargeError(ValueError):
@@ -56,7 +56,7 @@ def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     A pattern of shape ``(m, n)`` that holds every entry which is nonzero at some point; it may hold more, as nothing is known
     about cancellation. It is read from the program that JAX traces, no values are sampled.
 
-    Raises `PatternTooLargeError` if there are more than a hundred million entries.
+    Raises `PatternTooLargeError` if there are more than thirty million entries.
     """
     flow, results = _followed(f, x, args, second_order=False)
     labels = [np.zeros(value.size, np.int64) if value.node is None else value.node.labels for value in results]
@@ -86,7 +86,7 @@ def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     A symmetric pattern of shape ``(n, n)``, both triangles. Functions that are linear on pieces (``abs``, ``max``, `relu`,
     choices) have no second derivative of their own where they have any, and none is listed.
 
-    Raises `PatternTooLargeError` if there are more than a hundred million entries.
+    Raises `PatternTooLargeError` if there are more than thirty million entries.
     """
     flow, results = _followed(f, x, args, second_order=True)
     if len(results) != 1 or results[0].size != 1:
@@ -99,7 +99,7 @@ def _of_pairs(sets: Sets, pairs: np.ndarray) -> Pattern:
     n = sets.n
     a, b = pairs >> 32, pairs & 0xFFFFFFFF
     work = sets.sizes(a) * sets.sizes(b)
-    if int(work.sum()) > MOST_ENTRIES // 4:
+    if int(work.sum()) > MOST_ENTRIES // 2:
         a, b = _without_covered(sets, a, b)
         work = sets.sizes(a) * sets.sizes(b)
     if int(work.sum()) > MOST_ENTRIES:
@@ -111,7 +111,7 @@ def _of_pairs(sets: Sets, pairs: np.ndarray) -> Pattern:
     keys = np.zeros(0, np.int64)
     cuts = np.searchsorted(np.cumsum(work), np.arange(1, math.ceil(work.sum() / 5e6)) * 5e6)
     for some in np.split(np.arange(a.size), np.unique(cuts)):
-        rows, columns = _crossed(sets, a[some], b[some])
+        rows, columns = sets.crossed(a[some], b[some])
         # Entries on one side of the diagonal stand for both.
         new = np.minimum(rows, columns) * n + np.maximum(rows, columns)
         keys = np.concatenate([keys, new])
@@ -121,19 +121,11 @@ def _of_pairs(sets: Sets, pairs: np.ndarray) -> Pattern:
     return Pattern(np.concatenate([rows, columns]), np.concatenate([columns, rows]), (n, n))
 
 
-def _crossed(sets: Sets, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The members of each set of `a`, each with all members of the set of `b` at the same place."""
-    a_sizes, b_sizes = sets.sizes(a), sets.sizes(b)
-    rows = np.repeat(sets.members(a), np.repeat(b_sizes, a_sizes)).astype(np.int64)
-    begins = np.repeat(np.cumsum(b_sizes) - b_sizes, a_sizes)
-    return rows, sets.members(b)[runs(begins, np.repeat(b_sizes, a_sizes))].astype(np.int64)
-
-
 def _without_covered(sets: Sets, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Drops pairs of sets that lie in a larger set which interacts with itself, for the largest few of those."""
     for _ in range(100):
         with_itself = np.flatnonzero(a == b)
-        if not with_itself.size or int((sets.sizes(a) * sets.sizes(b)).sum()) <= MOST_ENTRIES // 4:
+        if not with_itself.size or int((sets.sizes(a) * sets.sizes(b)).sum()) <= MOST_ENTRIES // 2:
             break
         with_itself = with_itself[np.argsort(sets.sizes(a[with_itself]))][::-1]
         largest = with_itself[0]

@@ -1,17 +1,15 @@
 """Reads a traced program from front to back."""
 
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from . import contractions, elementwise, matrices, moving
 from .flow import Flow
-from .known import Known, aval, constant, differentiable, evaluated, shape_of, struct_of
+from .known import Known, aval, constant, differentiable, evaluated, shape_of
 from .rules import RULES, Operation, Value, dense
 
 
@@ -35,6 +33,9 @@ class PounceSparsityWarning(UserWarning):
     """Sparsity could not be made use of: an operation of a function is not known, or a large matrix was handed over dense."""
 
 
+# Operations of loops that are gone through turn by turn, all in all.
+TURNS = 60_000
+
 _warned: set[str] = set()
 
 
@@ -51,14 +52,14 @@ def _warn(name: str) -> None:
 
 
 class Reader:
-    """Follows dependence through programs; up to `turns` operations of loops are gone through turn by turn."""
+    """Follows dependence through programs, with up to `turns` operations of loops turn by turn."""
 
-    def __init__(self, flow: Flow, turns: int = 30_000):
+    def __init__(self, flow: Flow, turns: int | None = None, depth: int = 0, kept: dict[Any, Any] | None = None):
         self.flow = flow
-        self.turns = turns
-        self.kept: dict[
-            Any, Any
-        ] = {}  # what rules have worked out about equations, with the equations to keep them alive
+        self.turns = TURNS if turns is None else turns
+        self.depth = depth  # of derivatives inside of derivatives
+        # What has been worked out about equations, with the equations to keep them alive.
+        self.kept: dict[Any, Any] = {} if kept is None else kept
 
     def read(self, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
         """The results of a program."""
@@ -106,31 +107,12 @@ class Reader:
             any(differentiable(v) and jnp.issubdtype(aval(v).dtype, jnp.complexfloating) for v in equation.invars),
         )
         rule = RULES.get(operation.name)
-        if rule is None:
-            program = self._implementation(equation)
-            if program is not None:
-                return self.read(program.jaxpr, program.consts, inputs)
+        nodes = NotImplemented if rule is None else rule(self.flow, operation, inputs)
+        if nodes is NotImplemented:
             _warn(operation.name)
-            rule = dense
-        nodes = rule(self.flow, operation, inputs)
+            nodes = dense(self.flow, operation, inputs)
         nodes = nodes if isinstance(nodes, list) else [nodes]
         return [Value(shape, node) for shape, node in zip(operation.shapes, nodes, strict=True)]
-
-    def _implementation(self, equation: JaxprEqn) -> ClosedJaxpr | None:
-        """Operations on sparse arrays are implemented by others."""
-        if not equation.primitive.name.startswith(("bcoo_", "bcsr_", "coo_", "csr_")):
-            return None
-        key = "implementation", id(equation)
-        if key not in self.kept:
-            structs = list(map(struct_of, equation.invars))
-            try:
-                program = jax.make_jaxpr(functools.partial(equation.primitive.impl, **equation.params))(*structs)
-            except Exception:  # whatever goes wrong in there, the operation is unknown then
-                program = None
-            if program is not None and any(inner.primitive is equation.primitive for inner in program.jaxpr.eqns):
-                program = None
-            self.kept[key] = equation, program
-        return self.kept[key][1]
 
 
 def _inlined(equation: JaxprEqn) -> ClosedJaxpr | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .flow import Flow, Maybe
-from .known import Known
+from .known import Known, Varying
 
 
 @dataclass(slots=True)
@@ -24,6 +24,10 @@ class Value:
 
     def array(self) -> np.ndarray | None:
         return None if self.known is None else self.known.array()
+
+    def factor(self) -> np.ndarray | None:
+        """As `array`, where nothing but its zeros matters, which is not worth going through a loop turn by turn."""
+        return None if isinstance(self.known, Varying) else self.array()
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ class Operation:
         return self.parameters[name]
 
 
-# A rule answers with one node if there is one result, with a list otherwise.
+# A rule answers with one node if there is one result, with a list otherwise; with NotImplemented if it does not know.
 Rule = Callable[[Flow, Operation, Sequence[Value]], Any]
 RULES: dict[str, Rule] = {}
 

@@ -57,6 +57,14 @@ class Sets:
         """Those of each set in ascending order, one set after the other."""
         return self._members[runs(self._starts[labels], self.sizes(labels))]
 
+    def crossed(self, a: Int[np.ndarray, " k"], b: Int[np.ndarray, " k"]) -> tuple[np.ndarray, np.ndarray]:
+        """The members of each set of `a`, each with all members of the set of `b` at the same place."""
+        a_sizes, b_sizes = self.sizes(a), self.sizes(b)
+        repeats = np.repeat(b_sizes, a_sizes)
+        begins = np.repeat(np.cumsum(b_sizes) - b_sizes, a_sizes)
+        first = np.repeat(self.members(a), repeats)
+        return first.astype(np.int64), self.members(b)[runs(begins, repeats)].astype(np.int64)
+
     def union(
         self, groups: Int[np.ndarray, " k"], labels: Int[np.ndarray, " k"], count: int
     ) -> Int[np.ndarray, " count"]:
