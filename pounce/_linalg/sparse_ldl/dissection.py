@@ -16,7 +16,7 @@ def nested_dissection(graph: sps.csr_array, leaf: int = 8) -> np.ndarray:
 
     Parts of at most ``leaf`` vertices are not cut any further.
     """
-    n = graph.shape[0]
+    n = graph.indptr.size - 1
     entries = graph.tocoo()
     kept = entries.row != entries.col
     source, target = entries.row[kept].astype(np.int64), entries.col[kept].astype(np.int64)
@@ -78,7 +78,7 @@ def _place(position, vertices, part, begin, key):
     position[vertices[order]] = begin[order] + rank
 
 
-def _distances(adjacency, roots) -> np.ndarray:
+def distances(adjacency, roots) -> np.ndarray:
     """Breadth-first distance of every vertex to the root of its component; components without a root get -1."""
     size = adjacency.shape[0]
     star = sps.csr_array((np.ones(roots.size, np.int8), (np.zeros(roots.size, np.int64), roots)), shape=(1, size))
@@ -98,7 +98,7 @@ def _distances(adjacency, roots) -> np.ndarray:
     return np.where(reached, steps - 1, -1)[:size]
 
 
-def _farthest(distance, part, degree, active) -> np.ndarray:
+def farthest(distance, part, degree, active) -> np.ndarray:
     """For each active part the vertex of greatest distance, of small degree among those."""
     order = np.lexsort((degree, -distance, part))
     order = order[active[order]]
@@ -111,11 +111,11 @@ def _cut(adjacency, part, active) -> np.ndarray:
     """The side (0 or 1) or separator (2) of every vertex of the active parts; 0 elsewhere."""
     size = part.size
     degree = np.diff(adjacency.indptr)
-    roots = _farthest(np.zeros(size), part, degree, active)
+    roots = farthest(np.zeros(size), part, degree, active)
     for _ in range(2):
-        distance = _distances(adjacency, roots)
-        roots = _farthest(distance, part, degree, active)
-    distance = _distances(adjacency, roots)
+        distance = distances(adjacency, roots)
+        roots = farthest(distance, part, degree, active)
+    distance = distances(adjacency, roots)
     level = _thin_level(distance, part, active)[part]
     group = np.where(active & (distance > level), 1, 0)
     # The edges between the last level of side 0 and the first of side 1, of all parts at once.

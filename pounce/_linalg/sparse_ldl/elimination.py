@@ -23,8 +23,8 @@ class Columns:
 def elimination_tree(graph: sps.csr_array) -> np.ndarray:
     """The parent of each vertex in the natural order, -1 for roots (Liu's algorithm with path compression)."""
     n = graph.indptr.size - 1
-    below = sps.csr_array(sps.tril(graph, -1))
-    start, columns = below.indptr.tolist(), below.indices.tolist()
+    below = sps.csr_array(sps.tril(graph, -1))  # pyright: ignore[reportArgumentType]
+    start, columns = np.asarray(below.indptr).tolist(), np.asarray(below.indices).tolist()
     parent, ancestor = [-1] * n, [-1] * n
     for i in range(n):
         for k in columns[start[i] : start[i + 1]]:

@@ -11,11 +11,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .schedule import Sweep
-from .symbolic import SLICE, Pivots, Symbolic
+from .symbolic import ENTRIES, UNKNOWNS, Rows, Symbolic
 
 
 class Factor(eqx.Module):
-    """``entries``: L below its diagonal blocks. ``own, cross``: the inverse of D row by row, in the backward order."""
+    """``entries``: L below its diagonal blocks. ``own, cross``: the inverse of D row by row, in the forward order."""
 
     scale: Float[Array, " u"]
     entries: Float[Array, " e"]
@@ -37,19 +37,15 @@ def _spread(table, like):
 
 
 def _pivot(own, other, off, sign):
-    """Determinant and entries of a pivot, made safe: a pivot singular to working precision is moved in the direction of its
+    """Entries and determinant of a pivot, made safe: a pivot singular to working precision is moved in the direction of its
     expected signs, which `negative` and `perturbed` report."""
     eps = jnp.finfo(own.dtype).eps
+    sign = _spread(sign, own).astype(own.dtype)
     product, square = own * other, off * off
     bad = jnp.abs(product - square) <= eps * (10 + 100 * jnp.maximum(jnp.abs(product), square))
     shift = jnp.where(bad, jnp.sqrt(eps) * sign, 0.0)
     own, other = own + shift, other - shift
-    return own, other, own * other - square, bad
-
-
-def _gathered(buffer, pivots: Pivots):
-    sign = _spread(pivots.sign, buffer).astype(buffer.dtype)
-    return _take(buffer, pivots.own), _take(buffer, pivots.other), _take(buffer, pivots.off), sign
+    return own, other, off, own * other - square, bad
 
 
 def _level(sweep: Sweep, level, left, right, target):
@@ -72,14 +68,13 @@ def _level(sweep: Sweep, level, left, right, target):
     return target
 
 
-def equilibrate(symbolic: Symbolic, values, passes: int = 2):
-    """Powers of two that bring the rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
-    size = jnp.abs(_take(values, symbolic.rows.value))
-    count = symbolic.from_backward.shape[0]
+def equilibrate(rows: Rows, count: int, values, passes: int = 2):
+    """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
+    size = jnp.abs(_take(values, rows.value))
     scale = jnp.ones((count, *values.shape[1:]), values.dtype)
-    for _ in range(passes):
-        pieces = jnp.max(size * _take(scale, symbolic.rows.column), axis=1)
-        largest = jax.ops.segment_max(pieces, symbolic.rows.row, count + 1, indices_are_sorted=True)[:count]
+    for k in range(passes):
+        pieces = jnp.max(size * _take(scale, rows.column) if k else size, axis=1)
+        largest = jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
         largest = largest * scale
         usable = (largest > 0) & jnp.isfinite(largest)
         scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
@@ -89,47 +84,69 @@ def equilibrate(symbolic: Symbolic, values, passes: int = 2):
 def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     """``values``: the lower triangle of H, J, and -D, one behind the other; with a trailing batch dimension or without."""
     tail = jnp.zeros((1, *values.shape[1:]), values.dtype)
-    scale = equilibrate(symbolic, jnp.concatenate([values, tail]))
+    scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
     buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
-    pivots = symbolic.entry_pivots
-
-    def divide(k, carry, begin):
-        lower, done, buffer = carry
-        start = begin + k * SLICE
-
-        def cut(table):
-            return lax.dynamic_slice_in_dim(table, start, SLICE)
-
-        here = Pivots(cut(pivots.own), cut(pivots.other), cut(pivots.off), cut(pivots.sign))
-        own, other, off, sign = _gathered(buffer, here)
-        _, other, determinant, _ = _pivot(own, other, off, sign)
-        beside = _take(buffer, cut(symbolic.mate))
-        entries = (other * cut(buffer) - off * beside) / determinant
-        lower = lax.dynamic_update_slice_in_dim(lower, entries, start, axis=0)
-        return lower, lax.dynamic_update_slice_in_dim(done, cut(buffer), start, axis=0), buffer
+    nothing = jnp.zeros((symbolic.counts.shape[0], *buffer.shape[1:]), buffer.dtype)
+    tables = symbolic.pivots
 
     def step(level, carry):
-        lower, done, buffer = carry
+        lower, done, buffer, blocks, own, cross = carry
         buffer = _level(symbolic.factor, level, lower, done, buffer)
-        begin = symbolic.slices[level, 0]
-        count = symbolic.slices[level, 2]
-        return lax.fori_loop(0, count, lambda k, c: divide(k, c, begin), (lower, done, buffer))
 
-    zero = jnp.zeros_like(buffer)
-    lower, _, buffer = lax.fori_loop(0, symbolic.levels, step, (zero, zero, buffer))
-    own, other, off, sign = _gathered(buffer, symbolic.unknown_pivots)
-    own, other, determinant, bad = _pivot(own, other, off, sign)
+        def invert(k, carry):
+            blocks, own_inverse, cross = carry
+            start = symbolic.unknown_slices[level, 0] + k * UNKNOWNS
+            here = jax.tree.map(lambda v: _slice(v, start, UNKNOWNS), tables)
+            # A gather whose result goes nowhere but into a slice is one kernel with it, never split between threads.
+            index = here.own, here.other, here.off
+            blocks = tuple(_put(block, _take(buffer, i), start) for block, i in zip(blocks, index))
+            own, other, off = (_slice(block, start, UNKNOWNS) for block in blocks)
+            _, other, off, determinant, _ = _pivot(own, other, off, here.sign)
+            return blocks, _put(own_inverse, other / determinant, start), _put(cross, -off / determinant, start)
+
+        blocks, own, cross = lax.fori_loop(0, symbolic.unknown_slices[level, 1], invert, (blocks, own, cross))
+
+        def divide(k, carry):
+            lower, done = carry
+            start = symbolic.entry_slices[level, 0] + k * ENTRIES
+            here = _slice(buffer, start, ENTRIES)
+            column, mate = _slice(symbolic.entry_column, start, ENTRIES), _slice(symbolic.mate, start, ENTRIES)
+            divided = here * _take(own, column) + _take(buffer, mate) * _take(cross, column)
+            return _put(lower, divided, start), _put(done, here, start)
+
+        lower, done = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done))
+        return lower, done, buffer, blocks, own, cross
+
+    empty = jnp.zeros_like(buffer)
+    carry = empty, empty, buffer, (nothing,) * 3, nothing, nothing
+    lower, _, _, blocks, _, _ = lax.fori_loop(0, symbolic.levels, step, carry)
+    own, other, off = blocks
+    own, other, off, determinant, bad = _pivot(own, other, off, tables.sign)
     counts = _spread(symbolic.counts, buffer)
     alone = jnp.where(own < 0, 1, 0)
     pair = jnp.where(determinant < 0, 1, 2 * alone)
-    negative = jnp.sum(jnp.where(counts == 2, pair, jnp.where(counts == 1, alone, 0)), axis=0)
-    perturbed = jnp.sum(jnp.where(bad & (counts > 0), 1, 0), axis=0)
-    dual = (counts == 2) | (_spread(symbolic.unknown_pivots.sign, buffer) < 0)
-    dependent = jnp.sum(jnp.where(bad & (counts > 0) & dual, 1, 0), axis=0)
-    diagonal = _spread(pivots.own, buffer) == buffer.shape[0] - 1
-    growth = jnp.max(jnp.where(diagonal, 0.0, jnp.abs(lower)), axis=0)
-    return Factor(scale, lower, other / determinant, -off / determinant, negative, perturbed, dependent, growth)
+    bad = bad & (counts > 0)
+    dual = (counts == 2) | (_spread(tables.sign, buffer) < 0)
+    real = _spread(symbolic.real, buffer)
+    return Factor(
+        scale,
+        lower,
+        jnp.where(real, other / determinant, 0.0),
+        jnp.where(real, -off / determinant, 0.0),
+        negative=jnp.sum(jnp.where(counts == 2, pair, jnp.where(counts == 1, alone, 0)), axis=0),
+        perturbed=jnp.sum(jnp.where(bad, 1, 0), axis=0),
+        dependent=jnp.sum(jnp.where(bad & dual, 1, 0), axis=0),
+        growth=jnp.max(jnp.abs(lower), axis=0),
+    )
+
+
+def _slice(array, start, size: int):
+    return lax.dynamic_slice_in_dim(array, start, size)
+
+
+def _put(array, piece, start):
+    return lax.dynamic_update_slice_in_dim(array, piece, start, axis=0)
 
 
 def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
@@ -143,6 +160,6 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[
     scaled = scale * rhs
     y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
     y = lax.fori_loop(0, symbolic.levels, lambda level, y: _level(symbolic.forward, level, lower, None, y), y)
-    z = own * _take(y, symbolic.own_forward) + cross * _take(y, symbolic.mate_forward)
+    z = _take(own * y + cross * _take(y, symbolic.beside), symbolic.to_backward)
     z = lax.fori_loop(0, symbolic.levels, lambda level, z: _level(symbolic.backward, level, lower, None, z), z)
     return scale * _take(z, symbolic.from_backward)

@@ -13,10 +13,11 @@ import scipy.sparse as sps
 from jaxtyping import Array, Int
 
 
-# (width, depth) of the chunks; a sum goes to the first kind whose depth is not much more than its length. Larger chunks would
-# make XLA's CPU back end run each of them as a task of its own, at several microseconds.
-KINDS: tuple[tuple[int, int], ...] = ((16, 16), (64, 4))
-LONG = 11
+# (width, depth) of the chunks, for long sums to short ones. All take about as long, a quarter of a microsecond on a CPU; larger
+# ones XLA would split between threads, at several microseconds.
+KINDS: tuple[tuple[int, int], ...] = ((8, 32), (16, 16), (64, 4))
+# Sums at least so long may go to the first and to the second kind; each level takes what needs the fewest chunks.
+THRESHOLDS = tuple((a, b) for a in (20, 40, 80, 10**9) for b in (3, 5, 8, 12, 10**9) if b <= a)
 
 
 # Tables are made by NumPy and travel through compiled functions as JAX arrays.
@@ -65,8 +66,7 @@ def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int]) -> 
     order = _by_target(target, count)
     left, right = left[order], right[order]
     start = np.cumsum(length) - length
-    kind = np.where(length >= LONG, 0, 1)
-    begin = np.searchsorted(level, np.arange(levels + 1))
+    kind = _kinds(level, length, levels)
     chunks, bounds = [], np.zeros((levels, len(KINDS), 2), np.int64)
     for k, (width, depth) in enumerate(KINDS):
         used = np.flatnonzero((kind == k) & (length > 0))
@@ -101,8 +101,25 @@ def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int]) -> 
         a.ravel()[place] = left[source + within]
         b.ravel()[place] = right[source + within]
         chunks.append(Chunks(first, a, b))
-    assert begin[-1] == count
     return Sweep(tuple(chunks), bounds.astype(np.int32))
+
+
+def _kinds(level: np.ndarray, length: np.ndarray, levels: int) -> np.ndarray:
+    """The kind of chunk of each target: in each level the thresholds that need the fewest chunks."""
+    best, kinds = np.full(levels, np.iinfo(np.int64).max), np.zeros(level.size, np.int8)
+    for thresholds in THRESHOLDS:
+        kind = np.where(length >= thresholds[0], 0, np.where(length >= thresholds[1], 1, 2))
+        needed = np.zeros(levels, np.int64)
+        for k, (width, depth) in enumerate(KINDS):
+            used = np.flatnonzero((kind == k) & (length > 0))
+            rank = np.arange(used.size) - np.searchsorted(level[used], level[used])
+            # Lengths descend, so that every width-th target says how many rounds its chunk takes.
+            heads = used[rank % width == 0]
+            needed += np.bincount(level[heads], -(-length[heads] // depth), minlength=levels).astype(np.int64)
+        better = needed < best
+        best = np.where(better, needed, best)
+        kinds = np.where(better[level], kind, kinds)
+    return kinds
 
 
 def _by_target(target: np.ndarray, count: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import scipy.sparse as sps
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..sparse import Pattern
 from .elimination import Columns
@@ -13,8 +13,8 @@ from .ordering import best_order
 from .schedule import KINDS, Sweep, Table, longest_first, rounded, sweep
 
 
-SLACK = max(width for width, _ in KINDS)
-SLICE = 64  # entries of a chunk that divides by the pivots
+SLACK = max(64, *(width for width, _ in KINDS))
+ENTRIES, UNKNOWNS = 64, 16  # how many entries, and unknowns, the loops over the pivots take at once
 
 
 class Pivots(eqx.Module):
@@ -49,18 +49,20 @@ class Symbolic(eqx.Module):
     column: Int[Table, " k"]
     rows: Rows
     factor: Sweep
-    slices: Int[Table, "l 3"]  # per level: first entry, first and last chunk of `SLICE` entries
+    # Per level: where its entries and its unknowns (in forward order) begin, and how many slices they are cut into.
+    entry_slices: Int[Table, "l 2"]
+    unknown_slices: Int[Table, "l 2"]
+    entry_column: Int[Table, " e"]  # the column of each entry, in forward order; a vacant one in diagonal blocks
     mate: Int[Table, " e"]  # the entry beside each entry in the other column of its pivot; the zero if there is none
-    entry_pivots: Pivots
+    pivots: Pivots  # in forward order
+    # What an unknown of the forward order counts for: 1 a pivot alone, 2 a pair, 0 its second.
+    counts: Int[Table, " s"]
+    real: Bool[Table, " s"]  # which positions of the forward order are unknowns
+    beside: Int[Table, " s"]  # the position of the other unknown of the pivot; a vacant one if there is none
     forward: Sweep
     backward: Sweep
-    unknown_pivots: Pivots  # in backward order
-    # What an unknown of the backward order counts for: 1 a pivot alone, 2 a pair, 0 its second.
-    counts: Int[Table, " s"]
     to_forward: Int[Table, " s"]  # position in the forward order -> unknown
-    # Position in the backward order -> position in the forward order, of itself and of its mate.
-    own_forward: Int[Table, " s"]
-    mate_forward: Int[Table, " s"]
+    to_backward: Int[Table, " s"]  # position in the backward order -> position in the forward order
     from_backward: Int[Table, " u"]  # unknown -> position in the backward order
     levels: Int[Table, ""]
 
@@ -71,7 +73,7 @@ class Symbolic(eqx.Module):
         return dict(levels=int(self.levels), entries=self.source.size, table_bytes=table_bytes)
 
 
-class _Graph:
+class PivotGraph:
     """Unknowns contracted to pivots: ``pivot_of[unknown]``, ``second[unknown]`` (the dual of a pair), ``width[pivot]``."""
 
     def __init__(self, n: int, m: int, partner: np.ndarray, rows: np.ndarray, columns: np.ndarray):
@@ -122,7 +124,7 @@ def analyze(
     partner = match(jacobian, jacobian_values, curvature, equality)
     rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
     columns = np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
-    graph = _Graph(n, m, partner, rows, columns)
+    graph = PivotGraph(n, m, partner, rows, columns)
     order, structure = best_order(graph.graph, graph.width, ordering)
     return _tables(n, m, rows, columns, graph, order, structure)
 
@@ -192,30 +194,10 @@ def _tables(n, m, rows, columns, graph, order, structure) -> Symbolic:
     target, left, right = number[target], number[left], number[right]
     factor = sweep(level[by_number], target, left, right, levels=table_levels, zero=(zero, zero))
 
-    begin = np.searchsorted(level[by_number], np.arange(table_levels + 1))
-    slices = np.stack([begin[:-1], np.zeros_like(begin[:-1]), -(-(begin[1:] - begin[:-1]) // SLICE)], axis=1)
-
-    # Pivots as seen from each unknown, then from each entry.
-    first_diagonal = number[entries.diagonal]
-    last_diagonal = number[np.where(paired, entries.diagonal + 2, entries.diagonal)]
-    off_diagonal = np.where(paired, number[np.where(paired, entries.diagonal + 1, 0)], zero)
-
-    def pivots_of(column, is_second):
-        is_pair = paired[column]
-        own = np.where(is_second == 1, last_diagonal[column], first_diagonal[column])
-        other = np.where(is_pair, np.where(is_second == 1, first_diagonal[column], last_diagonal[column]), one)
-        sign = np.where(members[column, is_second] < n, 1.0, -1.0)
-        return own, other, off_diagonal[column], sign
-
     column, is_second = raw_column[by_number], raw_second[by_number]
     off = on_diagonal[by_number]
-    own, other, across, sign = pivots_of(column, is_second)
-    own, other, across = np.where(off, one, own), np.where(off, one, other), np.where(off, zero, across)
     raw_mate = np.where(is_second == 1, by_number - 1, by_number + 1)
     mate = np.where(off | ~paired[column], zero, number[np.minimum(raw_mate, entries.count - 1)])
-    entry_pivots = Pivots(
-        _padded(own, size, one), _padded(other, size, one), _padded(across, size, zero), _padded(sign, size, 1.0)
-    )
 
     # The triangular sweeps, over the entries below the diagonal blocks.
     below = np.flatnonzero(~on_diagonal)
@@ -232,12 +214,20 @@ def _tables(n, m, rows, columns, graph, order, structure) -> Symbolic:
                     levels=table_levels, zero=(zero, nothing))  # fmt: skip
     backward = sweep(np.sort(down), behind[column_unknown], entry, behind[row_unknown],
                      levels=table_levels, zero=(zero, nothing))  # fmt: skip
-    at = np.argsort(behind)
-    own, other, across, sign = pivots_of(pivot[at], second[at])
-    pair = paired[pivot[at]]
-    counts = np.where(pair, np.where(second[at] == 0, 2, 0), 1)
-    other_member = members[pivot[at], 1 - second[at]]
-    mate_forward = np.where(pair, ahead[np.maximum(other_member, 0)], nothing)
+
+    # Pivots, as each unknown sees them.
+    at = np.argsort(ahead)
+    p, q = pivot[at], second[at]
+    pair, last = paired[p], q == 1
+    first_diagonal, last_diagonal = number[entries.diagonal], number[entries.diagonal + np.where(paired, 2, 0)]
+    pivots = Pivots(
+        own=_padded(np.where(last, last_diagonal[p], first_diagonal[p]), unknowns, one),
+        other=_padded(np.where(pair, np.where(last, first_diagonal[p], last_diagonal[p]), one), unknowns, one),
+        off=_padded(np.where(pair, number[entries.diagonal[p] + np.where(pair, 1, 0)], zero), unknowns, zero),
+        sign=_padded(np.where(at < n, 1.0, -1.0), unknowns, 1.0),
+    )
+    beside = np.where(pair, ahead[np.maximum(members[p, 1 - q], 0)], nothing)
+    entry_column = np.where(off, nothing, ahead[members[column, is_second]])
 
     # From values of the matrix to entries: the later pivot is the row; inside a pair the dual is.
     p, q = pivot[rows], pivot[columns]
@@ -251,23 +241,20 @@ def _tables(n, m, rows, columns, graph, order, structure) -> Symbolic:
         source=i32(source),
         row=i32(rows),
         column=i32(columns),
-        rows=_rows(rows, columns, total),
+        rows=rows_of(rows, columns, total),
         factor=factor,
-        slices=i32(slices),
-        mate=i32(_padded(mate, size, zero)),
-        entry_pivots=entry_pivots,
+        entry_slices=_slices(level[by_number], table_levels, ENTRIES),
+        unknown_slices=_slices(np.sort(unknown_level), table_levels, UNKNOWNS),
+        entry_column=_padded(entry_column, size, nothing),
+        mate=_padded(mate, size, zero),
+        pivots=pivots,
+        counts=_padded(np.where(pair, np.where(last, 0, 2), 1), unknowns, 0),
+        real=np.arange(unknowns) < total,
+        beside=_padded(beside, unknowns, nothing),
         forward=forward,
         backward=backward,
-        unknown_pivots=Pivots(
-            _padded(own, unknowns, one),
-            _padded(other, unknowns, one),
-            _padded(across, unknowns, zero),
-            _padded(sign, unknowns, 1.0),
-        ),
-        counts=i32(_padded(counts, unknowns, 0)),
-        to_forward=i32(_padded(np.argsort(ahead), unknowns, total)),
-        own_forward=i32(_padded(ahead[at], unknowns, nothing)),
-        mate_forward=i32(_padded(mate_forward, unknowns, nothing)),
+        to_forward=_padded(at, unknowns, total),
+        to_backward=_padded(ahead[np.argsort(behind)], unknowns, nothing),
         from_backward=i32(behind),
         levels=np.asarray(levels, np.int32),
     )
@@ -301,7 +288,7 @@ def _products(entries: _Entries, structure: Columns, width: np.ndarray):
     return tuple(np.concatenate(v) for v in zip(*pieces))
 
 
-def _rows(rows: np.ndarray, columns: np.ndarray, total: int, length: int = 8) -> Rows:
+def rows_of(rows: np.ndarray, columns: np.ndarray, total: int, length: int = 8) -> Rows:
     """Pieces of at most ``length`` entries of the rows of the full matrix."""
     off = rows != columns
     value = np.concatenate([np.arange(rows.size), np.flatnonzero(off)])
@@ -318,6 +305,12 @@ def _rows(rows: np.ndarray, columns: np.ndarray, total: int, length: int = 8) ->
     owner = np.full(count, total, np.int32)
     owner[: pieces.sum()] = np.repeat(np.arange(total), pieces)
     return Rows(values, places, owner)
+
+
+def _slices(level: np.ndarray, levels: int, size: int) -> np.ndarray:
+    """Where each level begins in ``level`` (ascending), and how many slices of ``size`` it takes."""
+    begin = np.searchsorted(level, np.arange(levels + 1))
+    return _int32(np.stack([begin[:-1], -(-np.diff(begin) // size)], axis=1))
 
 
 def _padded(values: np.ndarray, size: int, fill) -> np.ndarray:
