@@ -12,7 +12,7 @@ from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.sparse_kkt import SparseKKTOperator
-from pounce._linalg.sparse_ldl import SparseLDL, analyze
+from pounce._linalg.sparse_ldl import SparseLDL, analyze, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
 from pounce._linalg.sparse_ldl.matching import match
@@ -239,6 +239,49 @@ def test_hessian_without_diagonal():
     rhs = jnp.asarray(rng.normal(size=n)), jnp.asarray(rng.normal(size=n))
     solution = np.concatenate(solver.compute(state, rhs, {})[0])
     np.testing.assert_allclose(np.asarray(operator.as_matrix()) @ solution, np.concatenate(rhs), atol=1e-9)
+
+
+def test_rematching_finds_better_pivots_without_a_compilation():
+    """Row 0 is matched to its only large entry; when that one fades, another takes over, in tables of the same shapes."""
+    traces = []
+
+    @jax.jit
+    def growth(solver, operator):
+        traces.append(1)
+        state = solver.init(operator, {})
+        return state.growth, state.correct
+
+    operator = system(10, equalities=M)
+    pair = match(JACOBIAN, operator.jacobian.values, None, None)
+    faded = (JACOBIAN.columns == pair[JACOBIAN.rows]) & (np.bincount(JACOBIAN.rows)[JACOBIAN.rows] > 1)
+    values = [np.asarray(v) for v in (operator.hessian.values, operator.jacobian.values, operator.diagonal)]
+    first = analyze(HESSIAN, JACOBIAN, *values[:2])
+    values[1] = np.where(faded, 1e-7 * values[1], values[1])
+    operator = SparseKKTOperator(operator.hessian, SparseMatrix(jnp.asarray(values[1]), JACOBIAN), operator.diagonal)
+    second = rematch(first, HESSIAN, JACOBIAN, *values)
+    (stale, _), (fresh, correct) = growth(SparseLDL(first), operator), growth(SparseLDL(second), operator)
+    assert float(fresh) < 1e-3 * float(stale)
+    assert bool(correct)
+    assert len(traces) == 1
+
+
+def test_without_pairs(batch):
+    """Regularised pivots of size one: the same inertia, and as exact after refinement."""
+    solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, pairs=False)))
+
+    @jax.jit
+    def run(operators, rhs):
+        def one(operator, rhs):
+            state = solver.init(operator, {})
+            solve = lambda v: solver.compute(state, v, {})[0]
+            return state.factor.negative, refined_solve(operator.mv, solve, rhs, ratio_max=1e-13).ratio
+
+        return jax.vmap(one)(operators, rhs)
+
+    negative, ratio = run(stacked(batch[:24]), vectors(7, 24))
+    values = np.linalg.eigvalsh(np.stack([operator.as_matrix() for operator in batch[:24]]))
+    assert np.array_equal(negative, np.sum(values < 0, axis=1))
+    assert float(jnp.max(ratio)) < 1e-10
 
 
 def grid(k):

@@ -7,9 +7,11 @@ from scipy.sparse import csgraph
 
 from .sparse import Pattern
 from .sparse_ldl.dissection import distances, farthest
+from .sparse_ldl.graph import PivotGraph
 from .sparse_ldl.matching import match
 from .sparse_ldl.schedule import Table
-from .sparse_ldl.symbolic import PivotGraph, Rows, rows_of
+from .sparse_ldl.symbolic import Rows
+from .sparse_ldl.tables import rows_of
 
 
 class Stages(eqx.Module):

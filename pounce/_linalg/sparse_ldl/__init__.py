@@ -3,5 +3,6 @@
 `analyze` turns patterns into tables on the host, once; `SparseLDL` factorises and solves with them under `jit` and `vmap`.
 """
 
+from .analysis import analyze as analyze, rematch as rematch
 from .solver import LDLFactor as LDLFactor, SparseLDL as SparseLDL
-from .symbolic import Symbolic as Symbolic, analyze as analyze
+from .symbolic import Symbolic as Symbolic

@@ -88,7 +88,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
     buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
     nothing = jnp.zeros((symbolic.counts.shape[0], *buffer.shape[1:]), buffer.dtype)
-    tables = symbolic.pivots
+    tables, root = symbolic.pivots, jnp.sqrt(jnp.finfo(values.dtype).eps)
 
     def step(level, carry):
         lower, done, buffer, blocks, own, cross = carry
@@ -102,6 +102,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
             index = here.own, here.other, here.off
             blocks = tuple(_put(block, _take(buffer, i), start) for block, i in zip(blocks, index))
             own, other, off = (_slice(block, start, UNKNOWNS) for block in blocks)
+            own = own + _spread(here.shift, own).astype(own.dtype) * root
             _, other, off, determinant, _ = _pivot(own, other, off, here.sign)
             return blocks, _put(own_inverse, other / determinant, start), _put(cross, -off / determinant, start)
 
@@ -122,6 +123,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     carry = empty, empty, buffer, (nothing,) * 3, nothing, nothing
     lower, _, _, blocks, _, _ = lax.fori_loop(0, symbolic.levels, step, carry)
     own, other, off = blocks
+    own = own + _spread(tables.shift, own).astype(own.dtype) * root
     own, other, off, determinant, bad = _pivot(own, other, off, tables.sign)
     counts = _spread(symbolic.counts, buffer)
     alone = jnp.where(own < 0, 1, 0)

@@ -55,11 +55,11 @@ def longest_first(level: np.ndarray, length: np.ndarray) -> np.ndarray:
     return place
 
 
-def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int]) -> Sweep:
+def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int], like: Sweep | None = None) -> Sweep:
     """Chunks for products ``left[k] * right[k]`` summed into ``target[k]``.
 
     ``level[t]`` is the level of each target, ascending in t, and inside a level the sums get shorter (`longest_first`).
-    ``zero``: the indices that fill short sums up.
+    ``zero``: the indices that fill short sums up. ``like``: tables get no smaller than these.
     """
     count = level.size
     length = np.bincount(target, minlength=count)
@@ -86,7 +86,7 @@ def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int]) -> 
         per_level = chunks_in_round.reshape(levels, most).sum(1) if most else np.zeros(levels, np.int64)
         bounds[:, k, 1] = np.cumsum(per_level)
         bounds[:, k, 0] = bounds[:, k, 1] - per_level
-        size = rounded(total)
+        size = max(rounded(total), 0 if like is None else like.chunks[k].first.shape[0])
         a = np.full((size, width, depth), zero[0], np.int32)
         b = np.full((size, width, depth), zero[1], np.int32)
         first = np.zeros(size, np.int32)
