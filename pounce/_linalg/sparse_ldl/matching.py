@@ -1,0 +1,54 @@
+"""Which variable each constraint row shares its 2 x 2 pivot with.
+
+A KKT matrix cannot be factorised with 1 x 1 pivots in a static order: a row with ``D = 0`` has nothing on its diagonal.
+Matched to a variable with a large entry in that row, the pair makes a pivot ``[[h, a], [a, -d]]`` that is safe whatever h and
+d are (the static variant of Bunch and Parlett's pivots; Duff and Pralet, "Strategies for scaling and pivoting for sparse
+symmetric indefinite problems", 2005, and Schenk and Gartner, 2006, choose them by matching as well).
+"""
+
+import numpy as np
+import scipy.sparse as sps
+from scipy.sparse import csgraph
+
+from ..sparse import Pattern
+
+
+# What a row pays for staying alone. Far above what any assignment of the others can save for equality rows; an inequality
+# row, which has D > 0, rather stays alone than take an entry e^-10 below the largest of its row.
+ALONE_EQUALITY, ALONE_INEQUALITY = 1e4, -0.5
+
+
+def match(
+    jacobian: Pattern, values: np.ndarray | None, curvature: np.ndarray | None, equality: np.ndarray | None
+) -> np.ndarray:
+    """For each row of the Jacobian the variable it is matched to, or -1.
+
+    Minimises the sum of ``log(rowmax / |a|)`` plus, where the diagonal of the Hessian is given, ``log(1 + h / rowmax)``: a
+    variable of large curvature is a good pivot by itself. ``equality`` marks the rows that have ``D = 0`` and therefore
+    come first; all rows if None.
+    """
+    m, n = jacobian.shape
+    if m == 0 or jacobian.nnz == 0:
+        return np.full(m, -1)
+    size = np.ones(jacobian.nnz) if values is None else np.abs(np.asarray(values, float))
+    size = np.where(np.isfinite(size), size, 0.0)
+    largest = np.zeros(m)
+    np.maximum.at(largest, jacobian.rows, size)
+    kept = size > 0
+    rows, columns, size = jacobian.rows[kept], jacobian.columns[kept], size[kept]
+    cost = np.log(largest[rows] / size)
+    if curvature is not None:
+        cost += np.log1p(np.maximum(np.nan_to_num(curvature), 0.0)[columns] / largest[rows])
+    alone = np.full(m, ALONE_EQUALITY) if equality is None else np.where(equality, ALONE_EQUALITY, ALONE_INEQUALITY)
+    # Column n + i is there for row i alone, so that a full matching always exists. Explicit zeros would vanish: hence 1.
+    graph = sps.csr_array(
+        (
+            1.0 + np.concatenate([cost, alone]),
+            (np.concatenate([rows, np.arange(m)]), np.concatenate([columns, n + np.arange(m)])),
+        ),
+        shape=(m, n + m),
+    )
+    row, column = csgraph.min_weight_full_bipartite_matching(graph)
+    partner = np.full(m, -1)
+    partner[row] = np.where(column < n, column, -1)
+    return partner

@@ -1,0 +1,56 @@
+"""The lineax solver on top of the sparse factorisation."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+from lineax import RESULTS
+
+from ..kkt import AbstractKKTSolver, Inertia, KKTVector
+from ..sparse_kkt import SparseKKTOperator
+from . import batching
+from .numeric import Factor
+from .symbolic import Symbolic
+
+
+class LDLFactor(eqx.Module):
+    """A factor, what it says about the inertia, and the largest entry of L: where ``growth`` is large (1e8, say) the pivots
+    no longer suit the values, and `rematch` on the host can find better ones."""
+
+    factor: Factor
+    correct: Bool[Array, ""]
+    singular: Bool[Array, ""]
+    growth: Float[Array, ""]
+
+
+class SparseLDL(AbstractKKTSolver[LDLFactor]):
+    """``L D L'`` of a :class:`SparseKKTOperator` in the static order of ``symbolic`` (see `analyze`).
+
+    The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
+    inertia is then never called correct. Solves are as accurate as static pivots allow; refine them against the operator
+    (`Refined`, `refined_solve`).
+    """
+
+    symbolic: Symbolic
+
+    def init(self, operator: SparseKKTOperator, options: dict[str, Any]) -> LDLFactor:
+        del options
+        values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
+        # The derivative rule of `linear_solve` never looks into a factor.
+        factor = batching.factorize(self.symbolic, lax.stop_gradient(values))
+        m = operator.diagonal.shape[-1]
+        finite = jnp.isfinite(factor.growth)
+        correct = finite & (factor.negative == m) & (factor.perturbed == 0)
+        return LDLFactor(factor, correct, factor.dependent > 0, factor.growth)
+
+    def inertia(self, state: LDLFactor) -> Inertia:
+        return Inertia(state.correct, state.singular)
+
+    def compute(self, state: LDLFactor, vector: KKTVector, options: dict[str, Any]):
+        del options
+        r_x, r_y = vector
+        solution = batching.solve(self.symbolic, state.factor, jnp.concatenate([r_x, r_y]))
+        n = r_x.shape[0]
+        return (solution[:n], solution[n:]), RESULTS.successful, {}
