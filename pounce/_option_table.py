@@ -184,8 +184,8 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
         "solver_selection": ("auto | nlp | lp-ipm | qp-ipm | socp | qp-active-set", "auto", "Solver of minimize"),
         "route_tol": ("(0, inf)", 1e-5, "Relative error at which minimize still takes a problem as quadratic"),
         "linear_solver": (
-            "auto | condensed | null-space | lu | feral | ma27 | ma57 | ma77 | ma86 | ma97 | mumps | pardiso"
-            " | pardisomkl | spral | wsmp | custom",
+            "auto | condensed | null-space | lu | sparse-ldl | stages | feral | ma27 | ma57 | ma77 | ma86 | ma97 | mumps"
+            " | pardiso | pardisomkl | spral | wsmp | custom",
             "auto",
             "Factorisation of the KKT matrix; names of other solvers' libraries mean auto, with a warning",
         ),

@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -19,15 +19,19 @@ from ._compile import compiler_options
 from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
-from ._linalg.choice import dense_solver
+from ._linalg.choice import dense_solver, sparse_solver
+from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.refined import Refined
+from ._linalg.sparse import Pattern
 from ._problem.nlp import FunctionNLP
+from ._problem.sparse_nlp import SparseFunctionNLP, Structure, as_pattern, find_structure
 from ._solution import Multipliers, Solution
 from ._solve import Start, solve_nlp
 from .options import split_options
 
 
 NO_BOUND = 1e19
+LEAST_SPARSE = 400  # unknowns of a KKT matrix below which dense algebra is faster whatever the pattern
 
 
 class NLP(eqx.Module):
@@ -43,6 +47,9 @@ class NLP(eqx.Module):
     ub: Any
     cl: Any
     cu: Any
+    sparse: bool | Literal["auto"]
+    jac_pattern: Pattern | None
+    hess_pattern: Pattern | None
 
     def __init__(
         self,
@@ -53,6 +60,9 @@ class NLP(eqx.Module):
         ub: Any = None,
         cl: Any = None,
         cu: Any = None,
+        sparse: bool | Literal["auto"] = False,
+        jac_pattern: Any = None,
+        hess_pattern: Any = None,
     ):
         """**Arguments:**
 
@@ -60,6 +70,10 @@ class NLP(eqx.Module):
         - `g`: constraint rows ``g(x, p) -> (m,)``, or nothing.
         - `lb`, `ub`: bounds of the variables, shape ``(n,)`` or a scalar; none by default.
         - `cl`, `cu`: bounds of the rows, shape ``(m,)`` or a scalar; at least one is needed with `g`.
+        - `sparse`: whether derivatives and linear algebra are those of sparse matrices. Where their entries are is read from the
+          functions; ``"auto"`` decides by what is found there.
+        - `jac_pattern`, `hess_pattern`: where, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for the Jacobian
+          of ``g`` and for the Hessian of the Lagrangian (a triangle is enough).
 
         Raises `TypeError` for a function that is not callable and `ValueError` for row bounds without rows.
         """
@@ -71,6 +85,10 @@ class NLP(eqx.Module):
             raise ValueError("`cl` and `cu` bound the rows of `g`, but there is no `g`")
         self.f, self.g, self.lb, self.ub = f, g, lb, ub
         self.cl, self.cu = (None, None) if g is None else (cl, cu)
+        if sparse not in (False, True, "auto"):
+            raise ValueError(f"`sparse` must be True, False or 'auto', got {sparse!r}")
+        self.sparse = sparse
+        self.jac_pattern, self.hess_pattern = jac_pattern, hess_pattern
 
 
 class InteriorPoint(eqx.Module):
@@ -105,10 +123,11 @@ class Program(eqx.Module):
 
     method: InteriorPointMethod
     functions: tuple = eqx.field(static=True)
+    structure: Structure | None = eqx.field(static=True)
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
 
-    def nlp(self, data: "Data") -> FunctionNLP:
+    def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
         leaves, structure = self.functions
         f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
@@ -118,21 +137,27 @@ class Program(eqx.Module):
             value = jnp.asarray(f(x, p), dtype).reshape(())
             return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
 
-        return FunctionNLP(eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters), data.parameters)
+        functions = eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters)
+        if self.structure is None:
+            return FunctionNLP(functions, data.parameters)
+        return SparseFunctionNLP(functions, data.parameters, self.structure)
 
     def __call__(self, data: "Data") -> Solution:
         start = data.start
 
         def run(inputs: Inputs, rest) -> Solution:
             x0, warm, scaling, numbers = rest
-            return solve_nlp(self.method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
+            method = eqx.tree_at(lambda m: m.linear_solver, self.method, solver(inputs))
+            return solve_nlp(method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
 
-        inputs = Inputs(self.nlp(data), start.bounds)
+        def solver(inputs: Inputs) -> AbstractKKTSolver:
+            return eqx.combine(self.method.linear_solver, inputs.tables)
+
+        inputs = Inputs(self.nlp(data), start.bounds, data.tables)
         rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
 
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution) -> tuple:
-            solver = Refined(self.method.linear_solver)
-            return nonlinear.tangent(inputs, rates, solution, solver, NO_BOUND, self.relaxation)
+            return nonlinear.tangent(inputs, rates, solution, Refined(solver(inputs)), NO_BOUND, self.relaxation)
 
         return differentiable_solve(run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure)
 
@@ -143,6 +168,7 @@ class Data(eqx.Module):
     functions: PyTree  # arrays inside the user's callables
     parameters: PyTree
     start: Start
+    tables: PyTree  # of the linear solver
 
 
 @functools.lru_cache(maxsize=512)
@@ -221,10 +247,58 @@ def prepare(
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
     numbers, constants = numbers_for(solver.numbers, dtype)
-    linear_solver = dense_solver(solver.linear_solver, n, m)
+    sparsity = sparse_structure(problem, x0, parameters, m)
+    if sparsity is None:
+        linear_solver = dense_solver(solver.linear_solver, n, m)
+    else:
+        if solver.choices.hessian_approximation != "exact":
+            raise ValueError("a sparse problem needs exact Hessians: `hessian_approximation='exact'` or `sparse=False`")
+        linear_solver = sparse_solver(solver.linear_solver, sparsity.hessian.pattern, sparsity.jacobian.pattern)
+    tables, linear_solver = eqx.partition(linear_solver, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
     method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history)
-    program = Program(method, (tuple(leaves), structure), float(relaxation), on_failure)
-    return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers))
+    program = Program(method, (tuple(leaves), structure), sparsity, float(relaxation), on_failure)
+    return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers), tables)
+
+
+def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int) -> Structure | None:
+    """Where the derivatives of a sparse problem have entries; None for a dense one."""
+    n = x0.shape[0]
+    if not problem.sparse or (problem.sparse == "auto" and n + m < LEAST_SPARSE):
+        return None
+    given = [
+        None if value is None else as_pattern(value, shape, name)
+        for value, shape, name in (
+            (problem.jac_pattern, (m, n), "jac_pattern"),
+            (problem.hess_pattern, (n, n), "hess_pattern"),
+        )
+    ]
+    key = (problem.f, problem.g, *given, x0.shape, x0.dtype, *_signature(parameters))
+    try:
+        found = _found_structure(*key)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        found = _found_structure.__wrapped__(*key)
+    if problem.sparse == "auto" and not found.worthwhile:
+        return None
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _found_structure(f, g, jacobian, hessian, shape, dtype, structure, leaves) -> Structure:
+    # Floats inside of callables are data, and may be others the next time.
+    arrays, functions = eqx.partition((f, g), eqx.is_inexact_array)
+
+    def evaluate(x, arrays, p):
+        f, g = eqx.combine(arrays, functions)
+        value = jnp.asarray(f(x, p), dtype).reshape(())
+        return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
+
+    abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(s, d) for s, d in leaves])
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+    return find_structure(
+        evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian
+    )
 
 
 def parameter_arrays(p: PyTree) -> PyTree:

@@ -19,7 +19,7 @@ from pounce._option_specs import OPTIONS as OPTIONS, OptionSpec as OptionSpec, V
 from pounce._option_table import DRIVER, FOREIGN_PREFIXES, HONOURED, INERT
 
 
-LINEAR_SOLVERS = ("auto", "condensed", "null-space", "lu")
+LINEAR_SOLVERS = ("auto", "condensed", "null-space", "lu", "sparse-ldl", "stages")
 SCIPY_NAMES = {
     "maxiter": "max_iter",
     "gtol": "tol",
@@ -41,7 +41,7 @@ class SolverOptions:
     """Validated options, sorted by who acts on them.
 
     - `numbers`, `choices`: the options of the method, linked defaults applied.
-    - `linear_solver`: one of `"auto"`, `"condensed"`, `"null-space"`, `"lu"`.
+    - `linear_solver`: one of `"auto"`, `"condensed"`, `"null-space"`, `"lu"`; for sparse problems `"auto"`, `"sparse-ldl"`, `"stages"`.
     - `driver`: every option of the loop around the method, set or not; yes/no as `bool`.
     - `resto`: numbers that hold in the restoration phase only, as far as set.
     - `given`: what the user set, under canonical names and as :func:`check_option` returns it.

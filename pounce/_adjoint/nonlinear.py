@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.matrix import kkt_operator, largest, masked, plus_diagonal
+from .._linalg.sparse_kkt import SparseKKTOperator
 from .._problem.nlp import AbstractNLP
 from .._solution import Multipliers, Solution
 
@@ -26,6 +28,7 @@ class Inputs(eqx.Module):
 
     nlp: AbstractNLP
     bounds: Bounds
+    tables: PyTree  # the arrays of the linear solver; nothing depends on them
 
 
 class Stiffness(eqx.Module):
@@ -69,7 +72,7 @@ def _smoothed_ratio(slack, z, relaxation: float):
 class Linearization(eqx.Module):
     """The KKT conditions linearised at a solution."""
 
-    operator: KKTOperator
+    operator: KKTOperator | SparseKKTOperator
     variables: Stiffness
     rows: Stiffness
 
@@ -85,27 +88,28 @@ def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float
     assert d.hessian is not None
     moving = ~variables.held
     springs = jnp.where(moving, variables.lower + variables.upper, 1.0)
-    hessian = jnp.where(moving[:, None] & moving, d.hessian, 0.0) + jnp.diag(springs)
+    hessian = plus_diagonal(masked(d.hessian, moving, moving), springs)
     stiff = rows.lower + rows.upper
     connected = rows.held | (stiff > 0)
     diagonal = jnp.where(rows.held, 0.0, jnp.where(connected, 1.0 / jnp.where(connected, stiff, 1.0), 1.0))
-    jacobian = jnp.where(connected[:, None] & moving, d.jacobian, 0.0)
-    return Linearization(KKTOperator(hessian, jacobian, diagonal), variables, rows)
+    jacobian = masked(d.jacobian, connected, moving)
+    return Linearization(kkt_operator(hessian, jacobian, diagonal), variables, rows)
 
 
-def factorize(solver: AbstractKKTSolver, operator: KKTOperator):
+def factorize(solver: AbstractKKTSolver, operator: KKTOperator | SparseKKTOperator):
     """A factor with the smallest diagonal shift that makes it usable: none at a regular solution.
 
     Where second-order conditions fail, the shifted system stands for a least-squares solution instead of NaN.
     """
     operator = jax.lax.stop_gradient(operator)
-    scale = jnp.maximum(jnp.max(jnp.abs(operator.hessian), initial=0.0), 1.0)
-    unit = jnp.eye(operator.hessian.shape[0], dtype=scale.dtype) * scale
+    scale = jnp.maximum(largest(operator.hessian), 1.0)
+    unit = jnp.full(operator.hessian.shape[0], scale)
     shift = jnp.sqrt(jnp.finfo(scale.dtype).eps)
 
     def attempt(carry):
         amount, _, tries = carry
-        shifted = KKTOperator(operator.hessian + amount * unit, operator.jacobian, operator.diagonal)
+        hessian = plus_diagonal(operator.hessian, amount * unit)
+        shifted = kkt_operator(hessian, operator.jacobian, operator.diagonal)
         factor = solver.init(shifted, {})
         done = solver.inertia(factor).correct
         return jnp.where(amount == 0, shift, 100 * amount), factor, jnp.where(done, 100, tries + 1)

@@ -12,7 +12,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
+from .._linalg.matrix import Matrix, kkt_operator, masked, plus_diagonal, symmetric_times, transposed_times
 from .._linalg.refinement import refined_solve
+from .._linalg.sparse_kkt import SparseKKTOperator
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View, select
 from .options import Numbers
@@ -23,8 +25,8 @@ class System(eqx.Module):
     """The symmetric Newton system in ``(x, s, n, p | y)``, before elimination and perturbation."""
 
     n: int = eqx.field(static=True)
-    hessian: Float[Array, "n n"]  # zero rows and columns at fixed variables
-    jacobian: Float[Array, "m n"]
+    hessian: Matrix  # zero rows and columns at fixed variables
+    jacobian: Matrix
     sigma: Float[Array, " N"]
     active: Bool[Array, " N"]
     present: Bool[Array, " m"]
@@ -34,18 +36,19 @@ class System(eqx.Module):
         pivot = jnp.where(active, self.sigma[self.n :] + dw, 1.0)
         return jnp.where(active, 1.0 / pivot, 0.0).reshape(3, -1)
 
-    def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator:
+    def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator | SparseKKTOperator:
         """The condensed operator in ``(x | y)``; fixed variables and absent rows get a unit diagonal."""
         free = self.active[: self.n]
-        hessian = self.hessian + jnp.diag(jnp.where(free, self.sigma[: self.n] + dw, 1.0))
+        hessian = plus_diagonal(self.hessian, jnp.where(free, self.sigma[: self.n] + dw, 1.0))
         diagonal = jnp.where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
-        return KKTOperator(hessian, self.jacobian, diagonal)
+        return kkt_operator(hessian, self.jacobian, diagonal)
 
     def apply(self, dw: Float[Array, ""], dc: Float[Array, ""], vector):
         primal, y = vector
         free = self.active[: self.n]
         x, u = primal[: self.n], primal[self.n :].reshape(3, -1)
-        top = self.hessian @ x + jnp.where(free, self.sigma[: self.n] + dw, 1.0) * x + y @ self.jacobian
+        top = symmetric_times(self.hessian, x) + jnp.where(free, self.sigma[: self.n] + dw, 1.0) * x
+        top = top + transposed_times(self.jacobian, y)
         signs = AUXILIARY_SIGNS.astype(y.dtype)
         active = self.active[self.n :].reshape(3, -1)
         middle = (self.sigma[self.n :].reshape(3, -1) + dw) * u + jnp.where(active, signs * y, 0.0)
@@ -63,41 +66,27 @@ class System(eqx.Module):
         return jnp.concatenate([x, (inverse * (r_u - signs * y)).ravel()]), y
 
 
-def newton_system(
-    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], sigma: Float[Array, " N"]
-) -> System:
+def newton_system(view: View, hessian: Matrix, jacobian: Matrix, sigma: Float[Array, " N"]) -> System:
     free = view.active[: view.n]
-    hessian = jnp.where(free[:, None] & free, hessian, 0.0)
-    return System(
-        view.n, hessian, jnp.where(view.present[:, None] & free, jacobian, 0.0), sigma, view.active, view.present
-    )
+    jacobian = masked(jacobian, view.present, free)
+    return System(view.n, masked(hessian, free, free), jacobian, sigma, view.active, view.present)
 
 
-def least_squares_system(view: View, jacobian: Float[Array, "m n"]) -> System:
+def least_squares_system(view: View, hessian: Matrix, jacobian: Matrix) -> System:
     """``[[I, A'], [A, 0]]``: its multipliers minimise the dual infeasibility (Waechter and Biegler 2006, section 3.6)."""
-    free = view.active[: view.n]
-    n = view.n
     ones = jnp.ones(view.active.shape, jacobian.dtype)
-    return System(
-        n,
-        jnp.zeros((n, n), jacobian.dtype),
-        jnp.where(view.present[:, None] & free, jacobian, 0.0),
-        ones,
-        view.active,
-        view.present,
-    )
+    nothing = jax.tree.map(jnp.zeros_like, hessian)
+    jacobian = masked(jacobian, view.present, view.active[: view.n])
+    return System(view.n, nothing, jacobian, ones, view.active, view.present)
 
 
-def active_set_system(
-    view: View, hessian: Float[Array, "n n"], jacobian: Float[Array, "m n"], bound_active: Bool[Array, " N"]
-) -> System:
+def active_set_system(view: View, hessian: Matrix, jacobian: Matrix, bound_active: Bool[Array, " N"]) -> System:
     """The KKT system of the equality-constrained problem with every active bound and row held."""
     n, m = view.n, view.present.shape[0]
     moving = view.active[:n] & ~bound_active[:n]
     held = view.equality | bound_active[n : n + m]
-    hessian = jnp.where(moving[:, None] & moving, hessian, 0.0)
-    jacobian = jnp.where(held[:, None] & moving, jacobian, 0.0)
     active = jnp.concatenate([moving, jnp.zeros(3 * m, bool)])
+    hessian, jacobian = masked(hessian, moving, moving), masked(jacobian, held, moving)
     return System(n, hessian, jacobian, jnp.zeros(n + 3 * m, hessian.dtype), active, held)
 
 

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._linalg.matrix import Matrix
 from .iterate import Iterate, View, maximum_norm
 from .options import Numbers
 from .state import Frame
@@ -55,7 +56,7 @@ def measure(
     view: View,
     iterate: Iterate,
     gradient: Float[Array, " N"],
-    jacobian: Float[Array, "m n"],
+    jacobian: Matrix,
     rows: Float[Array, " m"],
     slack: Float[Array, "2 N"],
     mu: Float[Array, ""],

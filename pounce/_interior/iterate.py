@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._linalg.matrix import Matrix, transposed_times
+
 
 SIDES = np.array([[1.0], [-1.0]])  # sign of the slack of a lower and of an upper bound
 AUXILIARY_SIGNS = np.array([[-1.0], [1.0], [-1.0]])  # coefficients of s, n, p in their row
@@ -80,10 +82,10 @@ class View(eqx.Module):
         elastic = jnp.full((2 * m,), jnp.where(self.restoring, self.penalty, 0.0))
         return jnp.where(self.active, jnp.concatenate([x, jnp.zeros(m, x.dtype), elastic]), 0.0)
 
-    def transposed_rows(self, jacobian: Float[Array, "m n"], y: Float[Array, " m"]) -> Float[Array, " N"]:
+    def transposed_rows(self, jacobian: Matrix, y: Float[Array, " m"]) -> Float[Array, " N"]:
         """``A'y`` with ``A = [J, -I, I, -I]``, on the unknowns of the phase."""
         auxiliary = (AUXILIARY_SIGNS.astype(y.dtype) * y).ravel()
-        return jnp.where(self.active, jnp.concatenate([y @ jacobian, auxiliary]), 0.0)
+        return jnp.where(self.active, jnp.concatenate([transposed_times(jacobian, y), auxiliary]), 0.0)
 
     def barrier(
         self, objective: Float[Array, ""], primal: Float[Array, " N"], slack: Float[Array, "2 N"], mu: Float[Array, ""]

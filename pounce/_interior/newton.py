@@ -40,7 +40,7 @@ def solve_pass(
     sigma = jnp.sum(iterate.bounds / slack, axis=0)
     hessian = quasi_newton.hessian(g.quasi_newton, d, view)
     system = newton_system(view, hessian, d.jacobian, sigma)
-    system = select(least_squares, least_squares_system(view, d.jacobian), system)
+    system = select(least_squares, least_squares_system(view, hessian, d.jacobian), system)
     final = active_set_system(view, hessian, d.jacobian, seen.bound_active)
     system = select(ended, final, system)
     primal_rhs, row_rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._linalg.matrix import all_finite
 from .._problem.nlp import Derivatives
 from .errors import Errors, measure, row_violation
 from .iterate import Iterate, View, maximum_norm
@@ -46,9 +47,9 @@ class Observation(eqx.Module):
 
 def finite_derivatives(d: Derivatives, restoring: Bool[Array, ""]) -> Bool[Array, ""]:
     """Restoration does not look at the objective's gradient."""
-    fine = jnp.isfinite(d.objective) & jnp.all(jnp.isfinite(d.rows)) & jnp.all(jnp.isfinite(d.jacobian))
+    fine = jnp.isfinite(d.objective) & jnp.all(jnp.isfinite(d.rows)) & all_finite(d.jacobian)
     fine = fine & (restoring | jnp.all(jnp.isfinite(d.gradient)))
-    return fine if d.hessian is None else fine & jnp.all(jnp.isfinite(d.hessian))
+    return fine if d.hessian is None else fine & all_finite(d.hessian)
 
 
 def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, numbers: Numbers) -> Observation:

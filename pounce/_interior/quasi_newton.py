@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float
 
+from .._linalg.matrix import Matrix, plus_diagonal
 from .._problem.nlp import Derivatives
 from .iterate import Iterate, View, maximum_norm, select
 from .options import Choices, Numbers
@@ -39,12 +40,12 @@ def cleared(memory: QuasiNewton, o: Numbers) -> QuasiNewton:
     return blank if blank.backup is None else eqx.tree_at(lambda q: q.backup.matrix, blank, start)
 
 
-def hessian(memory: QuasiNewton | None, d: Derivatives, view: View) -> Float[Array, "n n"]:
+def hessian(memory: QuasiNewton | None, d: Derivatives, view: View) -> Matrix:
     """Hessian of the phase's Lagrangian. The pairs of a restoration run have seen the proximity term already."""
     if memory is not None:
         return memory.pairs.matrix
     assert d.hessian is not None
-    return d.hessian + jnp.diag(view.proximity)
+    return plus_diagonal(d.hessian, view.proximity)
 
 
 def updated(

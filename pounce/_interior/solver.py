@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._linalg.kkt import AbstractKKTSolver
+from .._linalg.matrix import transposed_times
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from . import quasi_newton, start
@@ -160,7 +161,7 @@ class InteriorPointMethod(eqx.Module):
         starting, iterating = phase == STARTING, phase >= REGULAR
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
-        fixed_gradient = d.gradient + iterate.rows @ d.jacobian
+        fixed_gradient = d.gradient + transposed_times(d.jacobian, iterate.rows)
         state = eqx.tree_at(
             lambda s: (s.objective, s.rows, s.fixed_gradient), state, (d.objective, d.rows, fixed_gradient)
         )

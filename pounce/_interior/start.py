@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._linalg.matrix import masked, row_sizes
 from .._problem.nlp import Derivatives
 from .._results import Status
 from .iterate import Iterate, maximum_norm
@@ -95,7 +96,7 @@ def scaling_factors(frame: Frame, d: Derivatives, numbers: Numbers) -> tuple[Flo
     objective = jnp.where((o.nlp_scaling_obj_target_gradient > 0) & (size > 0), by_target, by_limit)
     objective = jnp.where(jnp.isfinite(size), jnp.maximum(objective, o.nlp_scaling_min_value), 1.0)
 
-    row = jnp.max(jnp.abs(jnp.where(frame.free, d.jacobian, 0.0)), axis=1, initial=0.0)
+    row = row_sizes(masked(d.jacobian, jnp.ones_like(frame.equality), frame.free))
 
     def block(mask):
         largest = jnp.max(jnp.where(mask, row, 0.0), initial=0.0)

@@ -1,7 +1,13 @@
 """Which KKT solver a solve uses."""
 
+import functools
+
+from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from .kkt import AbstractKKTSolver
+from .sparse import Pattern
+from .sparse_ldl import SparseLDL, analyze
+from .stages import find_stages
 
 
 def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
@@ -14,4 +20,23 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
         return CondensedCholesky()
     if name == "lu":
         return PivotedLU()
-    raise ValueError(f"`linear_solver` must be 'auto', 'null-space', 'condensed' or 'lu', got {name!r}")
+    raise ValueError(
+        f"`linear_solver` of a dense problem must be 'auto', 'null-space', 'condensed' or 'lu', got {name!r}"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def sparse_solver(name: str, hessian: Pattern, jacobian: Pattern) -> AbstractKKTSolver:
+    """The sparse solver of that name for the patterns of the lower triangle of H and of J.
+
+    ``"stages"`` is quicker on what it suits, but its pivots are those of one stage after the other: where a stage by itself is
+    singular it takes the inertia for wrong. So it is never chosen unasked.
+    """
+    if name == "stages":
+        stages = find_stages(hessian, jacobian)
+        if stages is None:
+            raise ValueError("`linear_solver='stages'`: this problem has no stages that can be told from its sparsity")
+        return BlockTridiagonalLDL(stages)
+    if name in ("auto", "sparse-ldl"):
+        return SparseLDL(analyze(hessian, jacobian))
+    raise ValueError(f"`linear_solver` of a sparse problem must be 'auto', 'stages' or 'sparse-ldl', got {name!r}")

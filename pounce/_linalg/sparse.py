@@ -70,6 +70,12 @@ class Pattern:
         return Pattern(self.columns, self.rows, self.shape[::-1])
 
     @functools.cached_property
+    def diagonal(self) -> np.ndarray:
+        """Where the entries of the diagonal stand in the order of the values; -1 for those that are not there."""
+        index = np.arange(min(self.shape))
+        return self.positions(index, index)
+
+    @functools.cached_property
     def lower(self) -> "Pattern":
         """The entries on and below the diagonal."""
         kept = self.rows >= self.columns

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .._linalg.matrix import Matrix, row_scaled
+
 
 class Derivatives(eqx.Module):
     """Everything known about the functions at one point. ``hessian`` is that of ``weight f + y'c`` (None if not asked)."""
@@ -15,8 +17,8 @@ class Derivatives(eqx.Module):
     objective: Float[Array, ""]
     rows: Float[Array, " m"]
     gradient: Float[Array, " n"]
-    jacobian: Float[Array, "m n"]
-    hessian: Float[Array, "n n"] | None
+    jacobian: Matrix
+    hessian: Matrix | None  # a sparse one by its lower triangle
 
 
 class AbstractNLP(eqx.Module):
@@ -66,7 +68,7 @@ class Scaling(eqx.Module):
     def derivatives(self, d: Derivatives) -> Derivatives:
         """Scaled derivatives (the Hessian is one already, asked for with `unscaled_weights`)."""
         f, c = self.values(d.objective, d.rows)
-        return Derivatives(f, c, self.objective_scale * d.gradient, self.row_scale[:, None] * d.jacobian, d.hessian)
+        return Derivatives(f, c, self.objective_scale * d.gradient, row_scaled(d.jacobian, self.row_scale), d.hessian)
 
 
 class ScaledNLP(AbstractNLP):

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -21,11 +21,13 @@ from ..options import split_options
 ON_FAILURE: dict[str, OnFailure] = {"ignore": "zero", "zero": "zero", "nan": "nan", "warn": "warn", "raise": "raise"}
 
 
-def _problem(f, g, n, m, lb, ub, cl, cu) -> NLP:
+def _problem(f, g, n, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern) -> NLP:
     check.functions(f, g, m)
     if m > 0 and cl is None and cu is None:
         raise ValueError(f"`cl` and `cu` are both missing for m = {m} rows")
-    return NLP(f, g if m else None, lb=lb, ub=ub, cl=cl if m else None, cu=cu if m else None)
+    rows = dict(cl=cl, cu=cu) if m else {}
+    patterns = dict(sparse=sparse, jac_pattern=jac_pattern, hess_pattern=hess_pattern)
+    return NLP(f, g if m else None, lb=lb, ub=ub, **rows, **patterns)
 
 
 def _solver(options: Mapping[str, Any] | None, extra: dict[str, Any] | None = None) -> InteriorPoint:
@@ -63,17 +65,21 @@ def solve(
     options: Mapping[str, Any] | None = None,
     on_failure: str = "zero",
     relaxation: float = 0.0,
+    sparse: bool | Literal["auto"] = False,
+    jac_pattern: Any = None,
+    hess_pattern: Any = None,
 ) -> Float[Array, " n"]:
     """The minimiser ``x*(p)`` of ``f(x, p)`` subject to ``cl <= g(x, p) <= cu`` and ``lb <= x <= ub``.
 
     Differentiable with respect to ``p`` and the bounds, in every mode and order; composes with `vmap`. Repeated calls with the
     same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds, ``tol`` or ``mu_init``.
 
-    **Arguments:** `options` are Ipopt options by name; `on_failure` as in `pounce.solve` (`"ignore"` means `"zero"`).
+    **Arguments:** `options` are Ipopt options by name; `on_failure` as in `pounce.solve` (`"ignore"` means `"zero"`); `sparse` and
+    the patterns as in `pounce.NLP`.
 
     **Raises:** `TypeError` or `ValueError` naming the argument.
     """
-    problem = _problem(f, g, n, m, lb, ub, cl, cu)
+    problem = _problem(f, g, n, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
     return solve_native(
         problem, _solver(options), _start(x0, n), p, on_failure=_failure(on_failure), relaxation=relaxation
     ).x
@@ -95,12 +101,15 @@ def solve_with_warm(
     warm_start: tuple | None = None,
     on_failure: str = "zero",
     relaxation: float = 0.0,
+    sparse: bool | Literal["auto"] = False,
+    jac_pattern: Any = None,
+    hess_pattern: Any = None,
 ) -> tuple[Float[Array, " n"], tuple]:
     """`solve`, returning ``(x, (lam, zL, zU))``, and taking such a triple from a neighbouring solve as `warm_start`.
 
     A 4-tuple ``(lam, zL, zU, mu)`` also hands over the barrier parameter (``None`` for the default) and is answered by one.
     """
-    problem = _problem(f, g, n, m, lb, ub, cl, cu)
+    problem = _problem(f, g, n, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
     extra: dict[str, Any] = {}
     seeds = None
     with_mu = False
@@ -141,9 +150,13 @@ def vmap_solve(
     options: Mapping[str, Any] | None = None,
     on_failure: str = "zero",
     relaxation: float = 0.0,
+    sparse: bool | Literal["auto"] = False,
+    jac_pattern: Any = None,
+    hess_pattern: Any = None,
 ) -> Float[Array, "B n"]:
     """One solve per leading entry of ``p_batch``, all of them in one batched kernel; ``x0`` is ``(n,)`` or ``(B, n)``."""
-    return _batched(p_batch, f, g, x0, n, m, lb, ub, cl, cu, options, on_failure, relaxation).x
+    problem = _problem(f, g, n, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
+    return _batched(p_batch, problem, x0, n, options, on_failure, relaxation).x
 
 
 def vmap_solve_parallel(p_batch: PyTree, *, workers: int | None = None, **arguments: Any) -> Float[Array, "B n"]:
@@ -153,8 +166,7 @@ def vmap_solve_parallel(p_batch: PyTree, *, workers: int | None = None, **argume
     return vmap_solve(p_batch, **arguments)
 
 
-def _batched(p_batch, f, g, x0, n, m, lb, ub, cl, cu, options, on_failure, relaxation) -> Solution:
-    problem = _problem(f, g, n, m, lb, ub, cl, cu)
+def _batched(p_batch, problem: NLP, x0, n, options, on_failure, relaxation) -> Solution:
     parameters = parameter_arrays(p_batch)
     leaves = jax.tree.leaves(parameters)
     sizes = {jnp.shape(leaf)[:1] for leaf in leaves}

@@ -39,7 +39,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         del options
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
-        factor = batching.factorize(self.symbolic, lax.stop_gradient(values))
+        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values)))
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
@@ -51,6 +51,6 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
     def compute(self, state: LDLFactor, vector: KKTVector, options: dict[str, Any]):
         del options
         r_x, r_y = vector
-        solution = batching.solve(self.symbolic, state.factor, jnp.concatenate([r_x, r_y]))
+        solution = batching.solve(lax.stop_gradient(self.symbolic), state.factor, jnp.concatenate([r_x, r_y]))
         n = r_x.shape[0]
         return (solution[:n], solution[n:]), RESULTS.successful, {}

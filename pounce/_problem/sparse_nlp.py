@@ -1,0 +1,125 @@
+"""Programs whose Jacobian and Hessian are sparse, with derivatives compressed by colours."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from .._linalg.sparse import Pattern, SparseMatrix
+from .coloring import Coloring, color_jacobian, color_symmetric
+from .nlp import AbstractNLP, Derivatives
+from .sparsity import hessian_pattern, jacobian_pattern
+
+
+class Structure(NamedTuple):
+    """Colourings of the Jacobian of the rows, and of the lower triangle of the Hessian with the whole diagonal."""
+
+    jacobian: Coloring
+    hessian: Coloring
+
+    @classmethod
+    def of(cls, jacobian: Pattern, hessian: Pattern) -> "Structure":
+        """From patterns; that of the Hessian may be of a triangle or of all of it."""
+        n = hessian.shape[0]
+        both = hessian | hessian.transpose | Pattern(np.arange(n), np.arange(n), (n, n))
+        return cls(color_jacobian(jacobian), color_symmetric(both.lower))
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether sparse derivatives and algebra promise to be cheaper than dense ones."""
+        m, n = self.jacobian.pattern.shape
+        entries = 2 * (self.jacobian.pattern.nnz + self.hessian.pattern.nnz)
+        return self.jacobian.count + self.hessian.count < n / 4 and entries < 0.05 * (n + m) ** 2
+
+
+def as_pattern(given: Any, shape: tuple[int, int], name: str) -> Pattern:
+    """A pattern as users state one: ``(rows, columns)`` or a matrix."""
+    if not isinstance(given, Pattern):
+        if isinstance(given, (tuple, list)) and len(given) == 2:
+            try:
+                given = Pattern(*given, shape)
+            except ValueError as error:
+                raise ValueError(f"`{name}`: {error}") from None
+        else:
+            given = Pattern.of(given)
+    if given.shape != shape:
+        raise ValueError(f"`{name}` must be the pattern of a matrix of shape {shape}, got {given.shape}")
+    return given
+
+
+def find_structure(
+    evaluate: Callable, x: Any, *arguments: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
+) -> Structure:
+    """The structure of ``evaluate(x, *arguments) -> (f, c)``, whatever the numbers; patterns that are known are not sought."""
+    m = jax.eval_shape(evaluate, x, *arguments)[1].shape[0]
+    if jacobian is None:
+        jacobian = jacobian_pattern(lambda x, *rest: evaluate(x, *rest)[1], x, *arguments)
+    if hessian is not None:
+        return Structure.of(jacobian, hessian)
+
+    def lagrangian(x, weights, *rest):
+        f, c = evaluate(x, *rest)
+        return weights[0] * f + weights[1:] @ c
+
+    weights = jax.ShapeDtypeStruct((m + 1,), x.dtype)
+    return Structure.of(jacobian, hessian_pattern(lagrangian, x, weights, *arguments))
+
+
+class SparseFunctionNLP(AbstractNLP):
+    """As `FunctionNLP`, with sparse derivatives."""
+
+    functions: Callable[[Float[Array, " n"], PyTree], tuple[Float[Array, ""], Float[Array, " m"]]]
+    parameters: PyTree
+    structure: Structure = eqx.field(static=True)
+
+    def evaluate(self, x):
+        return self.functions(x, self.parameters)
+
+    def derivatives(self, x, y, weight, second_order):
+        if not second_order:
+            raise NotImplementedError("sparse derivatives come with second ones")
+        return sparse_derivatives(self.evaluate, self.structure, x, y, weight)
+
+
+def sparse_derivatives(
+    evaluate: Callable, structure: Structure, x: Float[Array, " n"], y: Float[Array, " m"], weight: Float[Array, ""]
+) -> Derivatives:
+    """All derivatives at a point by one batched sweep over the colours.
+
+    ``x -> (f, c, grad f, grad(weight f + y'c))`` is pushed forward along the sum of the unit vectors of each colour. A Jacobian
+    coloured by rows is pulled back instead.
+    """
+    jacobian, hessian = structure
+
+    def values_and_gradients(x):
+        (f, c), pullback = jax.vjp(evaluate, x)
+        one, nothing = jnp.ones_like(f), jnp.zeros_like(c)
+        return f, c, pullback((one, nothing))[0], pullback((weight.astype(f.dtype), y.astype(c.dtype)))[0]
+
+    by_columns = jacobian.by == "columns"
+    seeds = [hessian.colors[:, None] == np.arange(hessian.count)]
+    if by_columns:
+        seeds.append(jacobian.colors[:, None] == np.arange(jacobian.count))
+    seeds = jnp.asarray(np.concatenate(seeds, axis=1).T, x.dtype)
+
+    def push(seed):
+        values, (_, rows, _, gradient) = jax.jvp(values_and_gradients, (x,), (seed,))
+        return values, rows, gradient
+
+    (f, c, gradient, _), rows, products = jax.vmap(push, out_axes=(None, 0, 0))(seeds)
+    if by_columns:
+        rows = rows[hessian.count :]
+    else:
+        _, pullback = jax.vjp(lambda x: evaluate(x)[1], x)
+        rows = jax.vmap(lambda seed: pullback(seed)[0])(
+            jnp.asarray((jacobian.colors == np.arange(jacobian.count)[:, None]), c.dtype)
+        )
+    return Derivatives(f, c, gradient, _entries(rows, jacobian), _entries(products[: hessian.count], hessian))
+
+
+def _entries(products: Array, coloring: Coloring) -> SparseMatrix:
+    return SparseMatrix(products.reshape(-1)[coloring.places], coloring.pattern)
