@@ -327,9 +327,9 @@ def test_the_factor_is_updated_in_place():
     state = jax.jit(lambda operator: SOLVER.init(operator, {})).lower(system(0)).compile()
     size = SOLVER.symbolic.source.shape[0]
     text = state.as_text()
-    assert f"f64[{size}]" in text
+    assert f"f64[{size},4]" in text
     inside = True
     for line in text.splitlines():
         if line and not line.startswith(" "):
             inside = not line.startswith("ENTRY")
-        assert not (inside and f" = f64[{size}]" in line and " copy(" in line), line
+        assert not (inside and f" = f64[{size},4]" in line and " copy(" in line), line
