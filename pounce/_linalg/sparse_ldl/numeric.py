@@ -5,6 +5,8 @@ loop gather from the large buffer it updates: that makes two kernels of a chunk 
 between threads, at several microseconds. The factorisation therefore gathers from copies of what is finished.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -41,12 +43,13 @@ def _put(array, piece, start):
 
 def equilibrate(rows: Rows, count: int, values, passes: int = 2):
     """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
-    size = jnp.abs(_take(values, rows.value))
-    scale = jnp.ones((count, *values.shape[1:]), values.dtype)
+    scale = jnp.ones(count, values.dtype)
+    magnitudes = jnp.abs(values)
     for k in range(passes):
-        pieces = jnp.max(size * _take(scale, rows.column) if k else size, axis=1)
-        largest = jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
-        largest = largest * scale
+        # Written out, for XLA's reductions over short axes are slow.
+        pieces = [_take(magnitudes, v) * (_take(scale, c) if k else 1.0) for v, c in zip(rows.value, rows.column)]
+        pieces = functools.reduce(jnp.maximum, pieces)
+        largest = scale * jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
         usable = (largest > 0) & jnp.isfinite(largest)
         scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
     return jnp.exp2(jnp.round(jnp.log2(scale)))
@@ -132,7 +135,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     shift = shift.reshape(-1, width * width)
 
     def step(level, carry):
-        lower, done, buffer, pivots, inverse, spare = carry
+        lower, done, buffer, pivots, inverse, spare, room = carry
 
         def contract(w, v):
             products = w.reshape(*w.shape[:2], width, 1, width) * v.reshape(*v.shape[:2], 1, width, width)
@@ -151,31 +154,34 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
         pivots, inverse = lax.fori_loop(0, symbolic.pivot_slices[level, 1], invert, (pivots, inverse))
 
         def divide(k, carry):
-            lower, done = carry
+            lower, done, room = carry
             start = symbolic.entry_slices[level, 0] + k * ENTRIES
             here = _slice(buffer, start, ENTRIES)
-            by = _take(inverse, _slice(symbolic.entry_column, start, ENTRIES))
+            room = _put(room, _take(inverse, _slice(symbolic.entry_column, start, ENTRIES)), 0)
+            by = _slice(lax.optimization_barrier(room), 0, ENTRIES)
             product = here.reshape(-1, width, width, 1) * by.reshape(-1, 1, width, width)
-            return _put(lower, jnp.sum(product, axis=2).reshape(here.shape), start), _put(done, here, start)
+            return _put(lower, jnp.sum(product, axis=2).reshape(here.shape), start), _put(done, here, start), room
 
-        lower, done = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done))
-        return lower, done, buffer, pivots, inverse, spare
+        lower, done, room = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done, room))
+        return lower, done, buffer, pivots, inverse, spare, room
 
     empty, none = jnp.zeros_like(buffer), diagonal.reshape(-1, width * width)
     # Entries of blocks of one are gathered for one product each, in the kernel that sums them.
     spare = _spare(symbolic.factor, empty, empty) if width > 1 else None
-    carry = empty, empty, buffer, none, none, spare
-    lower, _, _, pivots, _, _ = lax.fori_loop(0, symbolic.levels, step, carry)
+    carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width), dtype)
+    lower, _, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
     inverse, negative, bad = _pivot(pivots + shift, sign)
     bad = bad & symbolic.real
+    inverse = jnp.where(symbolic.real[:, None], inverse, 0.0)
     return Factor(
         scale,
         lower,
-        jnp.where(symbolic.real[:, None], inverse, 0.0),
+        inverse,
         negative=jnp.sum(jnp.where(symbolic.real, negative, 0)),
         perturbed=jnp.sum(jnp.where(bad, 1, 0)),
         dependent=jnp.sum(jnp.where(bad & jnp.any(sign < 0, axis=1), 1, 0)),
-        growth=jnp.max(jnp.abs(lower)),
+        # A pivot that is not finite may have no entries of L below it to show it.
+        growth=jnp.where(jnp.all(jnp.isfinite(inverse)), jnp.max(jnp.abs(lower)), jnp.nan),
     )
 
 

@@ -15,8 +15,8 @@ class Rows(eqx.Module):
     """The full symmetric matrix by rows, cut into pieces of equal length: entry ``value`` in ``column`` (the zero behind the
     last value and the first column fill up), and the row each piece belongs to (ascending; the size for filled pieces)."""
 
-    value: Int[Table, "p q"]
-    column: Int[Table, "p q"]
+    value: Int[Table, "q p"]
+    column: Int[Table, "q p"]
     row: Int[Table, " p"]
 
 

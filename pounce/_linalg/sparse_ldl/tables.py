@@ -34,7 +34,7 @@ def build(
     block_column = np.concatenate([np.arange(pivots), below])
     left, right, target = _products(structure, pivots)
     level = structure.level[block_column]
-    number = longest_first(level, np.bincount(target, minlength=block_column.size))
+    number = longest_first(level, np.bincount(target, minlength=block_column.size)).astype(np.int32)
     size = max(rounded(block_column.size + SLACK + 1), 0 if like is None else like.source.shape[0])
     zero = size - 1
     factor = sweep(np.sort(level), number[target], number[left], number[right], width=width,
@@ -104,12 +104,12 @@ def _products(structure: Columns, pivots: int) -> tuple[np.ndarray, np.ndarray, 
     column, rows = structure.column, structure.rows
     position = np.arange(rows.size) - structure.start[column]
     partners = np.diff(structure.start)[column] - position  # blocks of the column from this one on
-    b = np.repeat(np.arange(rows.size), partners)
-    a = b + np.arange(b.size) - np.repeat(np.cumsum(partners) - partners, partners)
+    b = np.repeat(np.arange(rows.size, dtype=np.int32), partners)
+    a = b + np.arange(b.size, dtype=np.int32) - np.repeat((np.cumsum(partners) - partners).astype(np.int32), partners)
     i, j = rows[a], rows[b]
     found = np.searchsorted(column * pivots + rows, j * pivots + i)
-    target = np.where(i == j, j, pivots + np.minimum(found, max(rows.size - 1, 0)))
-    return pivots + a, pivots + b, target
+    target = np.where(i == j, j, pivots + np.minimum(found, max(rows.size - 1, 0))).astype(np.int32)
+    return a + np.int32(pivots), b + np.int32(pivots), target
 
 
 def _slices(level: np.ndarray, levels: int, size: int) -> np.ndarray:
@@ -129,8 +129,8 @@ def rows_of(rows: np.ndarray, columns: np.ndarray, total: int, length: int = 8) 
     pieces = -(-np.bincount(row, minlength=total) // length)
     start = np.cumsum(pieces) - pieces
     count = rounded(int(pieces.sum()))
-    at = start[row] + within // length, within % length
-    values, places = np.full((count, length), rows.size, np.int32), np.zeros((count, length), np.int32)
+    at = within % length, start[row] + within // length
+    values, places = np.full((length, count), rows.size, np.int32), np.zeros((length, count), np.int32)
     values[at], places[at] = value, column
     owner = np.full(count, total, np.int32)
     owner[: pieces.sum()] = np.repeat(np.arange(total), pieces)
