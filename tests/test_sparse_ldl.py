@@ -12,7 +12,7 @@ from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.sparse_kkt import SparseKKTOperator
-from pounce._linalg.sparse_ldl import SparseLDL, analyze, rematch
+from pounce._linalg.sparse_ldl import SparseLDL, analyze, numeric, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
 from pounce._linalg.sparse_ldl.matching import match
@@ -114,6 +114,23 @@ def test_batch_is_a_loop(batch):
     for k in range(11):
         alone = single(*jax.tree.map(lambda leaf: leaf[k], (operators, rhs)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-12), batched, alone)
+
+
+def test_lanes_side_by_side(batch):
+    """What accelerators run: the plain batching rules of the same functions."""
+    symbolic, operators = SOLVER.symbolic, stacked(batch[:3])
+    values = jnp.concatenate([operators.hessian.values, operators.jacobian.values, -operators.diagonal], axis=1)
+    rhs = jnp.concatenate(vectors(8, 3), axis=1)
+
+    @jax.jit
+    def run(symbolic, values, rhs):
+        factors = jax.vmap(lambda v: numeric.factorize(symbolic, v))(values)
+        return jax.vmap(lambda f, v: numeric.solve(symbolic, f, v))(factors, rhs)
+
+    solutions = run(symbolic, values, rhs)
+    for k in range(3):
+        dense = np.linalg.solve(np.asarray(batch[k].as_matrix()), rhs[k])
+        np.testing.assert_allclose(solutions[k], dense, rtol=1e-7, atol=1e-9)
 
 
 def test_several_right_hand_sides():
