@@ -12,7 +12,7 @@ from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.sparse_kkt import SparseKKTOperator
-from pounce._linalg.sparse_ldl import SparseLDL, analyze, rematch
+from pounce._linalg.sparse_ldl import SparseLDL, analyze, numeric, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
 from pounce._linalg.sparse_ldl.matching import match
@@ -116,6 +116,23 @@ def test_batch_is_a_loop(batch):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-12), batched, alone)
 
 
+def test_lanes_side_by_side(batch):
+    """What accelerators run: the plain batching rules of the same functions."""
+    symbolic, operators = SOLVER.symbolic, stacked(batch[:3])
+    values = jnp.concatenate([operators.hessian.values, operators.jacobian.values, -operators.diagonal], axis=1)
+    rhs = jnp.concatenate(vectors(8, 3), axis=1)
+
+    @jax.jit
+    def run(symbolic, values, rhs):
+        factors = jax.vmap(lambda v: numeric.factorize(symbolic, v))(values)
+        return jax.vmap(lambda f, v: numeric.solve(symbolic, f, v))(factors, rhs)
+
+    solutions = run(symbolic, values, rhs)
+    for k in range(3):
+        dense = np.linalg.solve(np.asarray(batch[k].as_matrix()), rhs[k])
+        np.testing.assert_allclose(solutions[k], dense, rtol=1e-7, atol=1e-9)
+
+
 def test_several_right_hand_sides():
     operator, rhs = system(4), vectors(2, 10)
     state = SOLVER.init(operator, {})
@@ -196,8 +213,13 @@ def test_dependent_rows_are_singular():
 
 
 def test_nan_is_never_correct():
-    operator = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), system(9))
-    assert not bool(SOLVER.inertia(SOLVER.init(operator, {})).correct)
+    correct = jax.jit(lambda operator: SOLVER.inertia(SOLVER.init(operator, {})).correct)
+    operator = system(9)
+    assert bool(correct(operator))
+    for k in range(HESSIAN.nnz):
+        values = operator.hessian.values.at[k].set(jnp.nan)
+        broken = SparseKKTOperator(SparseMatrix(values, HESSIAN), operator.jacobian, operator.diagonal)
+        assert not bool(correct(broken))
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 0), (1, 1), (5, 0), (3, 7)])
@@ -327,9 +349,9 @@ def test_the_factor_is_updated_in_place():
     state = jax.jit(lambda operator: SOLVER.init(operator, {})).lower(system(0)).compile()
     size = SOLVER.symbolic.source.shape[0]
     text = state.as_text()
-    assert f"f64[{size}]" in text
+    assert f"f64[{size},4]" in text
     inside = True
     for line in text.splitlines():
         if line and not line.startswith(" "):
             inside = not line.startswith("ENTRY")
-        assert not (inside and f" = f64[{size}]" in line and " copy(" in line), line
+        assert not (inside and f" = f64[{size},4]" in line and " copy(" in line), line

@@ -49,7 +49,7 @@ def analyze(
     partner = match(jacobian, jacobian_values, curvature, equality) if pairs else np.full(m, -1)
     rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
     columns = np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
-    graph = PivotGraph(n, m, partner, rows, columns)
+    graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
     order, structure = best_order(graph.graph, graph.width, ordering)
     return build(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, like=like)
 

@@ -13,9 +13,8 @@ from scipy.sparse import csgraph
 from ..sparse import Pattern
 
 
-# What a row pays for staying alone. Far above what any assignment of the others can save for equality rows; an inequality
-# row, which has D > 0, rather stays alone than take an entry e^-10 below the largest of its row.
-ALONE_EQUALITY, ALONE_INEQUALITY = 1e4, -0.5
+# What a row pays for staying alone: far above what any assignment of the others can save.
+ALONE = 1e4
 
 
 def match(
@@ -24,8 +23,8 @@ def match(
     """For each row of the Jacobian the variable it is matched to, or -1.
 
     Minimises the sum of ``log(rowmax / |a|)`` plus, where the diagonal of the Hessian is given, ``log(1 + h / rowmax)``: a
-    variable of large curvature is a good pivot by itself. ``equality`` marks the rows that have ``D = 0`` and therefore
-    come first; all rows if None.
+    variable of large curvature is a good pivot by itself. ``equality`` marks the rows that may have ``D = 0``, all of them
+    if None: the others are good pivots by themselves.
     """
     m, n = jacobian.shape
     if m == 0 or jacobian.nnz == 0:
@@ -34,21 +33,27 @@ def match(
     size = np.where(np.isfinite(size), size, 0.0)
     largest = np.zeros(m)
     np.maximum.at(largest, jacobian.rows, size)
-    kept = size > 0
+    kept = size > 0 if equality is None else (size > 0) & np.asarray(equality)[jacobian.rows]
     rows, columns, size = jacobian.rows[kept], jacobian.columns[kept], size[kept]
     cost = np.log(largest[rows] / size)
     if curvature is not None:
         cost += np.log1p(np.maximum(np.nan_to_num(curvature), 0.0)[columns] / largest[rows])
-    alone = np.full(m, ALONE_EQUALITY) if equality is None else np.where(equality, ALONE_EQUALITY, ALONE_INEQUALITY)
-    # Column n + i is there for row i alone, so that a full matching always exists. Explicit zeros would vanish: hence 1.
+    wanted = np.unique(rows)
+    if wanted.size == 0:
+        return np.full(m, -1)
+    compact = np.searchsorted(wanted, rows)
+    # Column n + i is there for the i-th row alone, so that a full matching always exists. Explicit zeros would vanish: hence 1.
     graph = sps.csr_array(
         (
-            1.0 + np.concatenate([cost, alone]),
-            (np.concatenate([rows, np.arange(m)]), np.concatenate([columns, n + np.arange(m)])),
+            1.0 + np.concatenate([cost, np.full(wanted.size, ALONE)]),
+            (
+                np.concatenate([compact, np.arange(wanted.size)]),
+                np.concatenate([columns, n + np.arange(wanted.size)]),
+            ),
         ),
-        shape=(m, n + m),
+        shape=(wanted.size, n + wanted.size),
     )
     row, column = csgraph.min_weight_full_bipartite_matching(graph)
     partner = np.full(m, -1)
-    partner[row] = np.where(column < n, column, -1)
+    partner[wanted[row]] = np.where(column < n, column, -1)
     return partner

@@ -1,8 +1,11 @@
 """Factorisation ``S K S = L D L'`` and its solves in `lax`, on the tables of a `Symbolic`.
 
-Buffers have their index first and, under batching, the batch last. No conditional may stand inside a loop that carries a
-buffer: XLA would copy the whole buffer in every iteration. The same tables serve every batch size.
+No conditional may stand inside a loop that carries a buffer: XLA would copy the whole buffer in every iteration. Nor may a
+loop gather from the large buffer it updates: that makes two kernels of a chunk instead of one, and XLA splits the first of them
+between threads, at several microseconds. The factorisation therefore gathers from copies of what is finished.
 """
+
+import functools
 
 import equinox as eqx
 import jax
@@ -11,16 +14,15 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .schedule import Sweep
-from .symbolic import ENTRIES, UNKNOWNS, Rows, Symbolic
+from .symbolic import ENTRIES, PIVOTS, Rows, Symbolic
 
 
 class Factor(eqx.Module):
-    """``entries``: L below its diagonal blocks. ``own, cross``: the inverse of D row by row, in the forward order."""
+    """``blocks``: L below its diagonal, row by row. ``inverse``: of the pivots, in forward order."""
 
     scale: Float[Array, " u"]
-    entries: Float[Array, " e"]
-    own: Float[Array, " s"]
-    cross: Float[Array, " s"]
+    blocks: Float[Array, "e cc"]
+    inverse: Float[Array, "s cc"]
     negative: Int[Array, ""]  # how many negative eigenvalues D has
     perturbed: Int[Array, ""]  # how many pivots were too small and replaced
     dependent: Int[Array, ""]  # how many of these belong to a row of J: its rows may be dependent
@@ -31,118 +33,6 @@ def _take(array, index):
     return array.at[index].get(mode="promise_in_bounds")
 
 
-def _spread(table, like):
-    """A table broadcast against the trailing dimensions of a buffer."""
-    return table.reshape(table.shape + (1,) * (like.ndim - 1))
-
-
-def _pivot(own, other, off, sign):
-    """Entries and determinant of a pivot, made safe: a pivot singular to working precision is moved in the direction of its
-    expected signs, which `negative` and `perturbed` report."""
-    eps = jnp.finfo(own.dtype).eps
-    sign = _spread(sign, own).astype(own.dtype)
-    product, square = own * other, off * off
-    bad = jnp.abs(product - square) <= eps * (10 + 100 * jnp.maximum(jnp.abs(product), square))
-    shift = jnp.where(bad, jnp.sqrt(eps) * sign, 0.0)
-    own, other = own + shift, other - shift
-    return own, other, off, own * other - square, bad
-
-
-def _level(sweep: Sweep, level, left, right, target):
-    """All chunks of a level: ``target[t] -= sum left[a] right[b]``. ``right`` None: the target itself.
-
-    A buffer that is updated in place and gathered from makes two kernels of a chunk instead of one, and the first of them
-    is split between threads once the buffer is large, at several microseconds; hence the factorisation gathers from copies.
-    """
-    for kind, chunks in enumerate(sweep.chunks):
-
-        def body(k, target, chunks=chunks):
-            a, b, first = (
-                lax.dynamic_index_in_dim(v, k, 0, keepdims=False) for v in (chunks.left, chunks.right, chunks.first)
-            )
-            change = jnp.sum(_take(left, a) * _take(target if right is None else right, b), axis=1)
-            old = lax.dynamic_slice_in_dim(target, first, change.shape[0])
-            return lax.dynamic_update_slice_in_dim(target, old - change, first, axis=0)
-
-        target = lax.fori_loop(sweep.bounds[level, kind, 0], sweep.bounds[level, kind, 1], body, target)
-    return target
-
-
-def equilibrate(rows: Rows, count: int, values, passes: int = 2):
-    """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
-    size = jnp.abs(_take(values, rows.value))
-    scale = jnp.ones((count, *values.shape[1:]), values.dtype)
-    for k in range(passes):
-        pieces = jnp.max(size * _take(scale, rows.column) if k else size, axis=1)
-        largest = jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
-        largest = largest * scale
-        usable = (largest > 0) & jnp.isfinite(largest)
-        scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
-    return jnp.exp2(jnp.round(jnp.log2(scale)))
-
-
-def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
-    """``values``: the lower triangle of H, J, and -D, one behind the other; with a trailing batch dimension or without."""
-    tail = jnp.zeros((1, *values.shape[1:]), values.dtype)
-    scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
-    scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
-    buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
-    nothing = jnp.zeros((symbolic.counts.shape[0], *buffer.shape[1:]), buffer.dtype)
-    tables, root = symbolic.pivots, jnp.sqrt(jnp.finfo(values.dtype).eps)
-
-    def step(level, carry):
-        lower, done, buffer, blocks, own, cross = carry
-        buffer = _level(symbolic.factor, level, lower, done, buffer)
-
-        def invert(k, carry):
-            blocks, own_inverse, cross = carry
-            start = symbolic.unknown_slices[level, 0] + k * UNKNOWNS
-            here = jax.tree.map(lambda v: _slice(v, start, UNKNOWNS), tables)
-            # A gather whose result goes nowhere but into a slice is one kernel with it, never split between threads.
-            index = here.own, here.other, here.off
-            blocks = tuple(_put(block, _take(buffer, i), start) for block, i in zip(blocks, index))
-            own, other, off = (_slice(block, start, UNKNOWNS) for block in blocks)
-            own = own + _spread(here.shift, own).astype(own.dtype) * root
-            _, other, off, determinant, _ = _pivot(own, other, off, here.sign)
-            return blocks, _put(own_inverse, other / determinant, start), _put(cross, -off / determinant, start)
-
-        blocks, own, cross = lax.fori_loop(0, symbolic.unknown_slices[level, 1], invert, (blocks, own, cross))
-
-        def divide(k, carry):
-            lower, done = carry
-            start = symbolic.entry_slices[level, 0] + k * ENTRIES
-            here = _slice(buffer, start, ENTRIES)
-            column, mate = _slice(symbolic.entry_column, start, ENTRIES), _slice(symbolic.mate, start, ENTRIES)
-            divided = here * _take(own, column) + _take(buffer, mate) * _take(cross, column)
-            return _put(lower, divided, start), _put(done, here, start)
-
-        lower, done = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done))
-        return lower, done, buffer, blocks, own, cross
-
-    empty = jnp.zeros_like(buffer)
-    carry = empty, empty, buffer, (nothing,) * 3, nothing, nothing
-    lower, _, _, blocks, _, _ = lax.fori_loop(0, symbolic.levels, step, carry)
-    own, other, off = blocks
-    own = own + _spread(tables.shift, own).astype(own.dtype) * root
-    own, other, off, determinant, bad = _pivot(own, other, off, tables.sign)
-    counts = _spread(symbolic.counts, buffer)
-    alone = jnp.where(own < 0, 1, 0)
-    pair = jnp.where(determinant < 0, 1, 2 * alone)
-    bad = bad & (counts > 0)
-    dual = (counts == 2) | (_spread(tables.sign, buffer) < 0)
-    real = _spread(symbolic.real, buffer)
-    return Factor(
-        scale,
-        lower,
-        jnp.where(real, other / determinant, 0.0),
-        jnp.where(real, -off / determinant, 0.0),
-        negative=jnp.sum(jnp.where(counts == 2, pair, jnp.where(counts == 1, alone, 0)), axis=0),
-        perturbed=jnp.sum(jnp.where(bad, 1, 0), axis=0),
-        dependent=jnp.sum(jnp.where(bad & dual, 1, 0), axis=0),
-        growth=jnp.max(jnp.abs(lower), axis=0),
-    )
-
-
 def _slice(array, start, size: int):
     return lax.dynamic_slice_in_dim(array, start, size)
 
@@ -151,17 +41,169 @@ def _put(array, piece, start):
     return lax.dynamic_update_slice_in_dim(array, piece, start, axis=0)
 
 
-def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
-    """``K^-1 rhs`` by the factor. ``rhs`` may have more trailing dimensions than the factor; the shared ones are last."""
-    extra = rhs.ndim - factor.scale.ndim
+def equilibrate(rows: Rows, count: int, values, passes: int = 2):
+    """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
+    scale = jnp.ones(count, values.dtype)
+    magnitudes = jnp.abs(values)
+    for k in range(passes):
+        # Written out, for XLA's reductions over short axes are slow.
+        pieces = [_take(magnitudes, v) * (_take(scale, c) if k else 1.0) for v, c in zip(rows.value, rows.column)]
+        pieces = functools.reduce(jnp.maximum, pieces)
+        largest = scale * jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
+        usable = (largest > 0) & jnp.isfinite(largest)
+        scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
+    return jnp.exp2(jnp.round(jnp.log2(scale)))
 
-    def widened(array):
-        return array.reshape(array.shape[:1] + (1,) * extra + array.shape[1:])
 
-    scale, lower, own, cross = (widened(v) for v in (factor.scale, factor.entries, factor.own, factor.cross))
+# XLA splits kernels that touch more bytes than this between threads.
+SPLIT = 400_000
+
+
+def _level(sweep: Sweep, level, left, right, contract, target, spare=None):
+    """All chunks of a level: ``target[t] -= contract(left[a], right[b])``. ``right`` None: the target itself.
+
+    ``spare``: room for what a chunk gathers, by kind of chunk (`_spare`). A gather that is a kernel of its own would be
+    split between threads if it gathers from a large buffer; one that goes into a slice of another buffer is not.
+    """
+    rooms = []
+    for kind, chunks in enumerate(sweep.chunks):
+
+        def body(k, carry, chunks=chunks):
+            target, room = carry
+            first, a, b = (lax.dynamic_index_in_dim(v, k, 0, keepdims=False) for v in chunks)
+            x, y = _take(left, a), _take(target if right is None else right, b)
+            if room is not None:
+                room = _put(room[0], x, 0), _put(room[1], y, 0)
+                # Without the barrier XLA would see that what is put is what is taken.
+                x, y = (_slice(v, 0, a.shape[0]) for v in lax.optimization_barrier(room))
+            return _put(target, _slice(target, first, a.shape[0]) - contract(x, y), first), room
+
+        room = None if spare is None else spare[kind]
+        bounds = sweep.bounds[level, kind]
+        target, room = lax.fori_loop(bounds[0], bounds[1], body, (target, room))
+        rooms.append(room)
+    return target, None if spare is None else tuple(rooms)
+
+
+def _spare(sweep: Sweep, left, right):
+    shapes = [chunks.left.shape[1:] for chunks in sweep.chunks]
+    return tuple(tuple(jnp.zeros((m + 1, d, *v.shape[1:]), v.dtype) for v in (left, right)) for m, d in shapes)
+
+
+def _sweep(sweep: Sweep, levels, left, contract, target):
+    """All levels of a triangular sweep."""
+    spare = _spare(sweep, left, target) if target.size * target.dtype.itemsize > SPLIT else None
+
+    def step(level, carry):
+        target, spare = carry
+        return _level(sweep, level, left, None, contract, target, spare)
+
+    return lax.fori_loop(0, levels, step, (target, spare))[0]
+
+
+def _pivot(blocks, sign):
+    """Inverses of pivots ``[s, c * c]``, the number of negative eigenvalues of each, and which were singular to working
+    precision: those are moved in the direction of their expected signs first."""
+    root = jnp.sqrt(jnp.finfo(blocks.dtype).eps)
+    if sign.shape[1] == 1:
+        a = blocks[:, 0]
+        bad = jnp.abs(a) <= 10 * root**2
+        a = a + jnp.where(bad, root, 0.0) * sign[:, 0]
+        return (1.0 / a)[:, None], jnp.where(a < 0, 1, 0), bad
+    a, b, c = blocks[:, 0], blocks[:, 1], blocks[:, 3]
+    product, square = a * c, b * b
+    bad = jnp.abs(product - square) <= root**2 * (10 + 100 * jnp.maximum(jnp.abs(product), square))
+    shift = jnp.where(bad, root, 0.0)
+    a, c = a + shift * sign[:, 0], c + shift * sign[:, 1]
+    determinant = a * c - square
+    inverse = jnp.stack([c, -b, -b, a], axis=1) / determinant[:, None]
+    return inverse, jnp.where(determinant < 0, 1, jnp.where(a + c < 0, 2, 0)), bad
+
+
+def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
+    """``values``: the lower triangle of H, J, and -D, one behind the other."""
+    tail = jnp.zeros(1, values.dtype)
+    scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
+    scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
+    buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
+    width, dtype = symbolic.width, values.dtype
+    sign = jnp.asarray(symbolic.sign, dtype)
+    diagonal = jnp.zeros((sign.shape[0], width, width), dtype)
+    shift = (
+        jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.sqrt(jnp.finfo(dtype).eps) * jnp.eye(width, dtype=dtype)
+    )
+    shift = shift.reshape(-1, width * width)
+
+    def step(level, carry):
+        lower, done, buffer, pivots, inverse, spare, room = carry
+
+        def contract(w, v):
+            products = w.reshape(*w.shape[:2], width, 1, width) * v.reshape(*v.shape[:2], 1, width, width)
+            return jnp.sum(products, axis=(1, 4)).reshape(-1, width * width)
+
+        buffer, spare = _level(symbolic.factor, level, lower, done, contract, buffer, spare)
+
+        def invert(k, carry):
+            pivots, inverse = carry
+            start = symbolic.pivot_slices[level, 0] + k * PIVOTS
+            # A gather whose result goes nowhere but into a slice is one kernel with it, never split between threads.
+            pivots = _put(pivots, _take(buffer, _slice(symbolic.pivot_entry, start, PIVOTS)), start)
+            blocks = _slice(pivots, start, PIVOTS) + _slice(shift, start, PIVOTS)
+            return pivots, _put(inverse, _pivot(blocks, _slice(sign, start, PIVOTS))[0], start)
+
+        pivots, inverse = lax.fori_loop(0, symbolic.pivot_slices[level, 1], invert, (pivots, inverse))
+
+        def divide(k, carry):
+            lower, done, room = carry
+            start = symbolic.entry_slices[level, 0] + k * ENTRIES
+            here = _slice(buffer, start, ENTRIES)
+            room = _put(room, _take(inverse, _slice(symbolic.entry_column, start, ENTRIES)), 0)
+            by = _slice(lax.optimization_barrier(room), 0, ENTRIES)
+            product = here.reshape(-1, width, width, 1) * by.reshape(-1, 1, width, width)
+            return _put(lower, jnp.sum(product, axis=2).reshape(here.shape), start), _put(done, here, start), room
+
+        lower, done, room = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done, room))
+        return lower, done, buffer, pivots, inverse, spare, room
+
+    empty, none = jnp.zeros_like(buffer), diagonal.reshape(-1, width * width)
+    # Entries of blocks of one are gathered for one product each, in the kernel that sums them.
+    spare = _spare(symbolic.factor, empty, empty) if width > 1 else None
+    carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width), dtype)
+    lower, _, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
+    inverse, negative, bad = _pivot(pivots + shift, sign)
+    bad = bad & symbolic.real
+    inverse = jnp.where(symbolic.real[:, None], inverse, 0.0)
+    return Factor(
+        scale,
+        lower,
+        inverse,
+        negative=jnp.sum(jnp.where(symbolic.real, negative, 0)),
+        perturbed=jnp.sum(jnp.where(bad, 1, 0)),
+        dependent=jnp.sum(jnp.where(bad & jnp.any(sign < 0, axis=1), 1, 0)),
+        # A pivot that is not finite may have no entries of L below it to show it.
+        growth=jnp.where(jnp.all(jnp.isfinite(inverse)), jnp.max(jnp.abs(lower)), jnp.nan),
+    )
+
+
+def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Float[Array, " u *r"]:
+    """``K^-1 rhs`` by the factor, for one right-hand side or for several, in columns."""
+    width, several = symbolic.width, rhs.shape[1:]
+    ones = (1,) * len(several)
+    scale = factor.scale.reshape(-1, *ones)
     scaled = scale * rhs
     y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
-    y = lax.fori_loop(0, symbolic.levels, lambda level, y: _level(symbolic.forward, level, lower, None, y), y)
-    z = _take(own * y + cross * _take(y, symbolic.beside), symbolic.to_backward)
-    z = lax.fori_loop(0, symbolic.levels, lambda level, z: _level(symbolic.backward, level, lower, None, z), z)
-    return scale * _take(z, symbolic.from_backward)
+
+    def blocks(gathered):
+        return gathered.reshape(*gathered.shape[:2], width, width, *ones)
+
+    def forward(w, y):
+        return jnp.sum(blocks(w) * y[:, :, None], axis=(1, 3))
+
+    def backward(w, z):
+        return jnp.sum(blocks(w) * z[:, :, :, None], axis=(1, 2))
+
+    y = _sweep(symbolic.forward, symbolic.levels, factor.blocks, forward, y)
+    y = jnp.sum(factor.inverse.reshape(-1, width, width, *ones) * y[:, None], axis=2)
+    z = _take(y, symbolic.to_backward)
+    z = _sweep(symbolic.backward, symbolic.levels, factor.blocks, backward, z)
+    return scale * _take(z.reshape(-1, *several), symbolic.from_backward)

@@ -8,8 +8,9 @@ from .dissection import nested_dissection
 from .elimination import Columns, columns_of_factor
 
 
-# What a sequential step costs beside one multiply-add of a vectorised sweep (CPU, measured: about 1 us and 1 ns).
-STEP = 1000.0
+# What a level costs, in multiply-adds of the factorisation (half a nanosecond on a CPU): about a microsecond there and in each
+# of the triangular sweeps of the four or five solves that go with it.
+STEP = 10_000.0
 # SuperLU's minimum degree needs a numerical factorisation beside it; graphs larger than this go without.
 MAX_MINIMUM_DEGREE = 300_000
 

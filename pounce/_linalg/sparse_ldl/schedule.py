@@ -13,9 +13,12 @@ import scipy.sparse as sps
 from jaxtyping import Array, Int
 
 
-# (width, depth) of the chunks, for long sums to short ones. All take about as long, a quarter of a microsecond on a CPU; larger
-# ones XLA would split between threads, at several microseconds.
-KINDS: tuple[tuple[int, int], ...] = ((8, 32), (16, 16), (64, 4))
+# (targets, depth) of the chunks for blocks of size one and two, for long sums to short ones. All take about as long, half a
+# microsecond on a CPU; larger ones XLA would split between threads, at several microseconds.
+KINDS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((8, 32), (16, 16), (64, 4)),
+    2: ((4, 32), (16, 8), (32, 4)),
+}
 # Sums at least so long may go to the first and to the second kind; each level takes what needs the fewest chunks.
 THRESHOLDS = tuple((a, b) for a in (20, 40, 80, 10**9) for b in (3, 5, 8, 12, 10**9) if b <= a)
 
@@ -55,7 +58,9 @@ def longest_first(level: np.ndarray, length: np.ndarray) -> np.ndarray:
     return place
 
 
-def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int], like: Sweep | None = None) -> Sweep:
+def sweep(
+    level, target, left, right, *, width: int, levels: int, zero: tuple[int, int], like: Sweep | None = None
+) -> Sweep:
     """Chunks for products ``left[k] * right[k]`` summed into ``target[k]``.
 
     ``level[t]`` is the level of each target, ascending in t, and inside a level the sums get shorter (`longest_first`).
@@ -66,9 +71,10 @@ def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int], lik
     order = _by_target(target, count)
     left, right = left[order], right[order]
     start = np.cumsum(length) - length
-    kind = _kinds(level, length, levels)
-    chunks, bounds = [], np.zeros((levels, len(KINDS), 2), np.int64)
-    for k, (width, depth) in enumerate(KINDS):
+    shapes = KINDS[width]
+    kind = _kinds(level, length, levels, shapes)
+    chunks, bounds = [], np.zeros((levels, len(shapes), 2), np.int64)
+    for k, (many, depth) in enumerate(shapes):
         used = np.flatnonzero((kind == k) & (length > 0))
         owner = level[used]
         head = np.searchsorted(owner, np.arange(levels + 1))  # the targets of this kind in each level
@@ -80,41 +86,41 @@ def sweep(level, target, left, right, *, levels: int, zero: tuple[int, int], lik
         most = rounds.max(initial=0)
         key = owner[row_target] * most + row_round
         rows_in_round = np.bincount(key, minlength=levels * most) if most else np.zeros(0, np.int64)
-        chunks_in_round = -(-rows_in_round // width)
+        chunks_in_round = -(-rows_in_round // many)
         chunk_start = np.cumsum(chunks_in_round) - chunks_in_round
         total = int(chunks_in_round.sum())
         per_level = chunks_in_round.reshape(levels, most).sum(1) if most else np.zeros(levels, np.int64)
         bounds[:, k, 1] = np.cumsum(per_level)
         bounds[:, k, 0] = bounds[:, k, 1] - per_level
         size = max(rounded(total), 0 if like is None else like.chunks[k].first.shape[0])
-        a = np.full((size, width, depth), zero[0], np.int32)
-        b = np.full((size, width, depth), zero[1], np.int32)
+        a = np.full((size, many, depth), zero[0], np.int32)
+        b = np.full((size, many, depth), zero[1], np.int32)
         first = np.zeros(size, np.int32)
-        row_chunk = chunk_start[key] + rank[row_target] // width
-        row_lane = rank[row_target] % width
+        row_chunk = chunk_start[key] + rank[row_target] // many
+        row_lane = rank[row_target] % many
         first[row_chunk[row_lane == 0]] = used[row_target[row_lane == 0]]
         # Every product of a row, in the order of its target.
         filled = np.minimum(depth, length[used][row_target] - row_round * depth)
         source = np.repeat(start[used][row_target] + row_round * depth, filled)
         within = np.arange(source.size) - np.repeat(np.cumsum(filled) - filled, filled)
-        place = np.repeat((row_chunk * width + row_lane) * depth, filled) + within
+        place = np.repeat((row_chunk * many + row_lane) * depth, filled) + within
         a.ravel()[place] = left[source + within]
         b.ravel()[place] = right[source + within]
         chunks.append(Chunks(first, a, b))
     return Sweep(tuple(chunks), bounds.astype(np.int32))
 
 
-def _kinds(level: np.ndarray, length: np.ndarray, levels: int) -> np.ndarray:
+def _kinds(level: np.ndarray, length: np.ndarray, levels: int, shapes) -> np.ndarray:
     """The kind of chunk of each target: in each level the thresholds that need the fewest chunks."""
     best, kinds = np.full(levels, np.iinfo(np.int64).max), np.zeros(level.size, np.int8)
     for thresholds in THRESHOLDS:
         kind = np.where(length >= thresholds[0], 0, np.where(length >= thresholds[1], 1, 2))
         needed = np.zeros(levels, np.int64)
-        for k, (width, depth) in enumerate(KINDS):
+        for k, (many, depth) in enumerate(shapes):
             used = np.flatnonzero((kind == k) & (length > 0))
             rank = np.arange(used.size) - np.searchsorted(level[used], level[used])
-            # Lengths descend, so that every width-th target says how many rounds its chunk takes.
-            heads = used[rank % width == 0]
+            # Lengths descend, so that every so many targets one says how many rounds its chunk takes.
+            heads = used[rank % many == 0]
             needed += np.bincount(level[heads], -(-length[heads] // depth), minlength=levels).astype(np.int64)
         better = needed < best
         best = np.where(better, needed, best)
