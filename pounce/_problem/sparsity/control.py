@@ -140,8 +140,17 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
     """
     p = equation.params
     length, body = p["length"], p["jaxpr"]
-    fixed, rest = inputs[: p["num_consts"]], inputs[p["num_consts"] :]
-    carried, stacked = rest[: p["num_carry"]], rest[p["num_carry"] :]
+    # What is stacked, or gets stacked, has one axis more outside than inside. The rest is told apart by the results.
+    of_turns, into_turns = (
+        sum(len(shape_of(outer)) > len(shape_of(inner)) for outer, inner in zip(outside, inside))
+        for outside, inside in (
+            (equation.invars, body.jaxpr.invars),
+            (equation.outvars, body.jaxpr.outvars),
+        )
+    )
+    count = len(inputs) - of_turns
+    first = count - (len(equation.outvars) - into_turns)
+    fixed, carried, stacked = inputs[:first], inputs[first:count], inputs[count:]
     shapes = [shape_of(variable) for variable in equation.outvars]
     turns = range(length)[::-1] if p["reverse"] else range(length)
     cost = length * operations(body.jaxpr)

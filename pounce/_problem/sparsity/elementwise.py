@@ -26,7 +26,7 @@ def several(flow: Flow, operation: Operation, values: Sequence[Value]):
     return [value.node for value in values]
 
 
-@rule("stop_gradient", "sign", "floor", "ceil", "round", "nextafter", "is_finite")
+@rule("stop_gradient", "sign", "floor", "ceil", "round", "nextafter", "bitcast_convert_type")
 def constant(flow: Flow, operation: Operation, values: Sequence[Value]):
     """Functions whose derivative is zero wherever there is one. (The sign of a complex number is its direction.)"""
     if operation.name == "sign" and operation.complex:
@@ -47,9 +47,10 @@ def linear(flow: Flow, operation: Operation, values: Sequence[Value]):
 
 
 @rule("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
-@rule("exp", "exp2", "expm1", "log", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "square")
+@rule("exp", "exp2", "expm1", "log", "log2", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "square")
 @rule("erf", "erfc", "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "igamma", "igammac", "igamma_grad_a")
 @rule("bessel_i0e", "bessel_i1e", "regularized_incomplete_beta", "random_gamma_grad", "atan2")
+@rule("polynomial", "one_minus_square")
 def nonlinear(flow: Flow, operation: Operation, values: Sequence[Value]):
     return flow.bend(flow.join(*_operands(flow, operation, values)))
 

@@ -109,7 +109,7 @@ def as_function(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[Callable[..., list[An
     for k, atom in enumerate(equation.invars):
         if not isinstance(atom, Literal):
             which.setdefault(atom, k)
-    alone = jaxpr.replace(constvars=[], invars=list(which), outvars=list(equation.outvars), eqns=[equation])
+    alone = Jaxpr([], list(which), list(equation.outvars), [equation], equation.effects, jaxpr.debug_info)
     return jaxpr_as_fun(ClosedJaxpr(alone, [])), list(which.values())
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..._linalg.sparse import Pattern
 from .flow import Flow
-from .reader import Reader
-from .rules import Value
+from .known import shape_of
+from .reader import Reader, Unreadable, warn
+from .rules import Value, mixed
 from .sets import Sets, distinct
 
 
@@ -38,7 +39,14 @@ def _followed(f: Callable[..., Any], x: Any, args: tuple, second_order: bool) ->
     flow = Flow(x.shape[0], second_order)
     _, *others = traced.jaxpr.invars
     inputs = [Value(x.shape, flow.variables() if x.shape[0] else None), *(Value(v.aval.shape) for v in others)]
-    return flow, Reader(flow).read(traced.jaxpr, traced.consts, inputs)
+    try:
+        return flow, Reader(flow).read(traced.jaxpr, traced.consts, inputs)
+    except Unreadable as error:
+        warn(str(error))
+    flow = Flow(x.shape[0], second_order)
+    everything = flow.bend(flow.link(inputs[0].node, np.zeros(flow.sets.n, int), None, 1))
+    shapes = [shape_of(variable) for variable in traced.jaxpr.outvars]
+    return flow, [Value(shape, mixed(flow, everything, (1,), shape, 0)) for shape in shapes]
 
 
 def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:

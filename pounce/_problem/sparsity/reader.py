@@ -39,7 +39,12 @@ TURNS = 60_000
 _warned: set[str] = set()
 
 
-def _warn(name: str) -> None:
+class Unreadable(Exception):
+    """A program writes to arrays, which the order of its operations does not show. The primitive's name comes along."""
+
+
+def warn(name: str) -> None:
+    """Says once that a primitive is not known."""
     if name in _warned:
         return
     _warned.add(name)
@@ -79,6 +84,8 @@ class Reader:
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def _equation(self, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
+        if any(type(variable.aval).__name__ == "AbstractRef" for variable in equation.invars):
+            raise Unreadable(equation.primitive.name)
         known = [value.known for value in inputs]
         if all(value.node is None for value in inputs):
             if not equation.effects and all(known):
@@ -109,21 +116,25 @@ class Reader:
         rule = RULES.get(operation.name)
         nodes = NotImplemented if rule is None else rule(self.flow, operation, inputs)
         if nodes is NotImplemented:
-            _warn(operation.name)
+            warn(operation.name)
             nodes = dense(self.flow, operation, inputs)
         nodes = nodes if isinstance(nodes, list) else [nodes]
         return [Value(shape, node) for shape, node in zip(operation.shapes, nodes, strict=True)]
 
 
+_CALLING = ("call", "jit", "remat", "checkpoint", "composite")
+
+
 def _inlined(equation: JaxprEqn) -> ClosedJaxpr | None:
     """The program of a primitive that does nothing but call it: compiled or checkpointed functions, and their like."""
-    if equation.primitive.name in CALLS or equation.primitive.name in RULES:
+    name = equation.primitive.name
+    if name in CALLS or name in RULES or not any(word in name for word in _CALLING):
         return None
     inner = [value for value in equation.params.values() if isinstance(value, (ClosedJaxpr, Jaxpr))]
     if len(inner) != 1:
         return None
     program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], [])
-    if program.jaxpr.constvars and not program.consts:
+    if len(program.jaxpr.constvars) != len(program.consts):
         return None
     for outer, own in ((equation.invars, program.jaxpr.invars), (equation.outvars, program.jaxpr.outvars)):
         if [shape_of(v) for v in outer] != [shape_of(v) for v in own]:

@@ -90,7 +90,7 @@ def mixed(flow: Flow, node: Maybe, shape: Sequence[int], result: Sequence[int], 
     if node is None:
         return None
     total = reduced(flow, node, shape, range(batch, len(shape)))
-    leading = positions(result[:batch]).reshape(*result[:batch], *(1,) * (len(result) - batch))
+    leading = positions(result[:batch]).reshape((*result[:batch], *(1,) * (len(result) - batch)))
     return flow.take(total, np.broadcast_to(leading, result))
 
 
