@@ -96,7 +96,8 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     options = dict(pair.split("=", 1) for pair in arguments.options)
     print(
-        f"{'problem':32s} {'n':>6s} {'m':>6s} {'colours':>8s} {'solver':>10s} {'status':>6s} {'objective':>14s} {'rel. error':>10s} "
+        f"{'problem':32s} {'n':>6s} {'m':>6s} {'colours':>8s} {'solver':>10s} {'status':>6s} "
+        f"{'objective':>14s} {'rel. error':>10s} "
         f"{'iterations (Ipopt)':>18s} {'prepare s':>9s} {'compile s':>9s} {'run s':>8s} {'Ipopt s':>8s}"
     )
     good = total = 0

@@ -41,7 +41,8 @@ class SolverOptions:
     """Validated options, sorted by who acts on them.
 
     - `numbers`, `choices`: the options of the method, linked defaults applied.
-    - `linear_solver`: one of `"auto"`, `"condensed"`, `"null-space"`, `"lu"`; for sparse problems `"auto"`, `"sparse-ldl"`, `"stages"`.
+    - `linear_solver`: one of `"auto"`, `"condensed"`, `"null-space"`, `"lu"`; for sparse problems `"auto"`,
+      `"sparse-ldl"`, `"stages"`.
     - `driver`: every option of the loop around the method, set or not; yes/no as `bool`.
     - `resto`: numbers that hold in the restoration phase only, as far as set.
     - `given`: what the user set, under canonical names and as :func:`check_option` returns it.

@@ -74,8 +74,8 @@ def solve(
     Differentiable with respect to ``p`` and the bounds, in every mode and order; composes with `vmap`. Repeated calls with the
     same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds, ``tol`` or ``mu_init``.
 
-    **Arguments:** `options` are Ipopt options by name; `on_failure` as in `pounce.solve` (`"ignore"` means `"zero"`); `sparse` and
-    the patterns as in `pounce.NLP`.
+    **Arguments:** `options` are Ipopt options by name; `on_failure` as in `pounce.solve` (`"ignore"` means `"zero"`);
+    `sparse` and the patterns as in `pounce.NLP`.
 
     **Raises:** `TypeError` or `ValueError` naming the argument.
     """
