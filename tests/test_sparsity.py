@@ -18,6 +18,7 @@ from pounce._problem.sparsity import (
     hessian_pattern,
     jacobian_pattern,
     reader,
+    turn,
 )
 
 
@@ -428,6 +429,9 @@ def test_loops(name, monkeypatch):
         assert not (expected & ~found).any()
         if name != "rollout":
             np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(turn, "MOST_STEPS", 0)
+    for found, expected in zip(patterns(), exact):
+        assert not (expected & ~found).any()
     monkeypatch.setattr(reader, "TURNS", 0)
     for found, expected in zip(patterns(), exact):
         assert not (expected & ~found).any()

@@ -9,6 +9,7 @@ from .flow import Flow
 from .known import Known, differentiable, shape_of
 from .reader import Reader, call_rule
 from .rules import Value, positions, reduced
+from .sets import MOST_WORK
 from .turn import Turn
 
 
@@ -31,6 +32,11 @@ def operations(jaxpr: Jaxpr) -> int:
                     inside = operations(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
                     total += inside * equation.params.get("length", 1)
     return total
+
+
+def elements(jaxpr: Jaxpr) -> int:
+    """How many the results of its operations have."""
+    return sum(int(np.prod(shape_of(v), dtype=np.int64)) for equation in jaxpr.eqns for v in equation.outvars)
 
 
 def _join(flow: Flow, a: Value, b: Value) -> Value:
@@ -162,8 +168,10 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
         for value in stacked
     ]
     turn = Turn(reader, body, fixed, carried, slices, moving)
-    if turn.index_wanted and cost <= reader.turns:
+    if turn.index_wanted and cost <= reader.turns and length * elements(body.jaxpr) <= MOST_WORK:
         return _turn_by_turn(reader, body, fixed, carried, stacked, turns, shapes)
+    if turn.work(length) > MOST_WORK:
+        return _any_turn(reader, body, fixed, carried, slices, length, shapes)
     if turn.alike() and all(value.node is None for value in carried):
         parts = turn.at_once(reader.flow, fixed, stacked, length)
     elif STEPS * length <= reader.turns:

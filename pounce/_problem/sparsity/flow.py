@@ -40,7 +40,7 @@ class Node:
 @dataclass(frozen=True)
 class Summary:
     """A function between arrays of few elements: ``targets[k]`` of its `size` results depends on the operand ``sources[k]``, and
-    for the result ``owners[k]``, the operands ``first[k]`` and ``second[k]`` interact."""
+    for the result ``owners[k]`` (for any, where negative), the operands ``first[k]`` and ``second[k]`` interact."""
 
     size: int
     targets: np.ndarray
@@ -57,7 +57,7 @@ class Summary:
             self.size * times,
             shifted(self.targets, self.size),
             shifted(self.sources, operands),
-            shifted(self.owners, self.size),
+            np.where(np.tile(self.owners, times) < 0, -1, shifted(self.owners, self.size)),
             shifted(self.first, operands),
             shifted(self.second, operands),
         )
@@ -167,7 +167,7 @@ class Flow:
         s = summary
 
         def backward(live):
-            active = live[s.owners]
+            active = live[s.owners] | (s.owners < 0)
             self.pair(node.labels[s.first[active]], node.labels[s.second[active]])
             node.wake(s.sources[live[s.targets]])
 

@@ -97,7 +97,8 @@ def evaluated(equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Known]) -> list
 def _evaluate(equation: JaxprEqn, jaxpr: Jaxpr, arrays: Sequence[Any]) -> Sequence[Any]:
     simple = _NUMPY.get(equation.primitive.name)
     if simple is not None:
-        return [np.asarray(simple(*arrays, **equation.params), aval(equation.outvars[0]).dtype)]
+        with np.errstate(all="ignore"):
+            return [np.asarray(simple(*arrays, **equation.params), aval(equation.outvars[0]).dtype)]
     with jax.ensure_compile_time_eval():
         function, which = as_function(equation, jaxpr)
         return function(*(arrays[k] for k in which))
@@ -142,6 +143,12 @@ def _iota(*, dtype, shape, dimension, **_):
     return np.broadcast_to(np.arange(shape[dimension], dtype=dtype).reshape(between), shape)
 
 
+def _divide(a, b):
+    if np.issubdtype(np.result_type(a, b), np.inexact):
+        return np.divide(a, b)
+    return np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))  # whole numbers are rounded towards zero
+
+
 def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arrays, **_: function(*arrays)
 
@@ -151,7 +158,19 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "add": _numpy(np.add),
     "sub": _numpy(np.subtract),
     "mul": _numpy(np.multiply),
+    "div": _numpy(_divide),
+    "rem": _numpy(np.fmod),
     "neg": _numpy(np.negative),
+    "abs": _numpy(np.abs),
+    "floor": _numpy(np.floor),
+    "square": _numpy(np.square),
+    "sqrt": _numpy(np.sqrt),
+    "exp": _numpy(np.exp),
+    "sin": _numpy(np.sin),
+    "cos": _numpy(np.cos),
+    "and": _numpy(np.bitwise_and),
+    "or": _numpy(np.bitwise_or),
+    "not": _numpy(np.invert),
     "max": _numpy(np.maximum),
     "min": _numpy(np.minimum),
     "lt": _numpy(np.less),

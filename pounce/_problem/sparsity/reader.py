@@ -34,7 +34,7 @@ class PounceSparsityWarning(UserWarning):
 
 
 # Operations of loops that are gone through turn by turn, all in all.
-TURNS = 60_000
+TURNS = 150_000
 
 _warned: set[str] = set()
 
@@ -87,15 +87,15 @@ class Reader:
         if any(type(variable.aval).__name__ == "AbstractRef" for variable in equation.invars):
             raise Unreadable(equation.primitive.name)
         known = [value.known for value in inputs]
-        if all(value.node is None for value in inputs):
-            if not equation.effects and all(known):
-                results = evaluated(equation, jaxpr, [each for each in known if each is not None])
-                return [Value(shape_of(v), None, each) for v, each in zip(equation.outvars, results)]
-            if _inlined(equation) is None:
+        inner = _inlined(equation)
+        if inner is None and all(value.node is None for value in inputs):
+            if equation.effects or not all(known):
                 return [Value(shape_of(v)) for v in equation.outvars]
+            results = evaluated(equation, jaxpr, [each for each in known if each is not None])
+            return [Value(shape_of(v), None, each) for v, each in zip(equation.outvars, results)]
         if equation.primitive.name in CALLS:
             results = CALLS[equation.primitive.name](self, equation, jaxpr, inputs)
-        elif (inner := _inlined(equation)) is not None:
+        elif inner is not None:
             results = self.read(inner.jaxpr, inner.consts, inputs)
         elif not any(map(differentiable, equation.outvars)):
             return [Value(shape_of(v)) for v in equation.outvars]

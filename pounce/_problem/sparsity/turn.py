@@ -1,5 +1,6 @@
 """One turn of a loop, looked at once for all turns."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,9 +59,20 @@ class Turn:
         self.size = int(ends[-1])
         self.results = [np.arange(a, b) for a, b in zip(ends, ends[1:])]
         total = flow.place(self.size, [(value.node, place) for value, place in zip(results, self.results)])
-        self.summary = _summary(flow, total, self.size)
+        self._followed = flow, total
         # Whether an index or a choice was asked for that differs from turn to turn.
         self.index_wanted = wanted[0]
+
+    @functools.cached_property
+    def summary(self) -> Summary:
+        flow, total = self._followed
+        return _summary(flow, total, self.size)
+
+    def work(self, length: int) -> int:
+        """What following so many turns costs, in elements to look at."""
+        flow, total = self._followed
+        sizes = np.zeros(0, np.int64) if total is None else flow.sets.sizes(total.labels)
+        return max(int(sizes.sum()) * length, int((sizes**2).sum()) if flow.second_order else 0)
 
     def alike(self) -> bool:
         """Whether nothing that is carried depends on anything, provided that it does not at the beginning."""
@@ -129,14 +141,11 @@ def _summary(flow: Flow, total: Maybe, size: int) -> Summary:
     owners, first, second = [nothing], [nothing], [nothing]
     if flow.second_order:
         alone = np.flatnonzero(labels)
-        several = [alone[k : k + 1] for k in range(alone.size)]
-        if alone.size * len(flow.tape) > MOST_STEPS:
-            several = [alone]
-        for elements in several:
-            pairs = flow.interactions(total, elements)
+        of_each = alone.size * len(flow.tape) <= MOST_STEPS
+        for owner in alone if of_each else [-1]:
+            pairs = flow.interactions(total, alone if owner < 0 else np.array([owner]))
             a, b = sets.crossed(pairs >> 32, pairs & 0xFFFFFFFF)
-            for element in elements:
-                owners.append(np.full(a.size, element))
-                first.append(a)
-                second.append(b)
+            owners.append(np.full(a.size, owner))
+            first.append(a)
+            second.append(b)
     return Summary(size, targets, sources, *(np.concatenate(each) for each in (owners, first, second)))
