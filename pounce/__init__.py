@@ -3,6 +3,7 @@
 from . import cache as cache
 from ._conic.solution import ConicSolution as ConicSolution
 from ._problem.callbacks import CyIpoptEvaluationError as CyIpoptEvaluationError
+from ._problem.sparsity import PounceSparsityWarning as PounceSparsityWarning
 from ._results import ConicStatus as ConicStatus, Status as Status
 from ._solution import (
     History as History,
@@ -19,7 +20,6 @@ from .options import OptionError as OptionError
 from .problem import Problem as Problem
 from .qp import (
     ActiveSet as ActiveSet,
-    PounceSparsityWarning as PounceSparsityWarning,
     QpFactorization as QpFactorization,
     QpResult as QpResult,
     QpSensitivity as QpSensitivity,

@@ -8,7 +8,6 @@ import numpy as np
 from ._cone_spec import parse
 from ._qp.arguments import (
     NAMES,
-    PounceSparsityWarning as PounceSparsityWarning,
     host_array,
     host_data,
     limits,

@@ -11,6 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float
 
 from .._linalg.matrix import Matrix, plus_diagonal
+from .._linalg.sparse import SparseMatrix
 from .._problem.nlp import Derivatives
 from .iterate import Iterate, View, maximum_norm, select
 from .options import Choices, Numbers
@@ -71,6 +72,7 @@ def updated(
     x, free = iterate.primal[: view.n], view.active[: view.n]
     step = jnp.where(free, x - memory.previous_x, 0.0)
     objective = jnp.where(view.restoring, 0.0, d.gradient - memory.previous_gradient)
+    assert not isinstance(d.jacobian, SparseMatrix)
     change = jnp.where(free, objective + iterate.rows @ (d.jacobian - memory.previous_jacobian), 0.0)
     # As Ipopt has it; the Hessian of the proximity term would be eta D_R^2.
     proximity = view.proximity * jnp.maximum(1.0, jnp.abs(view.reference))

@@ -76,4 +76,5 @@ def kkt_operator(hessian: Matrix, jacobian: Matrix, diagonal: Float[Array, " m"]
     """``[[H, J'], [J, -D]]``."""
     if isinstance(hessian, SparseMatrix) and isinstance(jacobian, SparseMatrix):
         return SparseKKTOperator(hessian, jacobian, diagonal)
+    assert not isinstance(hessian, SparseMatrix) and not isinstance(jacobian, SparseMatrix)
     return KKTOperator(hessian, jacobian, diagonal)

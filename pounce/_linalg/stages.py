@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy.sparse import csgraph
 
 from .sparse import Pattern
@@ -23,7 +23,7 @@ class Stages(eqx.Module):
 
     diagonal: Int[Table, "t b b"]
     below: Int[Table, "t b b"]
-    sign: Float[Table, "t b"]  # the expected sign of each position: + primal or vacant, - dual
+    sign: Int[Table, "t b"]  # the expected sign of each position: + primal or vacant, - dual
     unknown: Int[Table, "t b"]  # position -> unknown, their number for a vacant position
     position: Int[Table, " u"]  # unknown -> position
     row: Int[Table, " k"]
@@ -135,7 +135,7 @@ def _tables(n: int, rows: np.ndarray, columns: np.ndarray, pivots: PivotGraph, s
     below = np.full((stages, size, size), zero, np.int32)
     unknown = np.full(stages * size, total, np.int32)
     unknown[position] = np.arange(total)
-    sign = np.where((unknown >= n) & (unknown < total), -1.0, 1.0)
+    sign = np.where((unknown >= n) & (unknown < total), -1, 1)
     vacant = np.flatnonzero(unknown == total)
     diagonal[vacant // size, vacant % size, vacant % size] = one
     (s, i), (t, j) = np.divmod(position[rows], size), np.divmod(position[columns], size)
@@ -147,7 +147,7 @@ def _tables(n: int, rows: np.ndarray, columns: np.ndarray, pivots: PivotGraph, s
     return Stages(
         diagonal=diagonal,
         below=below,
-        sign=sign.reshape(stages, size).astype(np.float32),
+        sign=sign.reshape(stages, size).astype(np.int8),
         unknown=unknown.reshape(stages, size),
         position=position.astype(np.int32),
         row=rows.astype(np.int32),

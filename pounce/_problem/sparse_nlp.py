@@ -41,7 +41,7 @@ def as_pattern(given: Any, shape: tuple[int, int], name: str) -> Pattern:
     if not isinstance(given, Pattern):
         if isinstance(given, (tuple, list)) and len(given) == 2:
             try:
-                given = Pattern(*given, shape)
+                given = Pattern(given[0], given[1], shape)
             except ValueError as error:
                 raise ValueError(f"`{name}`: {error}") from None
         else:

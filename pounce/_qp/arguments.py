@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from .._conic.data import NO_BOUND
 from .._convex_arguments import iteration_limit, real_numbers, stated, tolerance
+from .._problem.sparsity import PounceSparsityWarning
 from .data import Point, Program
 
 
@@ -21,10 +22,6 @@ MANY_ELEMENTS = 1_000_000
 ALWAYS_CHECKED = 1500  # variables up to which convexity is checked unasked
 WIDE_RANGE = 1e12
 PACKAGE = str(Path(__file__).resolve().parent.parent)
-
-
-class PounceSparsityWarning(UserWarning):
-    """A large matrix was handed over dense. Given once per process."""
 
 
 _warned = False

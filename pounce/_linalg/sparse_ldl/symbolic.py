@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from .schedule import Sweep, Table
 
@@ -40,8 +40,8 @@ class Symbolic(eqx.Module):
         Table, " e"
     ]  # the column of each block, in forward order; the vacant one for blocks of the diagonal
     pivot_entry: Int[Table, " s"]  # the block of each pivot
-    sign: Float[Table, "s c"]  # the expected sign of each unknown of a pivot
-    shift: Float[Table, "s c"]  # what is added to its diagonal, in square roots of the precision (see `analyze`)
+    sign: Int[Table, "s c"]  # the expected sign of each unknown of a pivot
+    shift: Int[Table, "s c"]  # what is added to its diagonal, in square roots of the precision (see `analyze`)
     real: Bool[Table, " s"]  # which numbers of the forward order are pivots
     forward: Sweep
     backward: Sweep

@@ -72,7 +72,7 @@ def build(
 
     to_forward = np.full((count, width), total, np.int32)
     to_forward[ahead[pivot], second] = np.arange(total)
-    sign = np.where((to_forward >= n) & (to_forward < total), -1.0, 1.0).astype(np.float32)
+    sign = np.where((to_forward >= n) & (to_forward < total), -1, 1).astype(np.int8)
     pivot_entry = np.full(count, zero)
     pivot_entry[ahead] = number[:pivots]
     to_backward = np.full(count, vacant)
@@ -88,7 +88,7 @@ def build(
         entry_column=_int32(entry_column),
         pivot_entry=_int32(pivot_entry),
         sign=sign,
-        shift=sign * np.float32(shifted),
+        shift=sign * np.int8(shifted),
         real=np.arange(count) < pivots,
         forward=forward,
         backward=backward,
