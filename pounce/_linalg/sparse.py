@@ -41,7 +41,10 @@ class Pattern:
             entries = matrix.tocoo()
             return cls(entries.row, entries.col, entries.shape)
         matrix = np.asarray(matrix)
-        return cls(*np.nonzero(matrix), matrix.shape)
+        if matrix.ndim != 2:
+            raise ValueError(f"a pattern is that of a matrix, got an array of shape {matrix.shape}")
+        rows, columns = np.nonzero(matrix)
+        return cls(rows, columns, matrix.shape)
 
     @classmethod
     def full(cls, m: int, n: int) -> "Pattern":
@@ -64,7 +67,7 @@ class Pattern:
 
     @functools.cached_property
     def transpose(self) -> "Pattern":
-        return Pattern(self.columns, self.rows, self.shape[::-1])
+        return Pattern(self.columns, self.rows, (self.shape[1], self.shape[0]))
 
     @functools.cached_property
     def lower(self) -> "Pattern":
