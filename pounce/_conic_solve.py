@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ._cone.layout import Layout
 from ._conic.data import ConicData, Presolved, presolve
@@ -19,9 +19,13 @@ from ._conic.program import ConicProgram
 from ._conic.solution import ConicSolution, finish
 from ._conic.solver import ConicMethod, State
 from ._conic.start import warm_start
-from ._conic.system import Vector
+from ._conic.system import Vector, prepare
 from ._conic.termination import Tolerances, has_solution, verdict
 from ._results import ConicStatus
+
+
+# The tolerance from which on a quadratic program is polished for the first time, instead of being iterated further.
+FIRST_POLISH = 1e-4
 
 
 class WarmPoint(eqx.Module):
@@ -70,25 +74,42 @@ def begin(method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint 
 
 
 def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array, ""]) -> State:
-    """Iterate to the end, but not beyond ``until`` iterations."""
+    """Iterate to the end, but not beyond ``until`` iterations; polish what is solved, or may be by a polish."""
     tolerances = Tolerances.of(controls.tol)
-    gram = run.scaled.A.T @ run.scaled.A if run.scaled.b.shape[0] else None
+    prepared = prepare(run.scaled, method.solver)
 
     def step(state: State) -> State:
-        state = method.step(run.scaled, run.scaling, state, tolerances, controls.max_iter, gram)
+        state = method.step(run.scaled, run.scaling, state, tolerances, controls.max_iter, prepared)
         return state if run.fallback is None else method.restarted(state, run.fallback)
 
-    return jax.lax.while_loop(lambda state: ~method.terminate(state, until), step, run.state)
+    def lap(carry: tuple[State, Any]) -> tuple[State, Any]:
+        def pauses(state: State):
+            return method.terminate(state, until) | _worth_a_polish(run, state, controls)
+
+        state = jax.lax.while_loop(lambda state: ~pauses(state), step, carry[0])
+        state = _polished(method, run, state, controls, prepared)
+        return state, ~method.terminate(state, until)
+
+    return jax.lax.while_loop(lambda carry: carry[1], lap, (run.state, jnp.array(True)))[0]
 
 
-def polished(method: ConicMethod, run: Run, state: State, controls: Controls) -> State:
-    """The state with its solution taken to rounding errors, where it has one or broke down close to one."""
+def _worth_a_polish(run: Run, state: State, controls: Controls) -> Bool[Array, ""]:
+    """Whether a quadratic program is so nearly solved for the first time that its active rows may be known."""
+    if run.scaled.P is None or not run.scaled.cones.polyhedral:
+        return jnp.array(False)
+    near = Tolerances.of(jnp.maximum(controls.tol, jnp.asarray(FIRST_POLISH, controls.tol.dtype)))
+    return ~state.polished & (verdict(state.measures, near) == ConicStatus.Optimal)
+
+
+def _polished(method: ConicMethod, run: Run, state: State, controls: Controls, prepared: Any) -> State:
+    """The state with its solution taken to rounding errors, where it has one, or is or broke down close to one."""
     v, scaled, tolerances = state.iterate, run.scaled, Tolerances.of(controls.tol)
     near = verdict(state.measures, Tolerances.of(jnp.finfo(v.x.dtype).eps ** (1 / 3) * jnp.ones_like(v.tau)))
-    broken = (state.status == ConicStatus.Numerical_Failure) & (near == ConicStatus.Optimal)
+    early = _worth_a_polish(run, state, controls) & (state.status == ConicStatus.Running)
+    broken = early | (state.status == ConicStatus.Numerical_Failure) & (near == ConicStatus.Optimal)
     solution = has_solution(state.status)
     start = Vector(v.x / v.tau, v.y / v.tau, v.z / v.tau)
-    point = polish(scaled, start, method.solver, solution | broken)
+    point = polish(scaled, start, method.solver, solution | broken, prepared)
     # Exactly complementary: a tiny multiplier of a large slack would be a gap.
     pair = complementary_pair(scaled.cones, scaled.right_side() - scaled.rows(point.x) - point.z)
     iterate = Iterate(point.x, point.y, pair.z, pair.s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
@@ -99,6 +120,7 @@ def polished(method: ConicMethod, run: Run, state: State, controls: Controls) ->
     kept = jnp.maximum(measures.primal, measures.dual) <= jnp.maximum(1e-10, jnp.maximum(old.primal, old.dual))
     status = jnp.where(solved, ConicStatus.Optimal, state.status)
     new = dataclasses.replace(state, iterate=iterate, residuals=residuals, measures=measures, status=status)
+    state = dataclasses.replace(state, polished=state.polished | early)
     return jax.tree.map(lambda a, b: jnp.where((solution & kept) | (broken & solved), a, b), new, state)
 
 
@@ -108,5 +130,4 @@ def solve_conic(
     """Solve to the end. Traceable; not differentiable by itself."""
     run = begin(method, data, layout, warm, controls)
     forever = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-    state = polished(method, run, advance(method, run, controls, forever), controls)
-    return finish(data, run.presolved, run.scaling, state)
+    return finish(data, run.presolved, run.scaling, advance(method, run, controls, forever))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 
-CACHE_BYTES = 2**21
+CACHE_BYTES = 2**20
 
 
 def in_cache(function: Callable, lane_bytes: int) -> Callable:

@@ -66,7 +66,7 @@ class ConicSolve(eqx.Module):
             return in_cache(solve, lane_bytes)(data, *rest)
 
         def tangent(data: ConicData, rates: ConicData, solution: ConicSolution) -> tuple:
-            return conic.tangent(data, rates, solution, layout, self._solver(tries=5), self.relaxation)
+            return conic.tangent(data, rates, solution, layout, self._solver(tries=5), self.relaxation, lane_bytes)
 
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))

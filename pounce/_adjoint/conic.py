@@ -18,6 +18,7 @@ from .._conic.linearization import LinearizedSolver, Pair, conditions
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
+from .._lanes import in_cache
 from .._linalg.kkt import AbstractKKTSolver
 
 
@@ -59,8 +60,9 @@ def tangent(
     layout: Layout,
     solver: AbstractKKTSolver,
     relaxation: float,
+    lane_bytes: int,
 ) -> tuple:
-    """Tangents of the `outputs` for tangents of everything in the program."""
+    """Tangents of the `outputs` for tangents of everything in the program. ``lane_bytes``: what it works on, for `in_cache`."""
     presolved = presolve(data, layout)
     program = presolved.program
     point = presolved.point(solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub)
@@ -79,8 +81,8 @@ def tangent(
     _, moved = jax.jvp(defects, (data,), (rates,))
     zero = jnp.zeros_like(point.z)
     right = Vector(-moved.x, -moved.y, -program.cones.linearized(pair.s, pair.z, moved.z, zero))
-    adjoint = LinearizedSolver(solver)
-    state = adjoint.factorize(lax.stop_gradient(program), lax.stop_gradient(pair))
+    adjoint = LinearizedSolver(solver, lane_bytes)
+    state = in_cache(adjoint.factorize, lane_bytes)(lax.stop_gradient(program), lax.stop_gradient(pair))
     operator = lx.FunctionLinearOperator(lambda v: conditions(program, pair, v), jax.eval_shape(lambda: right))
     step = lx.linear_solve(operator, right, adjoint, state=state, throw=False).value
     _, change = jax.jvp(lambda d, v: assemble(d, presolve(d, layout), v), (data, point), (rates, step))

@@ -24,6 +24,11 @@ class AbstractScaling(eqx.Module):
     Operands have the rows of the stack on axis 0 and any number of columns on axis 1.
     """
 
+    @property
+    def diagonal(self) -> Float[Array, " size"] | None:
+        """H itself if it is diagonal by its kind."""
+        return None
+
     @abc.abstractmethod
     def product(self, v: Float[Array, "size k"]) -> Float[Array, "size k"]:
         """``H v``."""

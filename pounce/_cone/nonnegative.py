@@ -26,8 +26,12 @@ class DiagonalScaling(AbstractScaling):
 
     root: Float[Array, " size"]
 
+    @property
+    def diagonal(self):
+        return self.root * self.root
+
     def product(self, v):
-        return (self.root * self.root)[:, None] * v
+        return self.diagonal[:, None] * v
 
     def whiten(self, v):
         return v / self.root[:, None]

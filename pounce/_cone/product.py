@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .base import AbstractCone, AbstractScaling, Frame
+from .nonnegative import Nonnegative
 
 
 def _offsets(cones) -> list[slice]:
@@ -31,6 +32,12 @@ def _each(verb: str, parts, cones, v) -> Array:
 class ProductScaling(AbstractScaling):
     parts: tuple[AbstractScaling, ...]
     cones: tuple[AbstractCone, ...]
+
+    @property
+    def diagonal(self):
+        diagonals = [part.diagonal for part in self.parts]
+        known = [d for d in diagonals if d is not None]
+        return jnp.concatenate(known) if known and len(known) == len(diagonals) else None
 
     def product(self, v):
         return _each("product", self.parts, self.cones, v)
@@ -90,6 +97,11 @@ class ConeProduct(AbstractCone[ProductScaling]):
     @property
     def symmetric(self) -> bool:
         return all(cone.symmetric for cone in self.cones)
+
+    @property
+    def polyhedral(self) -> bool:
+        """Whether nothing curves: there are orthants only."""
+        return all(isinstance(cone, Nonnegative) for cone in self.cones)
 
     @property
     def size(self) -> int:

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from .._cone.product import ConeProduct, ProductFrame
+from .._lanes import in_cache
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
 from .program import ConicProgram
 from .system import Vector
@@ -66,12 +67,13 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
     """Solves `conditions` and its transpose by one symmetric factorisation in the frame of the cones, refined."""
 
     solver: AbstractKKTSolver
+    lane_bytes: int = 0  # for `in_cache`, where many lanes are solved with
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> LinearizedFactor:
         raise NotImplementedError("the factor is handed over as `state`")
 
-    def factorize(self, program: ConicProgram, pair: Pair) -> LinearizedFactor:
-        """The factor at a pair."""
+    def factorize(self, program: ConicProgram, pair: Pair, prepared: PyTree = None) -> LinearizedFactor:
+        """The factor at a pair. ``prepared``: by `system.prepare`."""
         frame, factor = program.cones.frame(pair.s, pair.z)
         n, m = program.c.shape[0], program.G.shape[0]
         dtype = program.c.dtype
@@ -88,7 +90,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
                 hessian = hessian + jnp.diag(weight)
         jacobian = jnp.concatenate([program.A, rotated])
         diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
-        kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {})
+        kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})
         positive = jnp.max(factor, initial=0.0) * jnp.finfo(dtype).eps
         factor = jnp.maximum(factor, jnp.where(positive > 0, positive, 1.0))
         return lax.stop_gradient(LinearizedFactor(program, pair, frame, factor, slack, held, rotated, kkt, False))
@@ -118,7 +120,10 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
 
     def compute(self, state: LinearizedFactor, vector: Vector, options: dict[str, Any]):
         del options
+        solve = in_cache(self._refined, self.lane_bytes) if self.lane_bytes else self._refined
+        return solve(state, vector), lx.RESULTS.successful, {}
 
+    def _refined(self, state: LinearizedFactor, vector: Vector) -> Vector:
         def forward(v: Vector) -> Vector:
             return conditions(state.program, state.pair, v)
 
@@ -146,7 +151,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
 
         zero = jax.tree.map(jnp.zeros_like, vector)
         start = (zero, vector, jnp.asarray(jnp.inf, vector.x.dtype), jnp.zeros((), int), jnp.array(True))
-        return lax.while_loop(lambda c: c[-1], body, start)[0], lx.RESULTS.successful, {}
+        return lax.while_loop(lambda c: c[-1], body, start)[0]
 
     def transpose(self, state: LinearizedFactor, options: dict[str, Any]):
         return dataclasses.replace(state, transposed=not state.transposed), options

@@ -8,7 +8,7 @@ or two steps of a semismooth Newton method (Qi and Sun 1993) end at rounding err
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._linalg.kkt import AbstractKKTSolver
 from .linearization import LinearizedSolver, complementary_pair
@@ -30,7 +30,9 @@ def _defect(program: ConicProgram, v: Vector) -> Vector:
     )
 
 
-def polish(program: ConicProgram, point: Vector, solver: AbstractKKTSolver, wanted: Bool[Array, ""]) -> Vector:
+def polish(
+    program: ConicProgram, point: Vector, solver: AbstractKKTSolver, wanted: Bool[Array, ""], prepared: PyTree
+) -> Vector:
     """The point with the smallest defect of the first steps; the point itself where no step helps or none is ``wanted``."""
     eps = jnp.finfo(point.x.dtype).eps
     linearized = LinearizedSolver(solver)
@@ -43,7 +45,7 @@ def polish(program: ConicProgram, point: Vector, solver: AbstractKKTSolver, want
         s = program.right_side() - program.rows(v.x)
         pair = complementary_pair(program.cones, s - v.z)
         right = Vector(defect.x, defect.y, program.cones.linearized(pair.s, pair.z, defect.z, defect.z))
-        step, _, _ = linearized.compute(linearized.factorize(program, pair), right, {})
+        step, _, _ = linearized.compute(linearized.factorize(program, pair, prepared), right, {})
         v = v + step
         defect = _defect(program, v)
         # The first step from the wrong side of a kink may lead away, and the next one home.

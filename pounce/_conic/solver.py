@@ -3,9 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._cone.nonnegative import Nonnegative
 from .._linalg.kkt import AbstractKKTSolver
 from .._results import ConicStatus
 from . import termination
@@ -44,6 +43,7 @@ class State(eqx.Module):
     warm: Bool[Array, ""]  # started from a warm point, and not yet fallen back
     started: Int[Array, ""]  # iterations before the last (re)start
     regularization: Float[Array, ""]  # of factorisations, relative
+    polished: Bool[Array, ""]  # whether a polish has been tried
 
 
 class ConicMethod(eqx.Module):
@@ -84,6 +84,7 @@ class ConicMethod(eqx.Module):
             warm=jnp.array(False),
             started=jnp.zeros((), jnp.int32),
             regularization=jnp.asarray(LEAST_REGULARIZATION * jnp.finfo(dtype).eps, dtype),
+            polished=jnp.array(False),
         )
 
     def restarted(self, state: State, fallback: State) -> State:
@@ -103,18 +104,18 @@ class ConicMethod(eqx.Module):
         state: State,
         tolerances: termination.Tolerances,
         max_iter: Int[Array, ""],
-        gram: Float[Array, "n n"] | None = None,
+        prepared: PyTree = None,
     ) -> State:
         """One factorisation, a predictor, a corrector and a step; then the verdict on where it leads.
 
-        ``gram`` is ``A'A``, which the factorisation wants every time.
+        ``prepared`` is what the factorisations share.
         """
         v, r = state.iterate, state.residuals
         mu = r.mu
         dtype = v.x.dtype
         cones = program.cones
         cone_scaling = cones.scaling(v.s, v.z, mu, state.dual_scaling)
-        system = factorize(program, cone_scaling, self.solver, gram, state.regularization)
+        system = factorize(program, cone_scaling, self.solver, prepared, state.regularization)
         newton = Newton.at(program, system, v, r)
 
         affine = newton.affine()
@@ -129,7 +130,7 @@ class ConicMethod(eqx.Module):
         products = v.tau * v.kappa + damping * affine.tau * affine.kappa - target
         combined, solved = newton.combined(sigma, products, q)
         fraction: Float[Array, ""] | float = STEP_FRACTION
-        if all(isinstance(cone, Nonnegative) for cone in cones.cones):
+        if cones.polyhedral:
             # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
             fraction = jnp.clip(1.0 - 0.1 * (1.0 - affine_alpha), STEP_FRACTION, MOST_STEP_FRACTION)
         alpha = fraction * self._longest(program, cone_scaling, v, combined, jnp.ones((), dtype))
@@ -212,6 +213,7 @@ class ConicMethod(eqx.Module):
             warm=state.warm,
             started=state.started,
             regularization=jnp.where(refactor, 100.0 * state.regularization, state.regularization),
+            polished=state.polished,
         )
 
 

@@ -10,7 +10,7 @@ from .._linalg.kkt import AbstractKKTSolver
 from .equilibration import Scaling
 from .iterate import Iterate
 from .program import ConicProgram
-from .system import Vector, factorize
+from .system import Vector, factorize, prepare
 
 
 # How far a warm start stays from the boundary, as multiples of the size of its slacks and multipliers.
@@ -46,7 +46,7 @@ def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
     zeros = jnp.zeros_like
     if not program.cones.symmetric:
         return Iterate(zeros(program.c), zeros(program.b), unit, unit, one, one)
-    system = factorize(program, UnitScaling(), solver)
+    system = factorize(program, UnitScaling(), solver, prepare(program, solver))
     c, b, h = program.c, program.b, program.right_side()
     if program.P is None:
         # One after the other: two batches of LAPACK calls at the same time can wait for each other for good on two cores.

@@ -36,7 +36,8 @@ class Vector(eqx.Module):
 
 
 class System(eqx.Module):
-    """A factorised system. Bound rows are eliminated into the diagonal; the rows of G reach the KKT solver whitened."""
+    """A factorised system. Bound rows are eliminated into the diagonal; the rows of G reach the KKT solver whitened, unless
+    their H is diagonal: then the Jacobian is constant."""
 
     program: ConicProgram
     scaling: ProductScaling | UnitScaling
@@ -69,7 +70,8 @@ class System(eqx.Module):
         program, m = self.program, self.program.G.shape[0]
         white = self.scaling.whiten(r.z[:, None])
         bounds = self.scaling.recover(white)[:, 0].at[:m].set(0.0)
-        rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, white[:m, 0]]))
+        rows = white[:m, 0] if self.scaling.leading(m).diagonal is None else r.z[:m]
+        rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
         return Vector(x, y[: program.b.shape[0]], self._weighted(program.rows(x) - r.z))
 
@@ -105,14 +107,19 @@ class System(eqx.Module):
         return solution, jnp.isfinite(error)
 
 
+def prepare(program: ConicProgram, solver: AbstractKKTSolver) -> PyTree:
+    """What all factorisations of a program share."""
+    return solver.prepare(jnp.concatenate([program.A, program.G]) if program.cones.polyhedral else program.A)
+
+
 def factorize(
     program: ConicProgram,
     scaling: ProductScaling | UnitScaling,
     solver: AbstractKKTSolver,
-    gram: Array | None = None,
+    prepared: PyTree = None,
     regularization: Float[Array, ""] | None = None,
 ) -> System:
-    """The system at a scaling. ``gram``: ``A'A``, if it is known; ``regularization``: relative, the solver's own by default."""
+    """The system at a scaling. ``prepared``: by `prepare`; ``regularization``: relative, the solver's own by default."""
     n, m = program.c.shape[0], program.G.shape[0]
     p = program.b.shape[0]
     dtype = program.c.dtype
@@ -122,11 +129,15 @@ def factorize(
         ones = jnp.concatenate([jnp.zeros(m, dtype), *masks])[:, None]
         weights = scaling.recover(scaling.whiten(ones))[m:, 0].reshape(len(masks), n)
         hessian = hessian + jnp.diag(jnp.sum(weights, axis=0))
-    jacobian = jnp.concatenate([program.A, scaling.leading(m).whiten(program.G)])
-    diagonal = jnp.concatenate([jnp.zeros(p, dtype), jnp.ones(m, dtype)])
+    leading = scaling.leading(m)
+    rows, stiffness = program.G, leading.diagonal
+    if stiffness is None:
+        rows, stiffness = leading.whiten(rows), jnp.ones(m, dtype)
+    jacobian = jnp.concatenate([program.A, rows])
+    diagonal = jnp.concatenate([jnp.zeros(p, dtype), stiffness])
     return System(
         program,
         scaling,
         solver,
-        solver.init(KKTOperator(hessian, jacobian, diagonal), {"gram": gram, "regularization": regularization}),
+        solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared, "regularization": regularization}),
     )

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 
 KKTVector = tuple[Float[Array, " n"], Float[Array, " m"]]
@@ -95,6 +95,11 @@ class AbstractKKTSolver(lx.AbstractLinearSolver[State], Generic[State]):
     @abc.abstractmethod
     def inertia(self, state: State) -> Inertia:
         """What ``init`` learnt about the eigenvalues."""
+
+    def prepare(self, jacobian: Float[Array, "k n"]) -> PyTree:
+        """What many factorisations share whose Jacobian begins with these rows: to be handed to `init` as the option
+        ``"prepared"``. Nothing by default."""
+        del jacobian
 
     def transpose(self, state: State, options: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         return state, options

@@ -12,7 +12,7 @@ from .._compile import compiler_options
 from .._conic.data import ConicData
 from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.solver import State
-from .._conic_solve import Controls, Run, WarmPoint, advance, begin, polished
+from .._conic_solve import Controls, Run, WarmPoint, advance, begin
 from .._packing import Packing
 from ..conic import ConicSolve
 
@@ -135,8 +135,7 @@ class Kernel:
         def proceed_piece(leaves, held, state, controls, until):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
             state = advance(method, run, controls, until)
-            last = polished(method, run, state, controls)
-            solution = finish(arranged(leaves)[0], held.presolved, held.scaling, last)
+            solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 
         def proceed_packed(*inputs):
