@@ -66,16 +66,16 @@ def ours(system, batches, rounds: int, pairs: bool) -> None:
     import scipy.sparse as sps
 
     from pounce._linalg.block_tridiagonal import BlockTridiagonalLDL, find_stages
+    from pounce._linalg.kkt import KKTOperator
     from pounce._linalg.refined import Refined
     from pounce._linalg.sparse import Pattern, SparseMatrix
-    from pounce._linalg.sparse_kkt import SparseKKTOperator
     from pounce._linalg.sparse_ldl import SparseLDL, analyze
 
     lower = sps.csr_array(sps.tril(system.hessian))
     hessian, jacobian = Pattern.of(lower), Pattern.of(system.jacobian)
     values = [np.asarray(a[p.rows, p.columns]).ravel() for a, p in ((lower, hessian), (system.jacobian, jacobian))]
     equality = np.arange(jacobian.shape[0]) < system.equalities
-    operator = SparseKKTOperator(
+    operator = KKTOperator(
         SparseMatrix(jnp.asarray(values[0]), hessian),
         SparseMatrix(jnp.asarray(values[1]), jacobian),
         jnp.asarray(system.diagonal),

@@ -11,7 +11,6 @@ from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
-from pounce._linalg.sparse_kkt import SparseKKTOperator
 
 
 T, NX, NU = 24, 3, 1
@@ -48,7 +47,7 @@ def system(seed, shift=0.0):
     on = HESSIAN.rows == HESSIAN.columns
     barrier = 10.0 ** rng.uniform(-4, 4, N) * (rng.random(N) < 0.3)
     values[on] = np.abs(values[on]) + 4.0 + barrier - shift
-    return SparseKKTOperator(
+    return KKTOperator(
         SparseMatrix(jnp.asarray(values), HESSIAN),
         SparseMatrix(jnp.asarray(rng.normal(size=JACOBIAN.nnz)), JACOBIAN),
         jnp.asarray(np.where(rng.random(M) < 0.8, 0.0, 10.0 ** rng.uniform(-4, 4, M))),

@@ -11,7 +11,6 @@ from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
-from pounce._linalg.sparse_kkt import SparseKKTOperator
 from pounce._linalg.sparse_ldl import SparseLDL, analyze, numeric, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
@@ -43,7 +42,7 @@ def system(seed, shift=0.0, equalities=M // 2):
     barrier = 10.0 ** rng.uniform(-4, 4, N) * (rng.random(N) < 0.3)
     values[on] = np.abs(values[on]) + 2.0 + barrier - shift
     diagonal = np.where(np.arange(M) < equalities, 0.0, 10.0 ** rng.uniform(-4, 4, M))
-    return SparseKKTOperator(
+    return KKTOperator(
         SparseMatrix(jnp.asarray(values), HESSIAN),
         SparseMatrix(jnp.asarray(rng.normal(size=JACOBIAN.nnz)), JACOBIAN),
         jnp.asarray(diagonal),
@@ -182,7 +181,7 @@ def singular_systems():
     del n, m
     return {
         "zero": nothing,
-        "zero row": SparseKKTOperator(operator.hessian, SparseMatrix(no_row, JACOBIAN), operator.diagonal),
+        "zero row": KKTOperator(operator.hessian, SparseMatrix(no_row, JACOBIAN), operator.diagonal),
     }
 
 
@@ -202,7 +201,7 @@ def test_dependent_rows_are_singular():
     jacobian = Pattern.of(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]))
     solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(hessian, jacobian)))
     for rows, singular in (([1.0, 2.0, 1.0, 2.0, 1.0, 1.0], True), ([1.0, 2.0, 1.0, -2.0, 1.0, 1.0], False)):
-        operator = SparseKKTOperator(
+        operator = KKTOperator(
             SparseMatrix(jnp.ones(4), hessian), SparseMatrix(jnp.asarray(rows), jacobian), jnp.zeros(3)
         )
         state = solver.init(operator, {})
@@ -218,7 +217,7 @@ def test_nan_is_never_correct():
     assert bool(correct(operator))
     for k in range(HESSIAN.nnz):
         values = operator.hessian.values.at[k].set(jnp.nan)
-        broken = SparseKKTOperator(SparseMatrix(values, HESSIAN), operator.jacobian, operator.diagonal)
+        broken = KKTOperator(SparseMatrix(values, HESSIAN), operator.jacobian, operator.diagonal)
         assert not bool(correct(broken))
 
 
@@ -229,7 +228,7 @@ def test_small_and_odd_shapes(n, m):
     hessian = Pattern.of(np.tril(np.ones((n, n))))
     values = rng.normal(size=hessian.nnz) + 10.0 * (hessian.rows == hessian.columns)
     diagonal = np.where(np.arange(m) < min(m, n), 0.0, 0.1)
-    operator = SparseKKTOperator(
+    operator = KKTOperator(
         SparseMatrix(jnp.asarray(values), hessian),
         SparseMatrix(jnp.asarray(rng.normal(size=m * n)), jacobian),
         jnp.asarray(diagonal),
@@ -250,7 +249,7 @@ def test_hessian_without_diagonal():
     n = 6
     jacobian = Pattern.of(sps.random(n, n, 0.3, random_state=1) + sps.eye(n))
     hessian = Pattern([], [], (n, n))
-    operator = SparseKKTOperator(
+    operator = KKTOperator(
         SparseMatrix(jnp.zeros(0), hessian),
         SparseMatrix(jnp.asarray(rng.normal(size=jacobian.nnz)), jacobian),
         jnp.zeros(n),
@@ -279,7 +278,7 @@ def test_rematching_finds_better_pivots_without_a_compilation():
     values = [np.asarray(v) for v in (operator.hessian.values, operator.jacobian.values, operator.diagonal)]
     first = analyze(HESSIAN, JACOBIAN, *values[:2])
     values[1] = np.where(faded, 1e-7 * values[1], values[1])
-    operator = SparseKKTOperator(operator.hessian, SparseMatrix(jnp.asarray(values[1]), JACOBIAN), operator.diagonal)
+    operator = KKTOperator(operator.hessian, SparseMatrix(jnp.asarray(values[1]), JACOBIAN), operator.diagonal)
     second = rematch(first, HESSIAN, JACOBIAN, *values)
     (stale, _), (fresh, correct) = growth(SparseLDL(first), operator), growth(SparseLDL(second), operator)
     assert float(fresh) < 1e-3 * float(stale)

@@ -17,8 +17,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
-from .._linalg.matrix import kkt_operator, largest, masked, plus_diagonal
-from .._linalg.sparse_kkt import SparseKKTOperator
+from .._linalg.matrix import largest, masked, plus_diagonal
 from .._problem.nlp import AbstractNLP
 from .._solution import Multipliers, Solution
 
@@ -72,7 +71,7 @@ def _smoothed_ratio(slack, z, relaxation: float):
 class Linearization(eqx.Module):
     """The KKT conditions linearised at a solution."""
 
-    operator: KKTOperator | SparseKKTOperator
+    operator: KKTOperator
     variables: Stiffness
     rows: Stiffness
 
@@ -93,10 +92,10 @@ def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float
     connected = rows.held | (stiff > 0)
     diagonal = jnp.where(rows.held, 0.0, jnp.where(connected, 1.0 / jnp.where(connected, stiff, 1.0), 1.0))
     jacobian = masked(d.jacobian, connected, moving)
-    return Linearization(kkt_operator(hessian, jacobian, diagonal), variables, rows)
+    return Linearization(KKTOperator(hessian, jacobian, diagonal), variables, rows)
 
 
-def factorize(solver: AbstractKKTSolver, operator: KKTOperator | SparseKKTOperator):
+def factorize(solver: AbstractKKTSolver, operator: KKTOperator):
     """A factor with the smallest diagonal shift that makes it usable: none at a regular solution.
 
     Where second-order conditions fail, the shifted system stands for a least-squares solution instead of NaN.
@@ -109,7 +108,7 @@ def factorize(solver: AbstractKKTSolver, operator: KKTOperator | SparseKKTOperat
     def attempt(carry):
         amount, _, tries = carry
         hessian = plus_diagonal(operator.hessian, amount * unit)
-        shifted = kkt_operator(hessian, operator.jacobian, operator.diagonal)
+        shifted = KKTOperator(hessian, operator.jacobian, operator.diagonal)
         factor = solver.init(shifted, {})
         done = solver.inertia(factor).correct
         return jnp.where(amount == 0, shift, 100 * amount), factor, jnp.where(done, 100, tries + 1)

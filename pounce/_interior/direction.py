@@ -12,9 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
-from .._linalg.matrix import Matrix, kkt_operator, masked, plus_diagonal, symmetric_times, transposed_times
+from .._linalg.matrix import Matrix, masked, plus_diagonal, symmetric_times, transposed_times
 from .._linalg.refinement import refined_solve
-from .._linalg.sparse_kkt import SparseKKTOperator
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View, select
 from .options import Numbers
@@ -36,12 +35,12 @@ class System(eqx.Module):
         pivot = jnp.where(active, self.sigma[self.n :] + dw, 1.0)
         return jnp.where(active, 1.0 / pivot, 0.0).reshape(3, -1)
 
-    def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator | SparseKKTOperator:
+    def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator:
         """The condensed operator in ``(x | y)``; fixed variables and absent rows get a unit diagonal."""
         free = self.active[: self.n]
         hessian = plus_diagonal(self.hessian, jnp.where(free, self.sigma[: self.n] + dw, 1.0))
         diagonal = jnp.where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
-        return kkt_operator(hessian, self.jacobian, diagonal)
+        return KKTOperator(hessian, self.jacobian, diagonal)
 
     def apply(self, dw: Float[Array, ""], dc: Float[Array, ""], vector):
         primal, y = vector

@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 from lineax import RESULTS
 
-from .kkt import AbstractKKTSolver, Inertia, KKTVector
-from .sparse_kkt import SparseKKTOperator
+from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from .sparse import SparseMatrix
 from .sparse_ldl.numeric import equilibrate
 from .stages import Stages, declared_stages as declared_stages, find_stages as find_stages
 
@@ -32,7 +32,7 @@ class StageFactor(eqx.Module):
 
 
 class BlockTridiagonalLDL(AbstractKKTSolver[StageFactor]):
-    """Factorises a :class:`SparseKKTOperator` along ``stages`` (`find_stages`, `declared_stages`).
+    """Factorises a sparse :class:`KKTOperator` along ``stages`` (`find_stages`, `declared_stages`).
 
     The order of the stages is static: where a stage by itself is singular, though the whole matrix is not, its pivots are
     replaced and the inertia is not called correct. Refine the solves against the operator.
@@ -40,7 +40,7 @@ class BlockTridiagonalLDL(AbstractKKTSolver[StageFactor]):
 
     stages: Stages
 
-    def init(self, operator: SparseKKTOperator, options: dict[str, Any]) -> StageFactor:
+    def init(self, operator: KKTOperator[SparseMatrix], options: dict[str, Any]) -> StageFactor:
         del options
         # The derivative rule of `linear_solve` never looks into a factor.
         values = lax.stop_gradient(

@@ -9,30 +9,42 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, PyTree
 
+from . import matrix
+from .matrix import Matrix
+from .sparse import SparseMatrix
+
 
 KKTVector = tuple[Float[Array, " n"], Float[Array, " m"]]
 
 
-class KKTOperator(lx.AbstractLinearOperator):
-    """Symmetric operator ``(x, y) -> (H x + J' y, J x - D y)`` with ``D >= 0`` diagonal."""
+M = TypeVar("M", Float[Array, "m n"], SparseMatrix, Matrix)
 
-    hessian: Float[Array, "n n"]
-    jacobian: Float[Array, "m n"]
+
+class KKTOperator(lx.AbstractLinearOperator, Generic[M]):
+    """Symmetric operator ``(x, y) -> (H x + J' y, J x - D y)`` with ``D >= 0`` diagonal.
+
+    H and J are dense or sparse; of a sparse H this is the *lower triangle*.
+    """
+
+    hessian: M
+    jacobian: M
     diagonal: Float[Array, " m"]
 
     def mv(self, vector: KKTVector) -> KKTVector:
         x, y = vector
-        return self.hessian @ x + y @ self.jacobian, self.jacobian @ x - self.diagonal * y
+        top = matrix.symmetric_times(self.hessian, x) + matrix.transposed_times(self.jacobian, y)
+        return top, self.jacobian @ x - self.diagonal * y
 
     def as_matrix(self) -> Float[Array, "k k"]:
-        return jnp.block([[self.hessian, self.jacobian.T], [self.jacobian, -jnp.diag(self.diagonal)]])
+        hessian, jacobian = matrix.symmetric_dense(self.hessian), matrix.dense(self.jacobian)
+        return jnp.block([[hessian, jacobian.T], [jacobian, -jnp.diag(self.diagonal)]])
 
     def transpose(self) -> "KKTOperator":
         return self
 
     def in_structure(self):
         m, n = self.jacobian.shape
-        dtype = self.hessian.dtype
+        dtype = self.diagonal.dtype
         return jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((m,), dtype)
 
     def out_structure(self):
@@ -70,7 +82,7 @@ for _transform in (lx.linearise, lx.materialise, lx.conj):
 
 @lx.diagonal.register(KKTOperator)
 def _(operator):
-    return jnp.concatenate([jnp.diagonal(operator.hessian), -operator.diagonal])
+    return jnp.concatenate([matrix.diagonal(operator.hessian), -operator.diagonal])
 
 
 class Inertia(eqx.Module):

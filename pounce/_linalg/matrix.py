@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .kkt import KKTOperator
 from .sparse import SparseMatrix
-from .sparse_kkt import SparseKKTOperator
 
 
 Matrix = Float[Array, "m n"] | SparseMatrix
@@ -72,9 +70,21 @@ def _entries(matrix: Matrix) -> Array:
     return matrix.values if isinstance(matrix, SparseMatrix) else matrix
 
 
-def kkt_operator(hessian: Matrix, jacobian: Matrix, diagonal: Float[Array, " m"]) -> KKTOperator | SparseKKTOperator:
-    """``[[H, J'], [J, -D]]``."""
-    if isinstance(hessian, SparseMatrix) and isinstance(jacobian, SparseMatrix):
-        return SparseKKTOperator(hessian, jacobian, diagonal)
-    assert not isinstance(hessian, SparseMatrix) and not isinstance(jacobian, SparseMatrix)
-    return KKTOperator(hessian, jacobian, diagonal)
+def diagonal(matrix: Matrix) -> Float[Array, " n"]:
+    """The diagonal of a symmetric matrix."""
+    if isinstance(matrix, SparseMatrix):
+        places = matrix.pattern.diagonal
+        extended = jnp.concatenate([matrix.values, jnp.zeros(1, matrix.dtype)])
+        return extended[places]  # the last one stands for those that are not there
+    return jnp.diagonal(matrix)
+
+
+def dense(matrix: Matrix) -> Float[Array, "m n"]:
+    """All entries."""
+    return matrix.todense() if isinstance(matrix, SparseMatrix) else matrix
+
+
+def symmetric_dense(matrix: Matrix) -> Float[Array, "n n"]:
+    """All entries of a symmetric matrix."""
+    whole = dense(matrix)
+    return whole + jnp.tril(whole, -1).T if isinstance(matrix, SparseMatrix) else whole

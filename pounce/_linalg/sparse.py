@@ -10,7 +10,25 @@ import scipy.sparse as sps
 from jaxtyping import Array, Float
 
 
-class Pattern:
+class Content:
+    """Equal and hashable by content, so that it can be static under ``jit``."""
+
+    @functools.cached_property
+    def _key(self) -> tuple:
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other) -> bool:
+        return self is other or (type(other) is type(self) and self._hash == other._hash and self._key == other._key)
+
+
+class Pattern(Content):
     """Where the entries of a matrix are: a host object, hashable, equal by content, so that it can be static under ``jit``.
 
     ``rows`` and ``columns`` (int32, read-only) are sorted by row, then by column, without duplicates.
@@ -103,16 +121,6 @@ class Pattern:
     @functools.cached_property
     def _key(self) -> tuple:
         return self.shape, self.rows.tobytes(), self.columns.tobytes()
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other) -> bool:
-        return self is other or (isinstance(other, Pattern) and self._hash == other._hash and self._key == other._key)
 
     def __repr__(self) -> str:
         return f"Pattern(shape={self.shape}, nnz={self.nnz})"

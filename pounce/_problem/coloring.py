@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from .._linalg.sparse import Pattern
+from .._linalg.sparse import Content, Pattern
 
 
-class Coloring:
+class Coloring(Content):
     """Groups of columns or rows, equal by content and hashable, so that it can be static under ``jit``.
 
     - `pattern`: where the entries are that are asked for.
@@ -45,16 +45,6 @@ class Coloring:
     @functools.cached_property
     def _key(self) -> tuple:
         return self.pattern, self.by, self.colors.tobytes(), self.places.tobytes()
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other) -> bool:
-        return self is other or (isinstance(other, Coloring) and self._hash == other._hash and self._key == other._key)
 
     def __repr__(self) -> str:
         return f"Coloring({self.pattern}, by={self.by!r}, count={self.count})"

@@ -8,8 +8,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 from lineax import RESULTS
 
-from ..kkt import AbstractKKTSolver, Inertia, KKTVector
-from ..sparse_kkt import SparseKKTOperator
+from ..kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from ..sparse import SparseMatrix
 from . import batching
 from .numeric import Factor
 from .symbolic import Symbolic
@@ -26,7 +26,7 @@ class LDLFactor(eqx.Module):
 
 
 class SparseLDL(AbstractKKTSolver[LDLFactor]):
-    """``L D L'`` of a :class:`SparseKKTOperator` in the static order of ``symbolic`` (see `analyze`).
+    """``L D L'`` of a sparse :class:`KKTOperator` in the static order of ``symbolic`` (see `analyze`).
 
     The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
     inertia is then never called correct. Solves are as accurate as static pivots allow; refine them against the operator
@@ -35,7 +35,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
 
     symbolic: Symbolic
 
-    def init(self, operator: SparseKKTOperator, options: dict[str, Any]) -> LDLFactor:
+    def init(self, operator: KKTOperator[SparseMatrix], options: dict[str, Any]) -> LDLFactor:
         del options
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
