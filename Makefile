@@ -67,7 +67,7 @@ demo: $(VENV)/.stamp-run
 
 test: $(VENV)/.stamp-test
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
-	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -q $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
 
 lint: $(VENV)/.stamp-lint
 	$(PY) -m ruff check .
