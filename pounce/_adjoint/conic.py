@@ -18,7 +18,6 @@ from .._conic.linearization import LinearizedSolver, Pair, conditions
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
-from .._lanes import in_cache
 from .._linalg.kkt import AbstractKKTSolver
 
 
@@ -82,7 +81,7 @@ def tangent(
     zero = jnp.zeros_like(point.z)
     right = Vector(-moved.x, -moved.y, -program.cones.linearized(pair.s, pair.z, moved.z, zero))
     adjoint = LinearizedSolver(solver, lane_bytes)
-    state = in_cache(adjoint.factorize, lane_bytes)(lax.stop_gradient(program), lax.stop_gradient(pair))
+    state = adjoint.factorize(lax.stop_gradient(program), lax.stop_gradient(pair))
     operator = lx.FunctionLinearOperator(lambda v: conditions(program, pair, v), jax.eval_shape(lambda: right))
     step = lx.linear_solve(operator, right, adjoint, state=state, throw=False).value
     _, change = jax.jvp(lambda d, v: assemble(d, presolve(d, layout), v), (data, point), (rates, step))

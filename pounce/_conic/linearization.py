@@ -45,13 +45,18 @@ class LinearizedFactor(eqx.Module):
 
     program: ConicProgram
     pair: Pair
+    rows: "_Rows"
+    transposed: bool = eqx.field(static=True)
+
+
+class _Rows(eqx.Module):
+    """The rows in their frame and the factor of the system there."""
+
     frame: ProductFrame
     factor: Float[Array, " size"]
     slack_share: Float[Array, " size"]
     held_share: Float[Array, " size"]
-    rotated: Float[Array, "m n"]
     kkt: PyTree
-    transposed: bool = eqx.field(static=True)
 
 
 def conditions(program: ConicProgram, pair: Pair, v: Vector) -> Vector:
@@ -74,6 +79,13 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
 
     def factorize(self, program: ConicProgram, pair: Pair, prepared: PyTree = None) -> LinearizedFactor:
         """The factor at a pair. ``prepared``: by `system.prepare`."""
+        rows = self._in_cache(self._factorized)(program, pair, prepared)
+        return lax.stop_gradient(LinearizedFactor(program, pair, rows, False))
+
+    def _in_cache(self, function):
+        return in_cache(function, self.lane_bytes) if self.lane_bytes else function
+
+    def _factorized(self, program: ConicProgram, pair: Pair, prepared: PyTree) -> "_Rows":
         frame, factor = program.cones.frame(pair.s, pair.z)
         n, m = program.c.shape[0], program.G.shape[0]
         dtype = program.c.dtype
@@ -93,35 +105,34 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})
         positive = jnp.max(factor, initial=0.0) * jnp.finfo(dtype).eps
         factor = jnp.maximum(factor, jnp.where(positive > 0, positive, 1.0))
-        return lax.stop_gradient(LinearizedFactor(program, pair, frame, factor, slack, held, rotated, kkt, False))
+        return _Rows(frame, factor, slack, held, kkt)
 
     def _approximate(self, state: LinearizedFactor, r: Vector) -> Vector:
         """One solve, up to regularisation and the stiffness of held rows."""
         program, m = state.program, state.program.G.shape[0]
-        a, b = state.slack_share, state.held_share
+        frame, a, b = state.rows.frame, state.rows.slack_share, state.rows.held_share
         column = r.z[:, None]
         if state.transposed:
-            right = state.frame.rotate(column)[:, 0]
+            right = frame.rotate(column)[:, 0]
         else:
             # a dz - b (R dx) = r: the row of the symmetric system is (R dx) - (a / b) dz = -r / b.
-            right = -state.frame.rotate(column)[:, 0] / state.factor / b
+            right = -frame.rotate(column)[:, 0] / state.rows.factor / b
         bounds = (right * (b / a)).at[:m].set(0.0)
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
-        (x, y), _, _ = self.solver.compute(state.kkt, rhs, {})
-        rows = program.rows(x).at[:m].set(state.rotated @ x)
+        (x, y), _, _ = self.solver.compute(state.rows.kkt, rhs, {})
+        rows = frame.rotate(program.rows(x)[:, None])[:, 0]
         pull = (b / a) * (rows - right)
         if state.transposed:
             # (R u) + a t = r with the pull w = -b t.
             t = jnp.where(a > b, (right - rows) / a, -pull / b)
-            z = state.frame.restore((t / state.factor)[:, None])[:, 0]
+            z = frame.restore((t / state.rows.factor)[:, None])[:, 0]
         else:
-            z = state.frame.restore(pull[:, None])[:, 0]
+            z = frame.restore(pull[:, None])[:, 0]
         return Vector(x, y[: program.b.shape[0]], z)
 
     def compute(self, state: LinearizedFactor, vector: Vector, options: dict[str, Any]):
         del options
-        solve = in_cache(self._refined, self.lane_bytes) if self.lane_bytes else self._refined
-        return solve(state, vector), lx.RESULTS.successful, {}
+        return self._in_cache(self._refined)(state, vector), lx.RESULTS.successful, {}
 
     def _refined(self, state: LinearizedFactor, vector: Vector) -> Vector:
         def forward(v: Vector) -> Vector:
