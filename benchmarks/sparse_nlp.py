@@ -2,8 +2,7 @@
 
     python -m benchmarks.sparse_nlp                            # structured problems, and networks of up to 300 buses
     python -m benchmarks.sparse_nlp --set structured opf --most 3000
-    python -m benchmarks.sparse_nlp --names rocket-100 pglib_opf_case30_ieee
-    python -m benchmarks.sparse_nlp --scenarios 64             # one network with that many loads by vmap
+    python -m benchmarks.sparse_nlp --names robot-80 pglib_opf_case30_ieee
 
 Prepare: reading the patterns, colouring, analysing the KKT matrix. Compile: the first solve less a second one. Run: the median of
 three solves with everything compiled. Objectives must agree to 1e-5, relative.

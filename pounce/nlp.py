@@ -22,7 +22,6 @@ from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.refined import Refined
-from ._linalg.sparse import Pattern
 from ._problem.nlp import FunctionNLP
 from ._problem.sparse_nlp import SparseFunctionNLP, Structure, as_pattern, find_structure
 from ._solution import Multipliers, Solution
@@ -48,8 +47,8 @@ class NLP(eqx.Module):
     cl: Any
     cu: Any
     sparse: bool | Literal["auto"]
-    jac_pattern: Pattern | None
-    hess_pattern: Pattern | None
+    jac_pattern: Any
+    hess_pattern: Any
 
     def __init__(
         self,
@@ -131,12 +130,7 @@ class Program(eqx.Module):
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
         leaves, structure = self.functions
         f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
-        dtype = data.start.x0.dtype
-
-        def evaluate(x, p):
-            value = jnp.asarray(f(x, p), dtype).reshape(())
-            return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
-
+        evaluate = _together(f, g, data.start.x0.dtype)
         functions = eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters)
         if self.structure is None:
             return FunctionNLP(functions, data.parameters)
@@ -169,6 +163,16 @@ class Data(eqx.Module):
     parameters: PyTree
     start: Start
     tables: PyTree  # of the linear solver
+
+
+def _together(f: Callable, g: Callable | None, dtype) -> Callable:
+    """``(x, p) -> (objective, rows)`` in one dtype."""
+
+    def evaluate(x, p):
+        value = jnp.asarray(f(x, p), dtype).reshape(())
+        return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
+
+    return evaluate
 
 
 @functools.lru_cache(maxsize=512)
@@ -291,8 +295,7 @@ def _found_structure(f, g, jacobian, hessian, shape, dtype, structure, leaves) -
 
     def evaluate(x, arrays, p):
         f, g = eqx.combine(arrays, functions)
-        value = jnp.asarray(f(x, p), dtype).reshape(())
-        return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
+        return _together(f, g, dtype)(x, p)
 
     abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(s, d) for s, d in leaves])
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)

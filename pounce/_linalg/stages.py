@@ -7,7 +7,7 @@ from scipy.sparse import csgraph
 
 from .sparse import Pattern
 from .sparse_ldl.dissection import distances, farthest
-from .sparse_ldl.graph import PivotGraph
+from .sparse_ldl.graph import PivotGraph, kkt_entries
 from .sparse_ldl.matching import match
 from .sparse_ldl.schedule import Table
 from .sparse_ldl.symbolic import Rows
@@ -52,7 +52,7 @@ def find_stages(
     """
     m, n = jacobian.shape
     partner = match(jacobian, jacobian_values, None, equality)
-    rows, columns = _entries(hessian, jacobian)
+    rows, columns = kkt_entries(hessian, jacobian)
     pivots = PivotGraph(n, m, partner, rows, columns)
     if pivots.width.size == 0:
         return None
@@ -87,7 +87,7 @@ def declared_stages(
     own stage where there is one; entries may couple neighbouring stages only."""
     m, n = jacobian.shape
     stage = np.asarray(stage, np.int64)
-    rows, columns = _entries(hessian, jacobian)
+    rows, columns = kkt_entries(hessian, jacobian)
     if stage.shape != (n + m,) or np.any(np.abs(stage[rows] - stage[columns]) > 1):
         raise ValueError("`stage` must give one stage per unknown, and entries may couple neighbouring stages only")
     inside = stage[jacobian.columns] == stage[n + jacobian.rows]
@@ -96,12 +96,6 @@ def declared_stages(
     of_pivot = np.zeros(pivots.width.size, np.int64)
     of_pivot[pivots.pivot_of] = stage - stage.min(initial=0)
     return _tables(n, rows, columns, pivots, of_pivot)
-
-
-def _entries(hessian: Pattern, jacobian: Pattern):
-    m, n = jacobian.shape
-    rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
-    return rows, np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
 
 
 def _joined(width: np.ndarray, limit: int) -> np.ndarray:

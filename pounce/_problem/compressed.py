@@ -11,14 +11,13 @@ from .._linalg.sparse import SparseMatrix
 from .coloring import Coloring
 
 
-def _along_colors(push: Callable[[Array], Any], coloring: Coloring, dtype, out_axes: Any = 0) -> Any:
-    """What `push` makes of the sum of unit vectors of each colour."""
-    colors = jnp.asarray(coloring.colors)
-    seed = lambda color: (colors == color).astype(dtype)
-    return jax.vmap(lambda color: push(seed(color)), out_axes=out_axes)(jnp.arange(coloring.count))
+def seeds(coloring: Coloring, dtype) -> Float[Array, "count n"]:
+    """The sum of the unit vectors of each colour."""
+    return (jnp.asarray(coloring.colors) == jnp.arange(coloring.count)[:, None]).astype(dtype)
 
 
-def _entries(products: Float[Array, "count k"], coloring: Coloring) -> SparseMatrix:
+def entries(products: Float[Array, "count k"], coloring: Coloring) -> SparseMatrix:
+    """The matrix from its products with the seeds."""
     values = products.reshape(-1).at[coloring.places].get(mode="promise_in_bounds")
     return SparseMatrix(values, coloring.pattern)
 
@@ -44,9 +43,9 @@ def sparse_jacobian(
     function = lambda x: f(x, *args)
     if coloring.by == "columns":
         push = lambda seed: jax.jvp(function, (x,), (seed,))[1]
-        return _entries(_along_colors(push, coloring, x.dtype), coloring)
+        return entries(jax.vmap(push)(seeds(coloring, x.dtype)), coloring)
     value, pullback = jax.vjp(function, x)
-    return _entries(_along_colors(lambda seed: pullback(seed)[0], coloring, value.dtype), coloring)
+    return entries(jax.vmap(lambda seed: pullback(seed)[0])(seeds(coloring, value.dtype)), coloring)
 
 
 def sparse_hessian(
@@ -77,5 +76,5 @@ def value_gradient_and_hessian(
         (value, gradient), (_, product) = jax.jvp(both, (x,), (seed,))
         return value, gradient, product
 
-    value, gradient, products = _along_colors(push, coloring, x.dtype, out_axes=(None, None, 0))
-    return value, gradient, _entries(products, coloring)
+    value, gradient, products = jax.vmap(push, out_axes=(None, None, 0))(seeds(coloring, x.dtype))
+    return value, gradient, entries(products, coloring)

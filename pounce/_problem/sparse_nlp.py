@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from .._linalg.sparse import Pattern, SparseMatrix
+from .._linalg.sparse import Pattern
 from .coloring import Coloring, color_jacobian, color_symmetric
+from .compressed import entries, seeds, sparse_jacobian
 from .nlp import AbstractNLP, Derivatives
 from .sparsity import hessian_pattern, jacobian_pattern
 
@@ -32,8 +33,8 @@ class Structure(NamedTuple):
     def worthwhile(self) -> bool:
         """Whether sparse derivatives and algebra promise to be cheaper than dense ones."""
         m, n = self.jacobian.pattern.shape
-        entries = 2 * (self.jacobian.pattern.nnz + self.hessian.pattern.nnz)
-        return self.jacobian.count + self.hessian.count < n / 4 and entries < 0.05 * (n + m) ** 2
+        stored = 2 * (self.jacobian.pattern.nnz + self.hessian.pattern.nnz)
+        return self.jacobian.count + self.hessian.count < n / 4 and stored < 0.05 * (n + m) ** 2
 
 
 def as_pattern(given: Any, shape: tuple[int, int], name: str) -> Pattern:
@@ -101,25 +102,17 @@ def sparse_derivatives(
         return f, c, pullback((one, nothing))[0], pullback((weight.astype(f.dtype), y.astype(c.dtype)))[0]
 
     by_columns = jacobian.by == "columns"
-    seeds = [hessian.colors[:, None] == np.arange(hessian.count)]
+    directions = seeds(hessian, x.dtype)
     if by_columns:
-        seeds.append(jacobian.colors[:, None] == np.arange(jacobian.count))
-    seeds = jnp.asarray(np.concatenate(seeds, axis=1).T, x.dtype)
+        directions = jnp.concatenate([directions, seeds(jacobian, x.dtype)])
 
     def push(seed):
         values, (_, rows, _, gradient) = jax.jvp(values_and_gradients, (x,), (seed,))
         return values, rows, gradient
 
-    (f, c, gradient, _), rows, products = jax.vmap(push, out_axes=(None, 0, 0))(seeds)
+    (f, c, gradient, _), rows, products = jax.vmap(push, out_axes=(None, 0, 0))(directions)
     if by_columns:
-        rows = rows[hessian.count :]
+        matrix = entries(rows[hessian.count :], jacobian)
     else:
-        _, pullback = jax.vjp(lambda x: evaluate(x)[1], x)
-        rows = jax.vmap(lambda seed: pullback(seed)[0])(
-            jnp.asarray((jacobian.colors == np.arange(jacobian.count)[:, None]), c.dtype)
-        )
-    return Derivatives(f, c, gradient, _entries(rows, jacobian), _entries(products[: hessian.count], hessian))
-
-
-def _entries(products: Array, coloring: Coloring) -> SparseMatrix:
-    return SparseMatrix(products.reshape(-1)[coloring.places], coloring.pattern)
+        matrix = sparse_jacobian(lambda x: evaluate(x)[1], x, jacobian)
+    return Derivatives(f, c, gradient, matrix, entries(products[: hessian.count], hessian))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..sparse import Pattern
-from .graph import PivotGraph
+from .graph import PivotGraph, kkt_entries
 from .matching import match
 from .ordering import best_order
 from .symbolic import Symbolic
@@ -47,8 +47,7 @@ def analyze(
         on = hessian.rows == hessian.columns
         curvature[hessian.rows[on]] = np.asarray(hessian_values)[on]
     partner = match(jacobian, jacobian_values, curvature, equality) if pairs else np.full(m, -1)
-    rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
-    columns = np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
+    rows, columns = kkt_entries(hessian, jacobian)
     graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
     order, structure = best_order(graph.graph, graph.width, ordering)
     return build(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, like=like)

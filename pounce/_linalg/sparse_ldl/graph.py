@@ -3,9 +3,19 @@
 import numpy as np
 import scipy.sparse as sps
 
+from ..sparse import Pattern
+
 
 # Unknowns of more neighbours than this are not merged, for the time it would take to compare them.
 MAX_DEGREE = 300
+
+
+def kkt_entries(hessian: Pattern, jacobian: Pattern) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the lower triangle of ``[[H, J'], [J, -D]]``, in the order H, J, D."""
+    m, n = jacobian.shape
+    rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
+    columns = np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
+    return rows, columns
 
 
 class PivotGraph:
