@@ -17,14 +17,17 @@ from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
-from ._problem.sparse_nlp import Structure, as_pattern, find_structure, find_structure_if_sparse
+from ._problem.sparse_nlp import (
+    LEAST_SPARSE,
+    Structure,
+    as_pattern,
+    find_structure,
+    find_structure_if_sparse,
+)
 from ._program import Data, Program, compiled, together
 from ._solution import Multipliers, Solution
 from ._solve import Start
 from .options import split_options
-
-
-LEAST_SPARSE = 400  # unknowns of a KKT matrix below which dense algebra is faster whatever the pattern
 
 
 class NLP(eqx.Module):

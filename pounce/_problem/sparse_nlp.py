@@ -35,8 +35,8 @@ class Structure(NamedTuple):
         return self.jacobian.count + self.hessian.count < self.hessian.pattern.shape[0] / 4
 
 
-# The share of entries from which on dense linear algebra is the cheaper one.
-FULL = 0.05
+LEAST_SPARSE = 400  # unknowns of a KKT matrix below which dense algebra is faster whatever the pattern
+FULL = 0.05  # the share of its entries from which on it is faster whatever the size
 
 
 def is_sparse(jacobian: Pattern, hessian: Pattern) -> bool:
