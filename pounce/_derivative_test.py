@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy.sparse as sps
 
 from ._problem.host import AbstractHostFunctions
 from .options import SolverOptions
@@ -78,7 +79,9 @@ def _second_order(functions: AbstractHostFunctions, x: np.ndarray, step: float, 
     for i in range(n):
         moved, distance = _moved(x, i, step)
         d = functions.derivatives(moved, nothing, 1.0, False)
-        columns.append(np.vstack([d.gradient - here.gradient, d.jacobian - here.jacobian]) / distance)
+        change = d.jacobian - here.jacobian
+        change = change.toarray() if isinstance(change, sps.sparray) else change
+        columns.append(np.vstack([d.gradient - here.gradient, change]) / distance)
     for j in range(max(first, -1), m):
         y = nothing.copy()
         if j >= 0:

@@ -8,10 +8,11 @@ import numpy as np
 
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
-from ._linalg.choice import dense_solver
+from ._linalg.choice import DENSE, SPARSE, dense_solver
 from ._problem.host import AbstractHostFunctions
+from ._problem.sparse_nlp import LEAST_SPARSE
 from ._results import Status
-from ._reverse import Now, OnRow, Setting, kernels_for, solve_from_host
+from ._reverse import Kernels, Now, OnRow, Setting, kernels_for, solve_from_host, sparse_kernels_for
 from ._solution import History, Solution
 from ._table import TablePrinter, summary
 from .options import SolverOptions
@@ -26,11 +27,29 @@ class HostSolver:
     def __init__(self, options: SolverOptions):
         self._driver, self.choices = options.driver, options.choices
         self._numbers, constants = options.numbers.split()
+        self._constants, self._linear_solver = constants, options.linear_solver
+        self._dense: dict[int, Kernels] = {}
+
+    def wants_sparse(self, n: int, m: int, default: bool | None = None) -> bool | None:
+        """Whether matrices of a program are to be sparse: by the options, or else the ``default``, or else their size. None where
+        it depends on the patterns."""
+        if self.choices.hessian_approximation != "exact" or self._linear_solver in DENSE:
+            return False
+        if self._linear_solver in SPARSE:
+            return True
+        if default is not None:
+            return default
+        return None if n + m >= LEAST_SPARSE else False
+
+    def _kernels(self, functions: AbstractHostFunctions) -> Kernels:
+        if functions.structure is not None:
+            return sparse_kernels_for(self._linear_solver, self.choices, self._constants, functions.structure)
         # Which dense solver it is depends on whether there are rows, not on how many.
-        self._kernels = tuple(
-            kernels_for(InteriorPointMethod(dense_solver(options.linear_solver, 1, m), options.choices, constants))
-            for m in (0, 1)
-        )
+        some = min(functions.m, 1)
+        if some not in self._dense:
+            solver = dense_solver(self._linear_solver, 1, some)
+            self._dense[some] = kernels_for(InteriorPointMethod(solver, self.choices, self._constants))
+        return self._dense[some]
 
     def solve(
         self,
@@ -73,7 +92,7 @@ class HostSolver:
             return True if on_row is None else on_row(iteration, row, now)
 
         solution = solve_from_host(
-            self._kernels[functions.m > 0],
+            self._kernels(functions),
             functions,
             setting,
             variable_scale=variable_scale,

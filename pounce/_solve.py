@@ -1,15 +1,20 @@
 """The compiled driver: a whole solve as one JAX function."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from ._interior.direction import active_set
 from ._interior.finish import finish
 from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
+from ._interior.state import State
+from ._linalg.kkt import KKTOperator
 from ._problem.nlp import AbstractNLP
 from ._solution import Solution
 
@@ -28,6 +33,18 @@ class Start(eqx.Module):
         return Numbers.join(jnp.asarray(self.traced_numbers).astype(self.x0.dtype), method.constants)
 
 
+class ActiveFactor(eqx.Module):
+    """The factor of the last pass of a solve: of the KKT matrix of the active set at the solution, in the solver's units, where
+    ``usable``."""
+
+    factor: Any
+    usable: Bool[Array, ""]
+    moving: Bool[Array, " n"]  # the variables that no bound holds
+    held: Bool[Array, " m"]  # the rows in the active set
+    objective_scale: Float[Array, ""]
+    row_scale: Float[Array, " m"]
+
+
 def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> Solution:
     """Run the method to its end with ``lax.while_loop``. Traceable; not differentiable by itself."""
     numbers = start.numbers(method)
@@ -37,3 +54,33 @@ def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> So
         method.init(start.x0, start.bounds, start.scaling, numbers),
     )
     return finish(last, start.bounds, numbers, method.choices)
+
+
+def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> tuple[Solution, tuple[ActiveFactor]]:
+    """As `solve_nlp`, with the factor of the last pass, for whoever differentiates the solution."""
+    numbers = start.numbers(method)
+
+    def step(carry: tuple[State, ActiveFactor]) -> tuple[State, ActiveFactor]:
+        state, found = method.step_and_pass(nlp, start.warm, carry[0], numbers)
+        solved, frame = found.solved, found.frame
+        usable = found.ended & solved.success & (frame.objective_scale > 0)
+        sets = active_set(found.seen.view, found.seen.bound_active)
+        return state, ActiveFactor(solved.factor, usable, *sets, frame.objective_scale, frame.row_scale)
+
+    first = method.init(start.x0, start.bounds, start.scaling, numbers)
+    last, kept = jax.lax.while_loop(
+        lambda carry: ~method.terminate(carry[0]), step, (first, _blank(method, nlp, first))
+    )
+    return finish(last, start.bounds, numbers, method.choices), (kept,)
+
+
+def _blank(method: InteriorPointMethod, nlp: AbstractNLP, state: State) -> ActiveFactor:
+    frame = state.frame
+
+    def factorized():
+        d = nlp.derivatives(*method.asked(state), second_order=True)
+        return method.linear_solver.init(KKTOperator(d.hessian, d.jacobian, frame.row_scale), {})
+
+    factor = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(factorized))
+    no = jnp.array(False)
+    return ActiveFactor(factor, no, frame.free & no, frame.equality & no, frame.objective_scale, frame.row_scale)

@@ -12,25 +12,22 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
-from ._adjoint import nonlinear
-from ._adjoint.nonlinear import Inputs
-from ._adjoint.rule import OnFailure, differentiable_solve
-from ._compile import compiler_options
+from ._adjoint.rule import OnFailure
 from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
-from ._linalg.kkt import AbstractKKTSolver
-from ._linalg.refined import Refined
-from ._problem.nlp import FunctionNLP
-from ._problem.sparse_nlp import SparseFunctionNLP, Structure, as_pattern, find_structure
+from ._problem.sparse_nlp import (
+    LEAST_SPARSE,
+    Structure,
+    as_pattern,
+    find_structure,
+    find_structure_if_sparse,
+)
+from ._program import Data, Program, compiled, together
 from ._solution import Multipliers, Solution
-from ._solve import Start, solve_nlp
+from ._solve import Start
 from .options import split_options
-
-
-NO_BOUND = 1e19
-LEAST_SPARSE = 400  # unknowns of a KKT matrix below which dense algebra is faster whatever the pattern
 
 
 class NLP(eqx.Module):
@@ -117,69 +114,6 @@ class InteriorPoint(eqx.Module):
         self.history = history
 
 
-class Program(eqx.Module):
-    """The static half of a compiled solve: hashable, so that equal calls share one compiled program."""
-
-    method: InteriorPointMethod
-    functions: tuple = eqx.field(static=True)
-    structure: Structure | None = eqx.field(static=True)
-    relaxation: float = eqx.field(static=True)
-    on_failure: OnFailure = eqx.field(static=True)
-
-    def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
-        """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
-        leaves, structure = self.functions
-        f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
-        evaluate = _together(f, g, data.start.x0.dtype)
-        functions = eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters)
-        if self.structure is None:
-            return FunctionNLP(functions, data.parameters)
-        return SparseFunctionNLP(functions, data.parameters, self.structure)
-
-    def __call__(self, data: "Data") -> Solution:
-        start = data.start
-
-        def run(inputs: Inputs, rest) -> Solution:
-            x0, warm, scaling, numbers = rest
-            method = eqx.tree_at(lambda m: m.linear_solver, self.method, solver(inputs))
-            return solve_nlp(method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
-
-        def solver(inputs: Inputs) -> AbstractKKTSolver:
-            return eqx.combine(self.method.linear_solver, inputs.tables)
-
-        inputs = Inputs(self.nlp(data), start.bounds, data.tables)
-        rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
-
-        def tangent(inputs: Inputs, rates: Inputs, solution: Solution) -> tuple:
-            return nonlinear.tangent(inputs, rates, solution, Refined(solver(inputs)), NO_BOUND, self.relaxation)
-
-        return differentiable_solve(run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure)
-
-
-class Data(eqx.Module):
-    """The array half of a solve."""
-
-    functions: PyTree  # arrays inside the user's callables
-    parameters: PyTree
-    start: Start
-    tables: PyTree  # of the linear solver
-
-
-def _together(f: Callable, g: Callable | None, dtype) -> Callable:
-    """``(x, p) -> (objective, rows)`` in one dtype."""
-
-    def evaluate(x, p):
-        value = jnp.asarray(f(x, p), dtype).reshape(())
-        return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
-
-    return evaluate
-
-
-@functools.lru_cache(maxsize=512)
-def _compiled(program: Program, top_level: bool):
-    return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
-
-
 def solve(
     problem: NLP,
     solver: InteriorPoint,
@@ -216,7 +150,7 @@ def solve(
     program, data = prepare(
         problem, solver, x0, p, warm_start=warm_start, scaling=scaling, relaxation=relaxation, on_failure=on_failure
     )
-    return _compiled(program, check.is_concrete(data))(data)
+    return compiled(program, check.is_concrete(data))(data)
 
 
 def prepare(
@@ -267,7 +201,8 @@ def prepare(
 def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int) -> Structure | None:
     """Where the derivatives of a sparse problem have entries; None for a dense one."""
     n = x0.shape[0]
-    if not problem.sparse or (problem.sparse == "auto" and n + m < LEAST_SPARSE):
+    auto = problem.sparse == "auto"
+    if not problem.sparse or (auto and n + m < LEAST_SPARSE):
         return None
     given = [
         None if value is None else as_pattern(value, shape, name)
@@ -276,32 +211,28 @@ def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int) -> Str
             (problem.hess_pattern, (n, n), "hess_pattern"),
         )
     ]
-    key = (problem.f, problem.g, *given, x0.shape, x0.dtype, *_signature(parameters))
+    key = (auto, problem.f, problem.g, *given, x0.shape, x0.dtype, *_signature(parameters))
     try:
-        found = _found_structure(*key)
+        return _found_structure(*key)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        found = _found_structure.__wrapped__(*key)
-    if problem.sparse == "auto" and not found.worthwhile:
-        return None
-    return found
+        return _found_structure.__wrapped__(*key)
 
 
 @functools.lru_cache(maxsize=256)
-def _found_structure(f, g, jacobian, hessian, shape, dtype, structure, leaves) -> Structure:
+def _found_structure(auto, f, g, jacobian, hessian, shape, dtype, structure, leaves) -> Structure | None:
     # Floats inside of callables are data, and may be others the next time.
     arrays, functions = eqx.partition((f, g), eqx.is_inexact_array)
 
     def evaluate(x, arrays, p):
         f, g = eqx.combine(arrays, functions)
-        return _together(f, g, dtype)(x, p)
+        return together(f, g, dtype)(x, p)
 
     abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(s, d) for s, d in leaves])
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
-    return find_structure(
-        evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian
-    )
+    find = find_structure_if_sparse if auto else find_structure
+    return find(evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian)
 
 
 def parameter_arrays(p: PyTree) -> PyTree:

@@ -4,7 +4,7 @@ import contextvars
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +14,11 @@ from ._current import current_iterate, current_violations
 from ._derivative_test import run_derivative_test
 from ._host_solve import HostSolver, nothing_to_solve, without_exact_hessian
 from ._interior.start import Bounds, WarmStart
+from ._linalg.sparse import Pattern
 from ._problem.callbacks import CallbackFunctions
 from ._problem.host import AbstractHostFunctions
+from ._problem.sparse_nlp import is_sparse
+from ._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from ._problem.tracing import TracedFunctions, TracedProgram, trace
 from ._report import write_report
 from ._reverse import Now, OnRow
@@ -31,6 +34,14 @@ INTERMEDIATE = (
 _under_way: contextvars.ContextVar[tuple["Problem", Now] | None] = contextvars.ContextVar("_under_way", default=None)
 
 
+class Sparsity(NamedTuple):
+    """What is known about derivatives that JAX takes: whether they are to be sparse (None: what they look like decides) and the
+    patterns of the Jacobian and the Hessian, where they are known."""
+
+    wanted: bool | None = None
+    patterns: tuple[Pattern | None, Pattern | None] = (None, None)
+
+
 class Problem:
     """A nonlinear program ``min f(x)  s.t.  cl <= g(x) <= cu,  lb <= x <= ub`` in cyipopt's form.
 
@@ -41,6 +52,9 @@ class Problem:
 
     Where ``gradient`` or ``jacobian`` is missing, ``objective`` and ``constraints`` must be JAX functions: exact first and
     second derivatives are taken from them. Without a Hessian, ``hessian_approximation`` is ``limited-memory``.
+
+    Programs with 400 variables and rows or more, a Hessian, and structures with few entries keep sparse matrices up to the linear
+    solver; the option ``linear_solver`` decides otherwise (``sparse-ldl``, or one of the dense ones).
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class Problem:
         self._options: dict[str, Any] = {}
         self._prepared: tuple[dict[str, Any], SolverOptions, HostSolver] | None = None
         self._scaling: tuple | None = None
+        self._sparsity = Sparsity()
 
     @property
     def has_hessian(self) -> bool:
@@ -188,10 +203,14 @@ class Problem:
             self._prepared = given, options, HostSolver(options)
         return self._prepared[1:]
 
-    def _functions(self, exact: bool) -> AbstractHostFunctions:
-        obj = self.problem_obj
+    def _functions(self, solver: HostSolver) -> AbstractHostFunctions:
+        obj, exact = self.problem_obj, solver.choices.hessian_approximation == "exact"
+        sparse = solver.wants_sparse(self.n, self.m, self._sparsity.wanted)
         if not self._needs_jax():
-            return CallbackFunctions(obj, self.n, self.m, exact)
+            functions = CallbackFunctions(obj, self.n, self.m, exact)
+            if sparse or (sparse is None and functions.has_structures and is_sparse(*functions.patterns)):
+                functions.become_sparse()
+            return functions
 
         try:
             functions = [obj.objective, obj.constraints] if self.m else [obj.objective]
@@ -203,6 +222,9 @@ class Problem:
             ) from error
         if program.size != 1 + self.m:
             raise ValueError(f"`constraints` must return {self.m} numbers, got {program.size - 1}")
+        structure = traced_structure(program, sparse, *self._sparsity.patterns)
+        if structure is not None:
+            return SparseTracedFunctions(program, structure)
         return TracedFunctions(program, exact)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,7 +232,7 @@ class Problem:
         return self.__dict__ | {"_prepared": None}
 
     def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions, solver: HostSolver):
-        functions = self._functions(options.choices.hessian_approximation == "exact")
+        functions = self._functions(solver)
         run_derivative_test(functions, start, options)
         callback = getattr(self.problem_obj, "intermediate", None)
         on_row = self._intermediate(callback) if callable(callback) else None

@@ -1,5 +1,6 @@
 """Sparse nonlinear programs: the same answers as dense ones, for values, derivatives and batches."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +8,12 @@ import pytest
 import scipy.sparse as sps
 
 import pounce
+from pounce._adjoint import nonlinear
+from pounce._adjoint.nonlinear import Inputs
 from pounce._problem.nlp import FunctionNLP
 from pounce._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
+from pounce._program import NO_BOUND
+from pounce._solve import solve_and_keep
 from pounce.nlp import prepare
 
 
@@ -80,6 +85,31 @@ def test_solution_and_gradient():
     np.testing.assert_allclose(found[1][0], difference, rtol=1e-5)
 
 
+def test_gradient_reuses_the_factor_of_the_solve():
+    """Whether it serves is told from the active set; tangents are those of a new factor."""
+    problem = pounce.NLP(objective, rows, lb=-5.0, ub=0.4, cl=0.1, cu=10.0, sparse=True)
+    program, data = prepare(problem, pounce.InteriorPoint(), np.full(N, 0.5), 0.1)
+
+    @jax.jit
+    def tangents(data):
+        solver = eqx.combine(program.method.linear_solver, data.tables)
+        method = eqx.tree_at(lambda m: m.linear_solver, program.method, solver)
+        inputs = Inputs(program.nlp(data), data.start.bounds, data.tables)
+        solution, (kept,) = solve_and_keep(method, inputs.nlp, data.start)
+        rates = jax.tree.map(jnp.ones_like, eqx.filter(inputs, eqx.is_inexact_array))
+        found = [
+            nonlinear.tangent(inputs, rates, solution, each, solver, NO_BOUND, 0.0)
+            for each in (kept, None, eqx.tree_at(lambda k: k.moving, kept, ~kept.moving))
+        ]
+        lin = nonlinear.linearize(inputs.nlp, solution, inputs.bounds, NO_BOUND, 0.0)
+        return kept, nonlinear.reused(kept, lin)[1], found
+
+    kept, serves, found = tangents(data)
+    assert serves and bool(jnp.any(kept.held)) and not bool(jnp.all(kept.moving))
+    for other in found[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found[0], other)
+
+
 def test_given_patterns():
     """Supersets, triangles, SciPy matrices: what is given is taken."""
     tridiagonal = sps.diags([np.ones(N - 1), np.ones(N), np.ones(N - 1)], [-1, 0, 1])
@@ -108,6 +138,14 @@ def test_auto():
     assert structure(N, objective) is None
     assert structure(500, objective) is not None
     assert structure(500, lambda x, p: jnp.sum(jnp.outer(x, x) ** 2) * p) is None
+
+
+def test_auto_finds_out_early(monkeypatch):
+    """Neither are thirty million entries listed nor is a nearly full matrix coloured."""
+    monkeypatch.setattr("pounce._problem.sparse_nlp.Structure.of", None)
+    for n, m in ((8000, 0), (1000, 1000)):
+        problem = pounce.NLP(lambda x, p: jnp.sum(x * p) ** 4, lambda x, p: x[:m] * jnp.sum(x), cl=0.0, sparse="auto")
+        assert prepare(problem, pounce.InteriorPoint(), np.ones(n), 0.1)[0].structure is None
 
 
 def test_bad_input():

@@ -8,6 +8,8 @@ With ``relaxation = mu > 0`` every slack-multiplier pair is replaced by its smoo
 differentiated instead: finite and useful where a constraint is weakly active.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
-from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .._linalg.matrix import largest, masked, plus_diagonal
+from .._linalg.refined import Refined, RefinedFactor
 from .._problem.nlp import AbstractNLP
 from .._solution import Multipliers, Solution
+from .._solve import ActiveFactor
 
 
 class Inputs(eqx.Module):
@@ -95,10 +99,52 @@ def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float
     return Linearization(KKTOperator(hessian, jacobian, diagonal), variables, rows)
 
 
-def factorize(solver: AbstractKKTSolver, operator: KKTOperator):
+class RescaledFactor(eqx.Module):
+    """The factor of ``T K S``, where ``S`` and ``T`` are diagonal with these two parts each."""
+
+    factor: Any
+    left: tuple[Float[Array, " n"], Float[Array, " m"]]
+    right: tuple[Float[Array, " n"], Float[Array, " m"]]
+
+
+class Rescaled(AbstractKKTSolver[RescaledFactor]):
+    """A KKT solver that can do with the factor of a solve in that solve's units."""
+
+    solver: AbstractKKTSolver
+
+    def init(self, operator: KKTOperator, options: dict[str, Any]) -> RescaledFactor:
+        ones = jnp.ones(operator.hessian.shape[0], operator.diagonal.dtype), jnp.ones_like(operator.diagonal)
+        return RescaledFactor(self.solver.init(operator, options), ones, ones)
+
+    def inertia(self, state: RescaledFactor) -> Inertia:
+        return self.solver.inertia(state.factor)
+
+    def compute(self, state: RescaledFactor, vector: KKTVector, options: dict[str, Any]):
+        scaled = jax.tree.map(jnp.multiply, state.left, vector)
+        solution, *rest = self.solver.compute(state.factor, scaled, options)
+        return jax.tree.map(jnp.multiply, state.right, solution), *rest
+
+
+def reused(kept: ActiveFactor, lin: Linearization) -> tuple[RefinedFactor, Bool[Array, ""]]:
+    """The factor of a solve's last pass, and whether it is that of the linearisation.
+
+    What the pass has factorised is the matrix of ``o f`` and ``r c``: rows and unknowns of what is held stand for themselves.
+    """
+    o, r, moving, held = kept.objective_scale, kept.row_scale, ~lin.variables.held, lin.rows.held
+    same = kept.usable & jnp.all(kept.moving == moving) & jnp.all(kept.held == held)
+    left = jnp.where(moving, o, 1.0), jnp.where(held, r, 1.0)
+    right = jnp.ones_like(left[0]), jnp.where(held, r / o, 1.0)
+    factor = RefinedFactor(lin.operator, RescaledFactor(kept.factor, left, right))
+    return jax.lax.stop_gradient((factor, same))
+
+
+def factorize(
+    solver: AbstractKKTSolver, operator: KKTOperator, first: tuple[Any, Bool[Array, ""]] | None = None
+) -> Any:
     """A factor with the smallest diagonal shift that makes it usable: none at a regular solution.
 
-    Where second-order conditions fail, the shifted system stands for a least-squares solution instead of NaN.
+    Where second-order conditions fail, the shifted system stands for a least-squares solution instead of NaN. ``first`` is a
+    factor that may be at hand and whether it serves.
     """
     operator = jax.lax.stop_gradient(operator)
     scale = jnp.maximum(largest(operator.hessian), 1.0)
@@ -113,9 +159,11 @@ def factorize(solver: AbstractKKTSolver, operator: KKTOperator):
         done = solver.inertia(factor).correct
         return jnp.where(amount == 0, shift, 100 * amount), factor, jnp.where(done, 100, tries + 1)
 
-    shapes = jax.eval_shape(lambda: solver.init(operator, {}))
-    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    start = (jnp.zeros_like(scale), blank, jnp.array(0))
+    if first is None:
+        shapes = jax.eval_shape(lambda: solver.init(operator, {}))
+        first = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.array(False)
+    factor, serves = first
+    start = (jnp.zeros_like(scale), factor, jnp.where(serves, 100, 0))
     return jax.lax.while_loop(lambda carry: carry[2] < 8, attempt, start)[1]
 
 
@@ -130,12 +178,25 @@ def outputs(solution: Solution) -> tuple:
 
 
 def tangent(
-    inputs: Inputs, tangents: Inputs, solution: Solution, solver: AbstractKKTSolver, limit: float, relaxation: float
+    inputs: Inputs,
+    tangents: Inputs,
+    solution: Solution,
+    kept: ActiveFactor | None,
+    solver: AbstractKKTSolver,
+    limit: float,
+    relaxation: float,
 ) -> tuple:
-    """Tangents of the `outputs` for tangents of the functions' parameters and the bounds."""
+    """Tangents of the `outputs` for tangents of the functions' parameters and the bounds.
+
+    ``kept``: the factor of the solve's last pass, which serves if it has the same active set.
+    """
     nlp, bounds = inputs.nlp, inputs.bounds
     lin = linearize(nlp, solution, bounds, limit, relaxation)
-    factor = factorize(solver, lin.operator)
+    if kept is None:
+        solver, first = Refined(solver), None
+    else:
+        solver, first = Refined(Rescaled(solver), fewest=1), reused(kept, lin)
+    factor = factorize(solver, lin.operator, first)
     x, y = solution.x, solution.multipliers.constraints
     dynamic, static = eqx.partition(nlp, eqx.is_inexact_array)
     d_nlp = tangents.nlp

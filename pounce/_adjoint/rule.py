@@ -29,8 +29,9 @@ def differentiable_solve(
     rest: PyTree,
     solved: Callable[[Solution], Bool[Array, ""]],
     outputs: Callable[[Solution], tuple],
-    tangent: Callable[[Inputs, Inputs, Solution], tuple],
+    tangent: Callable[..., tuple],
     on_failure: OnFailure,
+    run_and_keep: Callable[[Inputs, PyTree], tuple[Solution, tuple]] | None = None,
 ) -> Solution:
     """``run(inputs, rest)`` with the implicit derivative rule attached.
 
@@ -40,21 +41,37 @@ def differentiable_solve(
     - `rest`: arrays the solution does not depend on (starting point, warm start, tolerances).
     - `solved`: whether a solution is one that can be differentiated.
     - `outputs`: the parts of a solution that have a derivative; all others have none.
-    - `tangent`: tangents of the `outputs`, given the inputs, their tangents and the solution.
+    - `tangent`: tangents of the `outputs`, given the inputs, their tangents, the solution and, one by one, what was kept.
     - `on_failure`: tangents of a lane that was not solved: zero, NaN, an error, or zero with a warning.
+    - `run_and_keep`: as `run`, with a tuple of what else of the solve `tangent` can make use of. It runs in place of `run` where
+      derivatives are taken. By default nothing is kept.
     """
     dynamic, fixed = eqx.partition(inputs, eqx.is_inexact_array)
     arrays, static = eqx.partition((fixed, rest), eqx.is_array)
 
+    def whole(dynamic, arrays) -> tuple[Inputs, PyTree]:
+        fixed, rest = eqx.combine(arrays, static)
+        return eqx.combine(dynamic, fixed), rest
+
     @jax.custom_jvp
     def solve(dynamic, arrays):
-        fixed, rest = eqx.combine(arrays, static)
-        return run(eqx.combine(dynamic, fixed), rest)
+        return run(*whole(dynamic, arrays))
+
+    @jax.custom_jvp
+    def solve_and_keep(dynamic, arrays):
+        if run_and_keep is None:
+            return solve(dynamic, arrays), ()
+        return run_and_keep(*whole(dynamic, arrays))
 
     @solve.defjvp
+    def rule_of_solution(primals, tangents):
+        (solution, _), (rate, _) = rule(primals, tangents)
+        return solution, rate
+
+    @solve_and_keep.defjvp
     def rule(primals, tangents):
         (dynamic, arrays), (rates, _) = primals, tangents
-        solution = solve(dynamic, arrays)
+        solution, kept = solve_and_keep(dynamic, arrays)
         good = solved(solution)
         if on_failure == "raise":
             # On the solution, not on its tangent: what is only linear does not survive transposition.
@@ -63,9 +80,9 @@ def differentiable_solve(
         rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
         safe = _sanitized(solution, good, outputs)
         clean = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), dynamic)
-        whole = eqx.combine(clean, eqx.combine(arrays, static)[0])
-        moves = _on_failure(tangent(whole, rates, safe), good, on_failure)
-        return solution, eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
+        moves = _on_failure(tangent(whole(clean, arrays)[0], rates, safe, *kept), good, on_failure)
+        rate = eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
+        return (solution, kept), (rate, jax.tree.map(_zero_tangent, kept))
 
     return solve(dynamic, arrays)
 

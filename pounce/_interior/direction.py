@@ -79,11 +79,16 @@ def least_squares_system(view: View, hessian: Matrix, jacobian: Matrix) -> Syste
     return System(view.n, nothing, jacobian, ones, view.active, view.present)
 
 
+def active_set(view: View, bound_active: Bool[Array, " N"]) -> tuple[Bool[Array, " n"], Bool[Array, " m"]]:
+    """The variables that move and the rows that are held."""
+    n, m = view.n, view.present.shape[0]
+    return view.active[:n] & ~bound_active[:n], view.equality | bound_active[n : n + m]
+
+
 def active_set_system(view: View, hessian: Matrix, jacobian: Matrix, bound_active: Bool[Array, " N"]) -> System:
     """The KKT system of the equality-constrained problem with every active bound and row held."""
     n, m = view.n, view.present.shape[0]
-    moving = view.active[:n] & ~bound_active[:n]
-    held = view.equality | bound_active[n : n + m]
+    moving, held = active_set(view, bound_active)
     active = jnp.concatenate([moving, jnp.zeros(3 * m, bool)])
     hessian, jacobian = masked(hessian, moving, moving), masked(jacobian, held, moving)
     return System(n, hessian, jacobian, jnp.zeros(n + 3 * m, hessian.dtype), active, held)

@@ -134,6 +134,12 @@ class InteriorPointMethod(eqx.Module):
 
     def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
+        return self.step_and_pass(nlp, warm, state, numbers)[0]
+
+    def step_and_pass(
+        self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers
+    ) -> tuple[State, Pass]:
+        """As `step`, with what the pass knew."""
         scaled = ScaledNLP(nlp, state.frame.scaling)
         d = scaled.derivatives(*self.asked(state), second_order=self.choices.hessian_approximation == "exact")
         found, first = self.look(d, warm, state, numbers)
@@ -143,7 +149,7 @@ class InteriorPointMethod(eqx.Module):
             return judge_trial(found.search, trial, f, rows, numbers, self.choices)
 
         last = jax.lax.while_loop(lambda trial: trial.result == SEARCHING, attempt, first)
-        return self.conclude(found, last, numbers)
+        return self.conclude(found, last, numbers), found
 
     def asked(self, state: State) -> tuple[Float[Array, " n"], Float[Array, " m"], Float[Array, ""]]:
         """Point, row multipliers and objective weight that the next pass wants the scaled derivatives for."""

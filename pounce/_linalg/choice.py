@@ -10,6 +10,10 @@ from .sparse_ldl import SparseLDL, analyze
 from .stages import find_stages
 
 
+DENSE = ("null-space", "condensed", "lu")
+SPARSE = ("sparse-ldl", "stages")
+
+
 def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
     """The solver of that name; ``"auto"`` is the null-space Cholesky (see docs/design.md for the comparison)."""
     if m == 0 and name in ("auto", "null-space"):

@@ -1,4 +1,4 @@
-"""A KKT solver that refines another one against the exact operator, a fixed number of steps."""
+"""A KKT solver that refines another one against the exact operator."""
 
 from typing import Any, Generic, TypeVar
 
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from lineax import RESULTS
 
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from .refinement import refined_solve
 
 
 Factor = TypeVar("Factor")
@@ -19,10 +20,11 @@ class RefinedFactor(eqx.Module, Generic[Factor]):
 
 
 class Refined(AbstractKKTSolver[RefinedFactor]):
-    """Linear in the right-hand side, so that the derivative rule can transpose and batch it."""
+    """By `steps` corrections; where `fewest` is given, by no more than that many if nothing but rounding is left then."""
 
     solver: AbstractKKTSolver
     steps: int = eqx.field(static=True, default=3)
+    fewest: int | None = eqx.field(static=True, default=None)
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> RefinedFactor:
         return RefinedFactor(operator, self.solver.init(operator, options))
@@ -31,6 +33,12 @@ class Refined(AbstractKKTSolver[RefinedFactor]):
         return self.solver.inertia(state.factor)
 
     def compute(self, state: RefinedFactor, vector: KKTVector, options: dict[str, Any]):
+        if self.fewest is not None:
+            solve = lambda residual: self.solver.compute(state.factor, residual, options)[0]
+            rounding = 4 * jnp.finfo(vector[0].dtype).eps
+            limits = dict(min_steps=self.fewest, max_steps=self.steps, ratio_max=rounding)
+            return refined_solve(state.operator.mv, solve, vector, **limits).solution, RESULTS.successful, {}
+
         def correct(_, solution):
             residual = jax.tree.map(jnp.subtract, vector, state.operator.mv(solution))
             return jax.tree.map(jnp.add, solution, self.solver.compute(state.factor, residual, options)[0])

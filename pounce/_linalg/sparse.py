@@ -91,6 +91,11 @@ class Pattern(Content):
         return Pattern(self.columns, self.rows, (self.shape[1], self.shape[0]))
 
     @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """Where the entries of each row begin, and where the last one's end."""
+        return np.searchsorted(self.rows, np.arange(self.shape[0] + 1)).astype(np.int32)
+
+    @functools.cached_property
     def diagonal(self) -> np.ndarray:
         """Where the entries of the diagonal stand in the order of the values; -1 for those that are not there."""
         index = np.arange(min(self.shape))

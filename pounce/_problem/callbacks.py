@@ -1,12 +1,15 @@
 """cyipopt's callbacks as a program."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._check import real_array
+from .._linalg.sparse import Pattern
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .sparse_host import Entries, HostStructure, stored
 
 
 class CyIpoptEvaluationError(ArithmeticError):
@@ -19,7 +22,7 @@ def says_not_here(error: Exception) -> bool:
 
 
 class Structure:
-    """Where the entries of a sparse callback lie in a dense matrix. Entries of the same place are summed."""
+    """Where the entries of a sparse callback lie in the matrix. Entries of the same place are summed."""
 
     def __init__(self, pair: Any, name: str, shape: tuple[int, int]):
         try:
@@ -40,8 +43,19 @@ class Structure:
                 )
         self.rows, self.columns = rows.astype(np.intp), columns.astype(np.intp)
         self.shape, self.size = shape, rows.size
-        self._places = self.rows * shape[1] + self.columns
-        self._distinct = np.unique(self._places).size == self.size
+
+    @functools.cached_property
+    def _places(self) -> np.ndarray:
+        return self.rows * self.shape[1] + self.columns
+
+    @functools.cached_property
+    def _distinct(self) -> bool:
+        return np.unique(self._places).size == self.size
+
+    @functools.cached_property
+    def pattern(self) -> Pattern:
+        """The entries, each once."""
+        return Pattern(self.rows, self.columns, self.shape)
 
     def dense(self, values: np.ndarray) -> np.ndarray:
         matrix = np.zeros(self.shape)
@@ -70,13 +84,40 @@ class CallbackFunctions(AbstractHostFunctions):
         self._slopes: tuple[bytes, np.ndarray, np.ndarray] | None = None
         self.jacobian_structure = self.hessian_structure = None
         if m:
-            self.jacobian_structure = self._structure("jacobianstructure", (m, n), np.indices((m, n)).reshape(2, -1))
+            self.jacobian_structure = self._structure(
+                "jacobianstructure", (m, n), lambda: np.indices((m, n)).reshape(2, -1)
+            )
         if exact:
-            self.hessian_structure = self._structure("hessianstructure", (n, n), np.tril_indices(n))
+            self.hessian_structure = self._structure("hessianstructure", (n, n), lambda: np.tril_indices(n))
+        self._jacobian_matrix = None if self.jacobian_structure is None else self.jacobian_structure.dense
+        self._hessian_matrix = None if self.hessian_structure is None else self.hessian_structure.symmetric
 
-    def _structure(self, name: str, shape: tuple[int, int], dense: Any) -> Structure:
-        function = getattr(self._callbacks, name, None)
-        return Structure(dense if function is None else function(), name, shape)
+    def _structure(self, name: str, shape: tuple[int, int], dense: Callable[[], Any]) -> Structure:
+        return Structure(getattr(self._callbacks, name, dense)(), name, shape)
+
+    @property
+    def has_structures(self) -> bool:
+        """Whether anything was said about where entries are."""
+        names = ("jacobianstructure",) * (self.m > 0) + ("hessianstructure",) * self.exact
+        return any(hasattr(self._callbacks, name) for name in names)
+
+    @property
+    def patterns(self) -> tuple[Pattern, Pattern]:
+        """Of the Jacobian and, of one triangle or both, the Hessian, which has to be exact."""
+        assert self.hessian_structure is not None
+        jacobian = self.jacobian_structure
+        empty = Pattern(np.zeros(0), np.zeros(0), (0, self.n))
+        return empty if jacobian is None else jacobian.pattern, self.hessian_structure.pattern
+
+    def become_sparse(self) -> None:
+        """From now on derivatives are sparse matrices."""
+        self.structure = HostStructure.of(*self.patterns)
+        j, h = self.jacobian_structure, self.hessian_structure
+        assert h is not None
+        if j is not None:
+            self._jacobian_matrix = Entries(j.rows, j.columns, self.structure.jacobian).matrix
+        lower = np.maximum(h.rows, h.columns), np.minimum(h.rows, h.columns)
+        self._hessian_matrix = Entries(*lower, self.structure.hessian).matrix
 
     def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         key = x.tobytes()
@@ -92,7 +133,7 @@ class CallbackFunctions(AbstractHostFunctions):
         key = x.tobytes()
         if self._slopes is None or self._slopes[0] != key:
             # The pass that estimates multipliers and the first iteration look at the same point.
-            jacobian = self.jacobian(x.copy()) if self.m else np.zeros((0, self.n))
+            jacobian = self.jacobian(x.copy()) if self.m else self._no_rows()
             self._slopes = (key, self.gradient(x.copy()), jacobian)
         _, gradient, jacobian = self._slopes
         hessian = self.hessian(x.copy(), y, weight) if second_order else None
@@ -110,18 +151,20 @@ class CallbackFunctions(AbstractHostFunctions):
         self.evaluations.constraints += 1
         return self._call("constraints", (self.m,), x)
 
-    def jacobian(self, x: np.ndarray) -> np.ndarray:
-        """Dense, from the entries of the callback."""
-        assert self.jacobian_structure is not None
-        self.evaluations.jacobian += 1
-        return self.jacobian_structure.dense(self._call("jacobian", (self.jacobian_structure.size,), x))
+    def _no_rows(self) -> Any:
+        return np.zeros((0, self.n)) if self.structure is None else stored(self.structure.jacobian, np.zeros(0))
 
-    def hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
-        """Dense and symmetric, from one triangle."""
-        assert self.hessian_structure is not None
+    def jacobian(self, x: np.ndarray) -> Any:
+        """Dense or sparse, from the entries of the callback."""
+        assert self.jacobian_structure is not None and self._jacobian_matrix is not None
+        self.evaluations.jacobian += 1
+        return self._jacobian_matrix(self._call("jacobian", (self.jacobian_structure.size,), x))
+
+    def hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> Any:
+        """Dense and symmetric, or the lower triangle of a sparse matrix; from one triangle."""
+        assert self.hessian_structure is not None and self._hessian_matrix is not None
         self.evaluations.hessian += 1
-        entries = self._call("hessian", (self.hessian_structure.size,), x, y.copy(), weight)
-        return self.hessian_structure.symmetric(entries)
+        return self._hessian_matrix(self._call("hessian", (self.hessian_structure.size,), x, y.copy(), weight))
 
     def _call(self, name: str, shape: tuple[int, ...], *arguments: Any) -> np.ndarray:
         function: Callable = getattr(self._callbacks, name)

@@ -7,6 +7,9 @@ import abc
 import dataclasses
 
 import numpy as np
+import scipy.sparse as sps
+
+from .sparse_host import HostStructure
 
 
 @dataclasses.dataclass
@@ -22,24 +25,29 @@ class Evaluations:
 
 @dataclasses.dataclass(frozen=True)
 class HostDerivatives:
-    """Values and first derivatives at a point, and the Hessian of ``weight f + y'c`` where it was asked for."""
+    """Values and first derivatives at a point, and the Hessian of ``weight f + y'c`` where it was asked for.
+
+    Matrices of sparse functions have all entries of their patterns, in order.
+    """
 
     objective: float
     rows: np.ndarray  # (m,)
     gradient: np.ndarray  # (n,)
-    jacobian: np.ndarray  # (m, n)
-    hessian: np.ndarray | None  # (n, n), both triangles
+    jacobian: np.ndarray | sps.csr_array  # (m, n)
+    hessian: np.ndarray | sps.csr_array | None  # (n, n), both triangles; a sparse one by its lower triangle
 
 
 class AbstractHostFunctions(abc.ABC):
     """The functions of a program of ``n`` variables and ``m`` rows.
 
-    ``exact`` says whether Hessians are to be had. Exceptions pass through to whoever runs the solve.
+    ``exact`` says whether Hessians are to be had; ``structure``, whether matrices are sparse, and where their entries are.
+    Exceptions pass through to whoever runs the solve.
     """
 
     n: int
     m: int
     exact: bool
+    structure: HostStructure | None = None
     evaluations: Evaluations
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from .._linalg.sparse import Pattern
 from .coloring import Coloring, color_jacobian, color_symmetric
 from .compressed import entries, seeds, sparse_jacobian
 from .nlp import AbstractNLP, Derivatives
-from .sparsity import hessian_pattern, jacobian_pattern
+from .sparsity import MOST_ENTRIES, PatternTooLargeError, hessian_pattern, jacobian_pattern
 
 
 class Structure(NamedTuple):
@@ -30,11 +30,18 @@ class Structure(NamedTuple):
         return cls(color_jacobian(jacobian), color_symmetric(both.lower))
 
     @property
-    def worthwhile(self) -> bool:
-        """Whether sparse derivatives and algebra promise to be cheaper than dense ones."""
-        m, n = self.jacobian.pattern.shape
-        stored = 2 * (self.jacobian.pattern.nnz + self.hessian.pattern.nnz)
-        return self.jacobian.count + self.hessian.count < n / 4 and stored < 0.05 * (n + m) ** 2
+    def few_colors(self) -> bool:
+        """Whether sparse derivatives promise to be cheaper than dense ones."""
+        return self.jacobian.count + self.hessian.count < self.hessian.pattern.shape[0] / 4
+
+
+LEAST_SPARSE = 400  # unknowns of a KKT matrix below which dense algebra is faster whatever the pattern
+FULL = 0.05  # the share of its entries from which on it is faster whatever the size
+
+
+def is_sparse(jacobian: Pattern, hessian: Pattern) -> bool:
+    """Whether sparse linear algebra promises to be cheaper than dense one; the Hessian by both triangles."""
+    return 2 * jacobian.nnz + hessian.nnz < FULL * sum(jacobian.shape) ** 2
 
 
 def as_pattern(given: Any, shape: tuple[int, int], name: str) -> Pattern:
@@ -56,18 +63,42 @@ def find_structure(
     evaluate: Callable, x: Any, *arguments: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
 ) -> Structure:
     """The structure of ``evaluate(x, *arguments) -> (f, c)``, whatever the numbers; patterns that are known are not sought."""
+    return Structure.of(*_patterns(evaluate, x, arguments, jacobian, hessian))
+
+
+def find_structure_if_sparse(
+    evaluate: Callable, x: Any, *arguments: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
+) -> Structure | None:
+    """As `find_structure`; None where dense derivatives and algebra promise to be cheaper, found out as early as may be."""
+    m = jax.eval_shape(evaluate, x, *arguments)[1].shape[0]
+    # With room for entries that a Hessian lists several times, and for problems that are small anyway.
+    most = min(MOST_ENTRIES, max(500_000, int(2 * FULL * (x.shape[0] + m) ** 2)))
+    try:
+        patterns = _patterns(evaluate, x, arguments, jacobian, hessian, most=most)
+    except PatternTooLargeError:
+        return None
+    if not is_sparse(*patterns):
+        return None  # colouring a matrix that is nearly full takes long
+    structure = Structure.of(*patterns)
+    return structure if structure.few_colors else None
+
+
+def _patterns(
+    evaluate: Callable, x: Any, arguments: tuple, jacobian: Pattern | None, hessian: Pattern | None, **limit: int
+) -> tuple[Pattern, Pattern]:
+    """Of the Jacobian of the rows and of the Hessian of the Lagrangian."""
     m = jax.eval_shape(evaluate, x, *arguments)[1].shape[0]
     if jacobian is None:
-        jacobian = jacobian_pattern(lambda x, *rest: evaluate(x, *rest)[1], x, *arguments)
+        jacobian = jacobian_pattern(lambda x, *rest: evaluate(x, *rest)[1], x, *arguments, **limit)
     if hessian is not None:
-        return Structure.of(jacobian, hessian)
+        return jacobian, hessian | hessian.transpose
 
     def lagrangian(x, weights, *rest):
         f, c = evaluate(x, *rest)
         return weights[0] * f + weights[1:] @ c
 
     weights = jax.ShapeDtypeStruct((m + 1,), x.dtype)
-    return Structure.of(jacobian, hessian_pattern(lagrangian, x, weights, *arguments))
+    return jacobian, hessian_pattern(lagrangian, x, weights, *arguments, **limit)
 
 
 class SparseFunctionNLP(AbstractNLP):

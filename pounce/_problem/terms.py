@@ -138,6 +138,7 @@ class BoxedFunctions(AbstractHostFunctions):
     def __init__(self, inner: AbstractHostFunctions, lb: np.ndarray, ub: np.ndarray):
         self.n, self.m, self.exact, self.evaluations = inner.n, inner.m, inner.exact, inner.evaluations
         self._inner, self._lb, self._ub = inner, lb, ub
+        self.structure = inner.structure
         self._values: tuple[bytes, float, np.ndarray] | None = None
         self._derivatives: tuple[tuple, HostDerivatives] | None = None
         self.point: np.ndarray | None = None

@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._compile import compiler_options
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .sparse_nlp import Structure, sparse_derivatives
 from .terms import Counts, Term
 
 
@@ -134,6 +135,7 @@ class _Compiled:
         self.operations = sum(map(operations, jaxprs))
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
         self.values, self.first, self.second = compiled(self._values), compiled(self._first), compiled(self._second)
+        self.sparse = compiled(self._sparse, static_argnums=0)
 
     def _values(self, constants, x):
         parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in zip(self._jaxprs, constants)]
@@ -162,6 +164,15 @@ class _Compiled:
         # Gradient, Jacobian and Hessian come out of one sweep.
         columns, hessian = self._along(lambda unit: jax.jvp(weighted_gradient, (x,), (unit,))[1], x.size)
         return jnp.concatenate([function(x), columns.T.ravel(), hessian.ravel()])
+
+    def _sparse(self, structure, constants, x, y, weight):
+        def evaluate(x):
+            values = self._values(constants, x)
+            return values[0], values[1:]
+
+        d = sparse_derivatives(evaluate, structure, x, y, weight)
+        first = [d.objective[None], d.rows, d.gradient]
+        return jnp.concatenate([*first, *(matrix.values for matrix in (d.jacobian, d.hessian))])
 
     @functools.cached_property
     def differentiable(self) -> bool:
@@ -227,6 +238,16 @@ class TracedProgram:
         value, jacobian, hessian = np.split(flat, np.cumsum([self.size, self.size * self.n]))
         hessian = hessian.reshape(self.n, self.n)
         return value, jacobian.reshape(self.size, self.n), 0.5 * (hessian + hessian.T)
+
+    def objective_and_rows(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The first value and the others; to be traced."""
+        values = self._compiled._values(self._constants, x)
+        return values[0], values[1:]
+
+    def sparse_derivatives(self, structure: Structure) -> Callable[..., jax.Array]:
+        """From a point, row multipliers and the weight of the first value: values, gradient, and the entries of the Jacobian and
+        of the lower triangle of the Hessian, one after the other."""
+        return functools.partial(self._compiled.sparse, structure, self._constants)
 
     def term(self) -> Term:
         """This function as one term of a program."""

@@ -12,13 +12,16 @@ from jax.extend.core import jaxpr_as_fun
 from .._compile import compiler_options
 from .._interior.finish import finish
 from .._interior.history import shown_row
-from .._interior.options import Numbers
+from .._interior.options import Choices, Numbers
 from .._interior.search import SEARCHING
 from .._interior.solver import InteriorPointMethod
 from .._interior.start import Bounds, WarmStart
 from .._interior.state import RESTORING
 from .._interior.trial import candidate, judge_trial
+from .._linalg.choice import sparse_solver
+from .._linalg.sparse import SparseMatrix
 from .._packing import Handover, Packing, looked_at
+from .._problem.host import HostStructure
 from .._problem.nlp import Derivatives
 from .setting import Setting, blank_setting, padded_shape
 
@@ -51,14 +54,22 @@ class Glance(NamedTuple):
 
 
 class Kernel:
-    """The compiled pieces of a method for one shape. Each takes and gives vectors."""
+    """The compiled pieces of a method for one shape, or one sparse structure. Each takes and gives vectors; those that solve
+    linear systems take the linear solver's tables as well."""
 
-    def __init__(self, method: InteriorPointMethod, setting: Setting):
+    def __init__(self, method: InteriorPointMethod, setting: Setting, structure: HostStructure | None):
         self.n, self.m = setting.x0.shape[0], setting.cl.shape[0]
-        self._method, self.exact = method, method.choices.hessian_approximation == "exact"
+        self.exact = method.choices.hessian_approximation == "exact"
+        self._tables, self._method = eqx.partition(method, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
+        self._table_leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(self._tables)]
         n, m = self.n, self.m
         number: Any = jax.ShapeDtypeStruct((), np.float64)
         vectors: list[Any] = [jax.ShapeDtypeStruct(shape, np.float64) for shape in ((m,), (n,), (m, n), (n, n))]
+        if structure is not None:
+            vectors[2:] = [
+                SparseMatrix(jax.ShapeDtypeStruct((pattern.nnz,), np.float64), pattern)  # pyright: ignore
+                for pattern in structure
+            ]
         self.values = Packing(Values(number, vectors[0]))
         self.derivatives = Packing(
             Derivatives(number, vectors[0], vectors[1], vectors[2], vectors[3] if self.exact else None)
@@ -67,7 +78,7 @@ class Kernel:
         given = self.setting.like()
         begun = jax.eval_shape(self._begin, given)
         self.state, self.question = Packing(begun[0]), Packing(begun[1])
-        inputs = (given, self.state.like(), self.derivatives.like())
+        inputs = (given, self.state.like(), self.derivatives.like(), self._table_leaves)
         look, looked = jax.make_jaxpr(self._look, return_shape=True)(*inputs)
         found, trial, glance = looked
         self.trial, self.glance, self.solution = Packing(trial), Packing(glance), Packing(self._finished(given))
@@ -82,8 +93,11 @@ class Kernel:
         self._look_function, self._conclude_function = jaxpr_as_fun(look), jaxpr_as_fun(conclude)
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
         self.begin, self.scale = compiled(self._run_begin), compiled(self._run_scale)
-        self.look, self.conclude = compiled(self._run_look), compiled(self._run_conclude)
-        self.judged, self.finish = compiled(self._run_judged), compiled(self._run_finish)
+        look, conclude, judged = map(compiled, (self._run_look, self._run_conclude, self._run_judged))
+        self.look, self.conclude, self.judged = (
+            functools.partial(piece, self._table_leaves) for piece in (look, conclude, judged)
+        )
+        self.finish = compiled(self._run_finish)
 
     def _run_begin(self, setting):
         state, question = self._begin(self.setting.unpack(setting))
@@ -99,25 +113,26 @@ class Kernel:
         """What a pass is given."""
         return self.setting, self.state, self.derivatives
 
-    def _inputs(self, *vectors) -> list:
-        return [leaf for packing, vector in zip(self._given, vectors) for leaf in packing.leaves(vector)]
+    def _inputs(self, tables, *vectors) -> list:
+        leaves = [leaf for packing, vector in zip(self._given, vectors) for leaf in packing.leaves(vector)]
+        return leaves + tables
 
-    def _run_look(self, setting, state, derivatives):
-        results = self._look_function(*self._inputs(setting, state, derivatives))
+    def _run_look(self, tables, setting, state, derivatives):
+        results = self._look_function(*self._inputs(tables, setting, state, derivatives))
         rest = results[len(self._found_leaves) :]
         size = len(rest) - self.glance.count
         return self._handover.pack(results), self.trial.pack(rest[:size]), self.glance.pack(rest[size:])
 
-    def _run_conclude(self, setting, state, derivatives, found, trial, values):
-        inputs = self._inputs(setting, state, derivatives)
+    def _run_conclude(self, tables, setting, state, derivatives, found, trial, values):
+        inputs = self._inputs(tables, setting, state, derivatives)
         found = self._handover.unpack(found, inputs)
         rest = [packing.leaves(v) for packing, v in ((self.trial, trial), (self.values, values))]
         results = self._conclude_function(*inputs[: self.setting.count], *found, *rest[0], *rest[1])
         k, j = self.trial.count, self.trial.count + self.state.count
         return self.trial.pack(results[:k]), self.state.pack(results[k:j]), self.question.pack(results[j:])
 
-    def _run_judged(self, setting, state, derivatives, found):
-        leaves = self._handover.unpack(found, self._inputs(setting, state, derivatives))
+    def _run_judged(self, tables, setting, state, derivatives, found):
+        leaves = self._handover.unpack(found, self._inputs(tables, setting, state, derivatives))
         return self.state.pack(jax.tree.unflatten(self._found_structure, leaves).judged)
 
     def _run_finish(self, setting, state):
@@ -148,11 +163,12 @@ class Kernel:
         state = self._method.scale(scaled, state, self._numbers(setting))
         return state, self._ask(state, jnp.array(False), setting.x0)
 
-    def _look(self, setting: Setting, state, derivatives: Derivatives):
+    def _look(self, setting: Setting, state, derivatives: Derivatives, tables: list):
         scaled, warm = state.frame.scaling.derivatives(derivatives), None
         if setting.warm_rows is not None:
             warm = WarmStart(setting.warm_rows, setting.warm_lower, setting.warm_upper)
-        found, trial = self._method.look(scaled, warm, state, self._numbers(setting))
+        method = eqx.combine(jax.tree.unflatten(jax.tree.structure(self._tables), tables), self._method)
+        found, trial = method.look(scaled, warm, state, self._numbers(setting))
         judged, search = found.judged, found.search
         objective = judged.objective / judged.frame.objective_scale
         row = shown_row(objective, judged.report, judged.row, judged.phase == RESTORING)
@@ -187,20 +203,22 @@ def _true(node):
 
 
 class Kernels:
-    """The kernels of a method, made once for each shape."""
+    """The kernels of a method, made once for each shape; those of a sparse one for programs of one structure."""
 
-    def __init__(self, method: InteriorPointMethod):
-        self.method = method
+    def __init__(self, method: InteriorPointMethod, structure: HostStructure | None = None):
+        self.method, self._structure = method, structure
         self._made: dict[tuple, Kernel] = {}
 
     def fitting(self, setting: Setting) -> Kernel:
         """The kernel that a setting is rounded up to."""
-        n, m = padded_shape(setting, self.method.choices)
+        n, m = setting.x0.shape[0], setting.cl.shape[0]
+        if self._structure is None:
+            n, m = padded_shape(setting, self.method.choices)
         key = (n, m, setting.warm_rows is None, setting.objective_scale is None)
         kernel = self._made.get(key)
         if kernel is None:
             with jax.enable_x64(True):
-                kernel = self._made.setdefault(key, Kernel(self.method, blank_setting(setting, n, m)))
+                kernel = self._made.setdefault(key, Kernel(self.method, blank_setting(setting, n, m), self._structure))
         return kernel
 
 
@@ -208,3 +226,12 @@ class Kernels:
 def kernels_for(method: InteriorPointMethod) -> Kernels:
     """The kernels of a method, shared by all who use an equal one."""
     return Kernels(method)
+
+
+@functools.lru_cache(maxsize=32)
+def sparse_kernels_for(
+    solver: str, choices: Choices, constants: tuple[float, ...], structure: HostStructure
+) -> Kernels:
+    """The kernels for programs of one sparse structure, with the sparse linear solver of that name."""
+    linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian)
+    return Kernels(InteriorPointMethod(linear_solver, choices, constants), structure)

@@ -3,10 +3,12 @@
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
+import scipy.sparse as sps
 
 from .._interior.state import REGULAR, SCALING
 from .._problem.host import AbstractHostFunctions, HostDerivatives
@@ -79,14 +81,12 @@ class _Run:
         wanted = self.kernel.exact and asked.phase >= REGULAR  # the starting passes look at first derivatives only
         d = self.functions.derivatives(x, asked.rows[:m].copy(), asked.weight, wanted)
         vectors, (objective, rows, gradient, jacobian, *hessian) = self.kernel.derivatives.blank()
-        objective[()], rows[:m], gradient[:n], jacobian[:m, :n] = d.objective, d.rows, d.gradient, d.jacobian
-        if wanted:
-            hessian[0][:n, :n] = d.hessian
+        objective[()], rows[:m], gradient[:n] = d.objective, d.rows, d.gradient
         if scale is not None:
             gradient[:n] /= scale
-            jacobian[:m, :n] /= scale
-            if wanted:
-                hessian[0][:n, :n] /= scale[:, None] * scale
+        _fill(jacobian, d.jacobian, None, scale)
+        if wanted:
+            _fill(hessian[0], d.hessian, scale, scale)
         return vectors, d
 
     def look(self, state, answer):
@@ -123,6 +123,22 @@ class _Run:
             leaves[x] = leaves[x] / self.scale
             leaves[lower], leaves[upper] = leaves[lower] * self.scale, leaves[upper] * self.scale
         return self.kernel.solution.join(leaves)
+
+
+def _fill(place: np.ndarray, matrix: Any, rows: np.ndarray | None, columns: np.ndarray | None) -> None:
+    """Writes a matrix, divided by factors of its rows and columns, into a larger one; a sparse one into a vector."""
+    if sps.issparse(matrix):
+        place[:] = matrix.data
+        if rows is not None:
+            place /= np.repeat(rows, np.diff(matrix.indptr))
+        if columns is not None:
+            place /= columns[matrix.indices]
+        return
+    m, n = matrix.shape
+    place[:m, :n] = matrix
+    for scale in (None if rows is None else rows[:, None], columns):
+        if scale is not None:
+            place[:m, :n] /= scale
 
 
 class Asked:

@@ -1,13 +1,14 @@
 """`from_jax`: a `pounce.Problem` from JAX functions."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from .. import _check as check
-from ..problem import Problem
+from .._problem.sparse_nlp import as_pattern
+from ..problem import Problem, Sparsity
 
 
 class _Functions:
@@ -30,8 +31,10 @@ def from_jax(
     cu: Any = None,
     x0: Any = None,
     seed: int = 0,
-    sparse: bool = False,
+    sparse: bool | Literal["auto"] = False,
     n_probes: int | None = None,
+    jac_pattern: Any = None,
+    hess_pattern: Any = None,
 ) -> Problem:
     """Build a `pounce.Problem` from ``f(x) -> scalar`` and ``g(x) -> (m,)``.
 
@@ -39,16 +42,22 @@ def from_jax(
 
     - `n`, `m`: numbers of variables and rows.
     - `lb`, `ub`, `cl`, `cu`: bounds; `cl` and `cu` are required with rows.
-    - `x0`, `seed`, `n_probes`: accepted for compatibility; nothing is probed.
-    - `sparse`: must be False: derivatives are dense.
+    - `x0`, `seed`, `n_probes`: no longer needed: where derivatives have entries is read from the functions, not probed.
+    - `sparse`: whether derivatives, and the linear algebra of a solve, are those of sparse matrices; ``"auto"`` decides by what
+      they look like. Structure and solution are the same either way. Needs exact Hessians.
+    - `jac_pattern`, `hess_pattern`: where entries may be, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for
+      the Jacobian of ``g`` and for the Hessian of the Lagrangian (a triangle is enough).
 
     **Raises:** `ValueError` or `TypeError` naming the argument, before anything is compiled.
     """
     del x0, seed, n_probes
     check.functions(f, g, m)
-    if sparse:
-        raise NotImplementedError("`sparse=True` is not available yet: derivatives are dense")
+    if sparse not in (False, True, "auto"):
+        raise ValueError(f"`sparse` must be True, False or 'auto', got {sparse!r}")
     problem = Problem(n, m, _Functions(f, g), lb, ub, cl, cu)
+    given = ((jac_pattern, (m, n), "jac_pattern"), (hess_pattern, (n, n), "hess_pattern"))
+    patterns = tuple(None if value is None else as_pattern(value, shape, name) for value, shape, name in given)
+    problem._sparsity = Sparsity(None if sparse == "auto" else sparse, patterns)
     with jax.enable_x64(True):
         x = jax.ShapeDtypeStruct((n,), jnp.float64)
         check.output_shape(jax.eval_shape(f, x), "f", (), None)

@@ -15,6 +15,7 @@ from ..sparse import Pattern
 
 # What a row pays for staying alone: far above what any assignment of the others can save.
 ALONE = 1e4
+MOST_ASSIGNED = 50_000  # entries of equal cost; solving the assignment takes seconds beyond
 
 
 def match(
@@ -42,6 +43,13 @@ def match(
     if wanted.size == 0:
         return np.full(m, -1)
     compact = np.searchsorted(wanted, rows)
+    partner = np.full(m, -1)
+    if rows.size > MOST_ASSIGNED and not cost.any():
+        # Any largest matching costs the same. Hopcroft and Karp's takes milliseconds; where both are to be had, those of the
+        # assignment led to somewhat flatter elimination trees of networks.
+        graph = sps.csr_array((np.ones(rows.size, np.int8), (compact, columns)), shape=(wanted.size, n))
+        partner[wanted] = csgraph.maximum_bipartite_matching(graph, perm_type="column")
+        return partner
     # Column n + i is there for the i-th row alone, so that a full matching always exists. Explicit zeros would vanish: hence 1.
     graph = sps.csr_array(
         (
@@ -54,6 +62,5 @@ def match(
         shape=(wanted.size, n + wanted.size),
     )
     row, column = csgraph.min_weight_full_bipartite_matching(graph)
-    partner = np.full(m, -1)
     partner[wanted[row]] = np.where(column < n, column, -1)
     return partner

@@ -49,7 +49,7 @@ def _followed(f: Callable[..., Any], x: Any, args: tuple, second_order: bool) ->
     return flow, [Value(shape, mixed(flow, everything, (1,), shape, 0)) for shape in shapes]
 
 
-def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
+def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST_ENTRIES) -> Pattern:
     """Where the Jacobian of `f` can have entries, whatever the point.
 
     **Arguments:**
@@ -58,33 +58,34 @@ def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     - `x`: the variables, of shape ``(n,)``; only its shape and type matter, so that a `jax.ShapeDtypeStruct` does.
     - `args`: whatever else `f` takes, pytrees of arrays or structs. Their values are taken to be unknown. Arrays that `f`
       closes over are constants: their zeros are made use of, and indices computed from them are known.
+    - `most`: how many entries are worth listing.
 
     **Returns:**
 
     A pattern of shape ``(m, n)`` that holds every entry which is nonzero at some point; it may hold more, as nothing is known
     about cancellation. It is read from the program that JAX traces, no values are sampled.
 
-    Raises `PatternTooLargeError` if there are more than thirty million entries.
+    Raises `PatternTooLargeError` if there are more than `most` entries, thirty million by default.
     """
     flow, results = _followed(f, x, args, second_order=False)
     labels = [np.zeros(value.size, np.int64) if value.node is None else value.node.labels for value in results]
-    return _of_rows(flow.sets, np.concatenate(labels) if labels else np.zeros(0, np.int64))
+    return _of_rows(flow.sets, np.concatenate(labels) if labels else np.zeros(0, np.int64), most)
 
 
-def _of_rows(sets: Sets, labels: np.ndarray) -> Pattern:
+def _of_rows(sets: Sets, labels: np.ndarray, most: int) -> Pattern:
     sizes = sets.sizes(labels)
-    _check(int(sizes.sum()), (labels.size, sets.n))
+    _check(int(sizes.sum()), most, (labels.size, sets.n))
     return Pattern(np.repeat(np.arange(labels.size), sizes), sets.members(labels), (labels.size, sets.n))
 
 
-def _check(entries: int, shape: tuple[int, int]) -> None:
-    if entries > MOST_ENTRIES:
+def _check(entries: int, most: int, shape: tuple[int, int]) -> None:
+    if entries > most:
         raise PatternTooLargeError(
             f"a derivative of shape {shape} has {entries} entries. Functions of that size need sparse derivatives"
         )
 
 
-def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
+def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST_ENTRIES) -> Pattern:
     """Where the second derivative of a scalar function can have entries, whatever the point.
 
     Arguments as for `jacobian_pattern`. For a Lagrangian, multipliers belong to `args`.
@@ -94,27 +95,27 @@ def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     A symmetric pattern of shape ``(n, n)``, both triangles. Functions that are linear on pieces (``abs``, ``max``, `relu`,
     choices) have no second derivative of their own where they have any, and none is listed.
 
-    Raises `PatternTooLargeError` if there are more than thirty million entries.
+    Raises `PatternTooLargeError` if there seem to be more than `most` entries, thirty million by default.
     """
     flow, results = _followed(f, x, args, second_order=True)
     if len(results) != 1 or results[0].size != 1:
         raise ValueError("only a scalar function has a Hessian")
-    return _of_pairs(flow.sets, flow.interactions(results[0].node))
+    return _of_pairs(flow.sets, flow.interactions(results[0].node), most)
 
 
-def _of_pairs(sets: Sets, pairs: np.ndarray) -> Pattern:
+def _of_pairs(sets: Sets, pairs: np.ndarray, most: int) -> Pattern:
     """All pairs of members of two sets that interact."""
     n = sets.n
     a, b = pairs >> 32, pairs & 0xFFFFFFFF
     work = sets.sizes(a) * sets.sizes(b)
-    if int(work.sum()) > MOST_ENTRIES // 2:
-        a, b = _without_covered(sets, a, b)
+    if int(work.sum()) > most // 2:
+        a, b = _without_covered(sets, a, b, most // 2)
         work = sets.sizes(a) * sets.sizes(b)
-    if int(work.sum()) > MOST_ENTRIES:
+    if int(work.sum()) > most:
         total = sets.everything(np.concatenate([a, b]))
         a = b = np.array([total])
         work = sets.sizes(a) * sets.sizes(b)
-        _check(int(work.sum()), (n, n))
+        _check(int(work.sum()), most, (n, n))
     # A few million at a time, so that repetitions do not take memory.
     keys = np.zeros(0, np.int64)
     cuts = np.searchsorted(np.cumsum(work), np.arange(1, math.ceil(work.sum() / 5e6)) * 5e6)
@@ -129,11 +130,12 @@ def _of_pairs(sets: Sets, pairs: np.ndarray) -> Pattern:
     return Pattern(np.concatenate([rows, columns]), np.concatenate([columns, rows]), (n, n))
 
 
-def _without_covered(sets: Sets, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Drops pairs of sets that lie in a larger set which interacts with itself, for the largest few of those."""
+def _without_covered(sets: Sets, a: np.ndarray, b: np.ndarray, enough: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drops pairs of sets that lie in a larger set which interacts with itself, for the largest few of those, until the crossings
+    are few `enough`."""
     for _ in range(100):
         with_itself = np.flatnonzero(a == b)
-        if not with_itself.size or int((sets.sizes(a) * sets.sizes(b)).sum()) <= MOST_ENTRIES // 2:
+        if not with_itself.size or int((sets.sizes(a) * sets.sizes(b)).sum()) <= enough:
             break
         with_itself = with_itself[np.argsort(sets.sizes(a[with_itself]))][::-1]
         largest = with_itself[0]

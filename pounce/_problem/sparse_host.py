@@ -1,0 +1,62 @@
+"""Sparse derivatives of host functions: patterns that are fixed before a solve, and SciPy matrices that have exactly these."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sps
+
+from .._linalg.sparse import Pattern
+
+
+class HostStructure(NamedTuple):
+    """The patterns of the Jacobian of the rows, and of the lower triangle of the Hessian with the whole diagonal."""
+
+    jacobian: Pattern
+    hessian: Pattern
+
+    @classmethod
+    def of(cls, jacobian: Pattern, hessian: Pattern) -> "HostStructure":
+        """From patterns; that of the Hessian may be of a triangle or of all of it."""
+        n = np.arange(hessian.shape[0])
+        return cls(jacobian, (hessian | hessian.transpose | Pattern(n, n, hessian.shape)).lower)
+
+
+class Entries:
+    """Where entries that come in some order stand in a pattern. Entries of the same place are summed."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, pattern: Pattern):
+        self.pattern = pattern
+        self._places = pattern.positions(rows, columns)
+        if np.any(self._places < 0):
+            raise ValueError("an entry lies outside of the pattern")
+        self._in_order = np.array_equal(self._places, np.arange(pattern.nnz))
+
+    def matrix(self, values: np.ndarray) -> sps.csr_array:
+        """The matrix of these entries, with the pattern's order and none left out."""
+        if not self._in_order:
+            values = np.bincount(self._places, weights=values, minlength=self.pattern.nnz)
+        return stored(self.pattern, values)
+
+
+def stored(pattern: Pattern, values: np.ndarray) -> sps.csr_array:
+    """A matrix with the pattern's entries in the pattern's order."""
+    return sps.csr_array((values, pattern.columns, pattern.starts), shape=pattern.shape)
+
+
+def in_pattern(matrix: Any, pattern: Pattern, name: str, symmetric: bool = False) -> sps.csr_array:
+    """A SciPy sparse matrix as one of the given pattern; of a symmetric one, both triangles, the lower one.
+
+    Raises `ValueError` where it has entries that the pattern has not.
+    """
+    entries = matrix.tocoo()
+    rows, columns = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
+    kept = entries.data != 0
+    if symmetric:
+        kept = kept & (rows >= columns)
+    try:
+        return Entries(rows[kept], columns[kept], pattern).matrix(entries.data[kept].astype(np.float64))
+    except ValueError:
+        raise ValueError(
+            f"{name}: the sparsity pattern changed since the first call; store the zeros too, or ask for dense algebra with "
+            'linear_solver="null-space"'
+        ) from None

@@ -1,0 +1,58 @@
+"""Traced functions with sparse derivatives: patterns read from their operations, one directional derivative for each colour."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._linalg.sparse import Pattern
+from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .sparse_host import HostStructure, stored
+from .sparse_nlp import Structure, find_structure, find_structure_if_sparse
+from .tracing import TracedProgram
+
+
+class SparseTracedFunctions(AbstractHostFunctions):
+    """A program that is traced as a whole: its objective, then its rows."""
+
+    def __init__(self, program: TracedProgram, structure: Structure):
+        self.n, self.m, self.exact = program.n, program.size - 1, True
+        self.structure = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
+        self.evaluations = Evaluations()
+        self._program, self._derivatives = program, program.sparse_derivatives(structure)
+
+    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        values = self._program.values(x)
+        self.evaluations.objective += 1
+        self.evaluations.constraints += self.m > 0
+        return float(values[0]), values[1:]
+
+    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
+        del second_order  # one program for both kinds of question, because compiling takes longer than running
+        count = self.evaluations
+        count.gradient, count.jacobian, count.hessian = (
+            count.gradient + 1,
+            count.jacobian + (self.m > 0),
+            count.hessian + 1,
+        )
+        with jax.enable_x64(True):
+            flat = np.asarray(self._derivatives(x, y, np.float64(weight)))
+        jacobian, hessian = self.structure
+        sizes = (1, self.m, self.n, jacobian.nnz, hessian.nnz)
+        objective, rows, gradient, *entries = np.split(flat, np.cumsum(sizes)[:-1])
+        matrices = (stored(pattern, values) for pattern, values in zip(self.structure, entries))
+        return HostDerivatives(float(objective[0]), rows, gradient, *matrices)
+
+
+def traced_structure(
+    program: TracedProgram, sparse: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
+) -> Structure | None:
+    """Where the derivatives of a traced program have entries; None for dense ones. ``sparse``: True, False, or None, which lets
+    the patterns decide."""
+    if sparse is False or not program.has_hessian:
+        return None
+    find = find_structure if sparse else find_structure_if_sparse
+    with jax.enable_x64(True):
+        x = jax.ShapeDtypeStruct((program.n,), jnp.float64)
+        return find(program.objective_and_rows, x, jacobian=jacobian, hessian=hessian)

@@ -1,0 +1,97 @@
+"""A compiled solve of a nonlinear program: its static half, its arrays, and the derivative rule that belongs to it."""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ._adjoint import nonlinear
+from ._adjoint.nonlinear import Inputs
+from ._adjoint.rule import OnFailure, differentiable_solve
+from ._compile import compiler_options
+from ._interior.solver import InteriorPointMethod
+from ._linalg.kkt import AbstractKKTSolver
+from ._problem.nlp import FunctionNLP
+from ._problem.sparse_nlp import SparseFunctionNLP, Structure
+from ._solution import Solution
+from ._solve import ActiveFactor, Start, solve_and_keep, solve_nlp
+
+
+NO_BOUND = 1e19
+
+
+class Program(eqx.Module):
+    """The static half of a compiled solve: hashable, so that equal calls share one compiled program."""
+
+    method: InteriorPointMethod
+    functions: tuple = eqx.field(static=True)
+    structure: Structure | None = eqx.field(static=True)
+    relaxation: float = eqx.field(static=True)
+    on_failure: OnFailure = eqx.field(static=True)
+
+    def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
+        """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
+        leaves, structure = self.functions
+        f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
+        evaluate = together(f, g, data.start.x0.dtype)
+        functions = eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters)
+        if self.structure is None:
+            return FunctionNLP(functions, data.parameters)
+        return SparseFunctionNLP(functions, data.parameters, self.structure)
+
+    def __call__(self, data: "Data") -> Solution:
+        start = data.start
+
+        def arguments(inputs: Inputs, rest) -> tuple:
+            x0, warm, scaling, numbers = rest
+            method = eqx.tree_at(lambda m: m.linear_solver, self.method, solver(inputs))
+            return method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers)
+
+        def solver(inputs: Inputs) -> AbstractKKTSolver:
+            return eqx.combine(self.method.linear_solver, inputs.tables)
+
+        inputs = Inputs(self.nlp(data), start.bounds, data.tables)
+        rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
+
+        def run(inputs: Inputs, rest) -> Solution:
+            return solve_nlp(*arguments(inputs, rest))
+
+        def run_and_keep(inputs: Inputs, rest) -> tuple[Solution, tuple[ActiveFactor]]:
+            return solve_and_keep(*arguments(inputs, rest))
+
+        def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
+            return nonlinear.tangent(inputs, rates, solution, kept, solver(inputs), NO_BOUND, self.relaxation)
+
+        # A dense factor costs less than carrying it through the loop of a batch; a relaxed derivative has a matrix of its own.
+        keep = run_and_keep if self.structure is not None and self.relaxation == 0 else None
+        return differentiable_solve(
+            run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure, keep
+        )
+
+
+class Data(eqx.Module):
+    """The array half of a solve."""
+
+    functions: PyTree  # arrays inside the user's callables
+    parameters: PyTree
+    start: Start
+    tables: PyTree  # of the linear solver
+
+
+def together(f: Callable, g: Callable | None, dtype) -> Callable:
+    """``(x, p) -> (objective, rows)`` in one dtype."""
+
+    def evaluate(x, p):
+        value = jnp.asarray(f(x, p), dtype).reshape(())
+        return value, jnp.zeros((0,), dtype) if g is None else jnp.asarray(g(x, p), dtype)
+
+    return evaluate
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(program: Program, top_level: bool):
+    """The compiled solve of a static program."""
+    return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
