@@ -24,6 +24,7 @@ from ._problem.sparse_nlp import (
     find_structure,
     find_structure_if_sparse,
 )
+from ._problem.typical import pivot_hints
 from ._program import Data, Program, compiled, together
 from ._solution import Multipliers, Solution
 from ._solve import Start
@@ -191,7 +192,15 @@ def prepare(
     else:
         if solver.choices.hessian_approximation != "exact":
             raise ValueError("a sparse problem needs exact Hessians: `hessian_approximation='exact'` or `sparse=False`")
-        linear_solver = sparse_solver(solver.linear_solver, sparsity.hessian.pattern, sparsity.jacobian.pattern)
+        patterns = sparsity.hessian.pattern, sparsity.jacobian.pattern
+        key = tuple(leaves), structure, sparsity, x0.shape, x0.dtype, *_signature((dynamic, parameters))
+
+        def rows(x, dynamic, p):
+            f, g = eqx.combine(dynamic, static)
+            return together(f, g, dtype)(x, p)[1]
+
+        hints = pivot_hints(key, rows, sparsity.jacobian, x0, (lb, ub, cl, cu), dynamic, parameters)
+        linear_solver = sparse_solver(solver.linear_solver, *patterns, hints)
     tables, linear_solver = eqx.partition(linear_solver, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
     method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history)
     program = Program(method, (tuple(leaves), structure), sparsity, float(relaxation), on_failure)

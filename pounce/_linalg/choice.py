@@ -4,6 +4,7 @@ import functools
 
 from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
+from .hints import NOTHING_KNOWN, PivotHints
 from .kkt import AbstractKKTSolver
 from .sparse import Pattern
 from .sparse_ldl import SparseLDL, analyze
@@ -30,7 +31,9 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
 
 
 @functools.lru_cache(maxsize=64)
-def sparse_solver(name: str, hessian: Pattern, jacobian: Pattern) -> AbstractKKTSolver:
+def sparse_solver(
+    name: str, hessian: Pattern, jacobian: Pattern, hints: PivotHints = NOTHING_KNOWN
+) -> AbstractKKTSolver:
     """The sparse solver of that name for the patterns of the lower triangle of H and of J.
 
     ``"stages"`` is quicker on what it suits, but its pivots are those of one stage after the other: where a stage by itself is
@@ -42,5 +45,7 @@ def sparse_solver(name: str, hessian: Pattern, jacobian: Pattern) -> AbstractKKT
             raise ValueError("`linear_solver='stages'`: this problem has no stages that can be told from its sparsity")
         return BlockTridiagonalLDL(stages)
     if name in ("auto", "sparse-ldl"):
-        return SparseLDL(analyze(hessian, jacobian))
+        return SparseLDL(
+            analyze(hessian, jacobian, jacobian_values=hints.entries, equality=hints.equality, fixed=hints.fixed)
+        )
     raise ValueError(f"`linear_solver` of a sparse problem must be 'auto', 'stages' or 'sparse-ldl', got {name!r}")

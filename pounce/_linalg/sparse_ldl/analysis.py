@@ -20,6 +20,7 @@ def analyze(
     hessian_values: np.ndarray | None = None,
     jacobian_values: np.ndarray | None = None,
     equality: np.ndarray | None = None,
+    fixed: np.ndarray | None = None,
     *,
     pairs: bool = True,
     ordering: str = "auto",
@@ -28,7 +29,8 @@ def analyze(
     """Index tables for the factorisation of ``[[H, J'], [J, -D]]``.
 
     ``hessian``: pattern of the lower triangle of H, with or without its diagonal; ``jacobian``: pattern of J. Values, where
-    known, choose better pivots (`matching`); ``equality`` marks the rows of J that may have ``D = 0``, all of them if None.
+    known, choose better pivots (`matching`); ``equality`` marks the rows of J that may have ``D = 0``, all of them if None;
+    ``fixed`` the columns that may be masked out.
     Patterns that lead to tables of like sizes share compiled executables; tables get no smaller than those of ``like``.
 
     ``pairs``: without them every pivot is a number, regularised by the square root of the precision in the direction of its
@@ -46,7 +48,7 @@ def analyze(
         curvature = np.zeros(n)
         on = hessian.rows == hessian.columns
         curvature[hessian.rows[on]] = np.asarray(hessian_values)[on]
-    partner = match(jacobian, jacobian_values, curvature, equality) if pairs else np.full(m, -1)
+    partner = match(jacobian, jacobian_values, curvature, equality, fixed) if pairs else np.full(m, -1)
     rows, columns = kkt_entries(hessian, jacobian)
     graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
     order, structure = best_order(graph.graph, graph.width, ordering)

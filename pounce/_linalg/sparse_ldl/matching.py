@@ -19,13 +19,17 @@ MOST_ASSIGNED = 50_000  # entries of equal cost; solving the assignment takes se
 
 
 def match(
-    jacobian: Pattern, values: np.ndarray | None, curvature: np.ndarray | None, equality: np.ndarray | None
+    jacobian: Pattern,
+    values: np.ndarray | None,
+    curvature: np.ndarray | None,
+    equality: np.ndarray | None,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """For each row of the Jacobian the variable it is matched to, or -1.
 
     Minimises the sum of ``log(rowmax / |a|)`` plus, where the diagonal of the Hessian is given, ``log(1 + h / rowmax)``: a
     variable of large curvature is a good pivot by itself. ``equality`` marks the rows that may have ``D = 0``, all of them
-    if None: the others are good pivots by themselves.
+    if None: the others are good pivots by themselves. ``fixed`` marks the columns that no row is to be matched to.
     """
     m, n = jacobian.shape
     if m == 0 or jacobian.nnz == 0:
@@ -35,6 +39,8 @@ def match(
     largest = np.zeros(m)
     np.maximum.at(largest, jacobian.rows, size)
     kept = size > 0 if equality is None else (size > 0) & np.asarray(equality)[jacobian.rows]
+    if fixed is not None:
+        kept = kept & ~np.asarray(fixed)[jacobian.columns]
     rows, columns, size = jacobian.rows[kept], jacobian.columns[kept], size[kept]
     cost = np.log(largest[rows] / size)
     if curvature is not None:
