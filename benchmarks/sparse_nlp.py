@@ -3,9 +3,11 @@
     python -m benchmarks.sparse_nlp                            # structured problems, and networks of up to 300 buses
     python -m benchmarks.sparse_nlp --set structured opf --most 3000
     python -m benchmarks.sparse_nlp --names robot-80 pglib_opf_case30_ieee
+    python -m benchmarks.sparse_nlp --scenarios 64             # loads of a network of 30 buses, in one vmap
 
 Prepare: reading the patterns, colouring, analysing the KKT matrix. Compile: the first solve less a second one. Run: the median of
-three solves with everything compiled. Objectives must agree to 1e-5, relative.
+three solves with everything compiled. Objectives must agree to 1e-5, relative. Where cyipopt is installed it solves the same
+problems in the same run, with the same compressed derivatives; otherwise its figures are those of the manifest.
 """
 
 import argparse
@@ -46,13 +48,15 @@ def cases(sets: list[str], most: int):
             yield row["name"], build, row.get("ipopt_obj"), row.get("ipopt_iter"), row.get("ipopt_time")
 
 
-def solve_one(p, options: dict) -> dict:
+def solve_one(p, options: dict, with_peer: bool = True) -> dict:
     """Prepare, compile and solve; figures by name."""
     import jax
     import numpy as np
 
     import pounce
     from pounce.nlp import prepare
+
+    from . import sparse_peers
 
     rows = {} if p.c is None else dict(g=lambda x, _: p.c(x), cl=p.cl, cu=p.cu)
     problem = pounce.NLP(lambda x, _: p.f(x), lb=p.lb, ub=p.ub, **rows, sparse=True)
@@ -66,6 +70,9 @@ def solve_one(p, options: dict) -> dict:
         solution = jax.block_until_ready(pounce.solve(problem, solver, np.asarray(p.x0)))
         times.append(time.perf_counter() - begin)
     run = statistics.median(times[1:])
+    peer = None
+    if with_peer and sparse_peers.available():
+        peer = sparse_peers.solve(p, program.structure, {})
     jax.clear_caches()
     return dict(
         n=p.x0.size,
@@ -79,7 +86,41 @@ def solve_one(p, options: dict) -> dict:
         prepare_s=prepared,
         compile_s=times[0] - run,
         run_s=run,
+        peer=None if peer is None else peer._asdict(),
     )
+
+
+def scenarios(count: int) -> dict:
+    """Seconds of one solve, and of each of ``count`` solves in one `vmap`, of a network under loads scaled bus by bus."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import pounce
+
+    from .networks import network
+
+    p, with_loads = network("matpower_case30")
+    problem = pounce.NLP(lambda x, loads: p.f(x), with_loads, lb=p.lb, ub=p.ub, cl=p.cl, cu=p.cu, sparse=True)
+    solver, x0 = pounce.InteriorPoint(), np.asarray(p.x0)
+    factors = np.random.default_rng(0).uniform(0.9, 1.1, (count, p.d.nb))
+    loads = jnp.asarray(np.stack([factors * p.d.pd, factors * p.d.qd], axis=1))
+    one = jax.jit(lambda loads: pounce.solve(problem, solver, x0, loads))
+    all_ = jax.jit(jax.vmap(one))
+
+    def seconds(function, argument):
+        jax.block_until_ready(function(argument))
+        times = []
+        for _ in range(7):
+            begin = time.perf_counter()
+            jax.block_until_ready(function(argument))
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times)
+
+    single = statistics.median(seconds(one, loads[k]) for k in range(min(count, 5)))
+    batch = seconds(all_, loads)
+    solved = np.asarray(all_(loads).status)
+    return dict(single_s=single, lane_s=batch / count, ratio=batch / count / single, solved=int(np.sum(solved == 0)))
 
 
 def main() -> int:

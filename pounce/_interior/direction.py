@@ -54,6 +54,11 @@ class System(eqx.Module):
         bottom = self.jacobian @ x + jnp.sum(signs * u, axis=0) - jnp.where(self.present, dc, 1.0) * y
         return jnp.concatenate([top, jnp.where(active, middle, u).ravel()]), bottom
 
+    def curvature(self, dw: Float[Array, ""], primal: Float[Array, " N"]) -> Float[Array, ""]:
+        """``d' (W + Sigma + dw I) d`` of a direction that vanishes on inactive entries."""
+        x = primal[: self.n]
+        return x @ symmetric_times(self.hessian, x) + jnp.sum((self.sigma + dw) * primal**2)
+
     def solve(self, solver: AbstractKKTSolver, factor, dw: Float[Array, ""], vector):
         """Through the condensed factor; right-hand sides must vanish on inactive entries."""
         primal, r_y = vector
@@ -133,6 +138,8 @@ def solve_system(
     """Factorise with growing perturbations until the inertia is right and refinement succeeds.
 
     Where ``once``, the system is tried a single time, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
+    Where the inertia is doubtful, refinement has to succeed and the direction to have positive curvature (the test of Chiang
+    and Zavala, "An inertia-free filter line-search algorithm", 2016).
     """
     started = select(once, Perturbation.fresh(mu.dtype), ladder.begin(perturbation, mu, numbers, always_dc))
     some_rows = jnp.any(system.present)
@@ -143,6 +150,9 @@ def solve_system(
         inertia = solver.inertia(factor)
         dependent = inertia.singular & (p.dc == 0) & some_rows
         sound = inertia.correct & ~dependent
+        if inertia.doubtful is not None:
+            dependent = dependent & ~inertia.doubtful
+            sound = sound | inertia.doubtful
         refined = refined_solve(
             lambda v: system.apply(p.dw, p.dc, v),
             lambda v: system.solve(solver, factor, p.dw, v),
@@ -156,6 +166,9 @@ def solve_system(
         stalled = sound & ~(refined.ratio < numbers.residual_ratio_singular)
         unusable = stalled & ~jnp.isfinite(refined.ratio)
         accepted = sound & (~stalled | (c.pretended & ~unusable))
+        if inertia.doubtful is not None:
+            curvature = system.curvature(p.dw, refined.solution[0])
+            accepted = jnp.where(inertia.doubtful, sound & ~stalled & (curvature > 0), accepted)
         singular = (dependent | stalled) & some_rows
         after_singular, fine_s = ladder.for_singularity(p, mu, numbers, always_dc)
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
@@ -176,7 +189,8 @@ def solve_system(
     shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     no = jnp.array(False)
-    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0), Inertia(no, no), mu)
+    inertia = jax.tree.map(lambda _: no, jax.eval_shape(solver.inertia, shapes))
+    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0), inertia, mu)
     last = lax.while_loop(lambda c: c.running, rung, start)
     primal, rows = last.solution
     kept = select(once | ~enabled, perturbation, last.perturbation)

@@ -88,10 +88,11 @@ def _(operator):
 class Inertia(eqx.Module):
     """What a factorisation learnt. ``correct``: exactly ``n`` positive and ``m`` negative eigenvalues as far as the factor
     can tell. ``singular``: rows of J where ``D = 0`` are dependent to working precision (never set by solvers that cannot
-    see it)."""
+    see it). ``doubtful``: neither is to be relied upon, for the pivots were poor; None for solvers whose pivots are not."""
 
     correct: Bool[Array, ""]
     singular: Bool[Array, ""]
+    doubtful: Bool[Array, ""] | None = None
 
 
 State = TypeVar("State")

@@ -15,6 +15,9 @@ from .numeric import Factor
 from .symbolic import Symbolic
 
 
+UNSAFE = 1e-4  # an entry of L times the precision, from which on rounding may have changed the sign of a pivot
+
+
 class LDLFactor(eqx.Module):
     """A factor, what it says about the inertia, and the largest entry of L: where ``growth`` is large (1e8, say) the pivots
     no longer suit the values, and `rematch` on the host can find better ones."""
@@ -23,13 +26,14 @@ class LDLFactor(eqx.Module):
     correct: Bool[Array, ""]
     singular: Bool[Array, ""]
     growth: Float[Array, ""]
+    doubtful: Bool[Array, ""]
 
 
 class SparseLDL(AbstractKKTSolver[LDLFactor]):
     """``L D L'`` of a sparse :class:`KKTOperator` in the static order of ``symbolic`` (see `analyze`).
 
     The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
-    inertia is then never called correct. Solves are as accurate as static pivots allow; refine them against the operator
+    inertia is then never called correct, but doubtful; as is a wrong one where entries of L have become huge. Solves are as accurate as static pivots allow; refine them against the operator
     (`Refined`, `refined_solve`).
     """
 
@@ -43,10 +47,11 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
-        return LDLFactor(factor, correct, factor.dependent > 0, factor.growth)
+        poor = (factor.perturbed > 0) | (factor.growth * jnp.finfo(factor.growth.dtype).eps > UNSAFE)
+        return LDLFactor(factor, correct, factor.dependent > 0, factor.growth, finite & ~correct & poor)
 
     def inertia(self, state: LDLFactor) -> Inertia:
-        return Inertia(state.correct, state.singular)
+        return Inertia(state.correct, state.singular, state.doubtful)
 
     def compute(self, state: LDLFactor, vector: KKTVector, options: dict[str, Any]):
         del options
