@@ -18,7 +18,8 @@ class SparseTracedFunctions(AbstractHostFunctions):
 
     def __init__(self, program: TracedProgram, structure: Structure):
         self.n, self.m, self.exact = program.n, program.size - 1, True
-        self.structure = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
+        self._patterns = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
+        self.structure = self._patterns
         self.evaluations = Evaluations()
         self._program, self._derivatives = program, program.sparse_derivatives(structure)
 
@@ -38,10 +39,10 @@ class SparseTracedFunctions(AbstractHostFunctions):
         )
         with jax.enable_x64(True):
             flat = np.asarray(self._derivatives(x, y, np.float64(weight)))
-        jacobian, hessian = self.structure
+        jacobian, hessian = self._patterns
         sizes = (1, self.m, self.n, jacobian.nnz, hessian.nnz)
         objective, rows, gradient, *entries = np.split(flat, np.cumsum(sizes)[:-1])
-        matrices = (stored(pattern, values) for pattern, values in zip(self.structure, entries))
+        matrices = (stored(pattern, values) for pattern, values in zip(self._patterns, entries))
         return HostDerivatives(float(objective[0]), rows, gradient, *matrices)
 
 

@@ -185,8 +185,8 @@ class _Compiled:
             return values[0], values[1:]
 
         d = sparse_derivatives(evaluate, structure, x, y, weight)
-        first = [d.objective[None], d.rows, d.gradient]
-        return jnp.concatenate([*first, *(matrix.values for matrix in (d.jacobian, d.hessian))])
+        matrices: Any = d.jacobian, d.hessian
+        return jnp.concatenate([d.objective[None], d.rows, d.gradient, *(matrix.values for matrix in matrices)])
 
     @functools.cached_property
     def differentiable(self) -> bool:

@@ -205,6 +205,7 @@ def _from_dictionary(constraint: Mapping, name: str) -> Announced:
 
 
 def _from_linear(constraint: Any, name: str, n: int) -> Linear:
+    coefficients: Any
     if sps.issparse(constraint.A):
         coefficients = sps.csr_array(constraint.A, dtype=np.float64)
         coefficients.sum_duplicates()

@@ -48,7 +48,7 @@ class Function:
 
 def densified(function: Function | Linear) -> Function | Linear:
     """With a dense matrix, if it is linear."""
-    if isinstance(function, Linear) and sps.issparse(function.matrix):
+    if isinstance(function, Linear) and isinstance(function.matrix, sps.csr_array):
         return dataclasses.replace(function, matrix=function.matrix.toarray())
     return function
 

@@ -122,7 +122,7 @@ def _traced_as_a_whole(
     ours = values, program.values(points.near)
     begin = 0
     for i, each in enumerate(functions):
-        end = begin + (each.matrix.shape[0] if isinstance(each, Linear) else each.start.size)
+        end = begin + (each.lower.size if isinstance(each, Linear) else each.start.size)
         if isinstance(each, Function):
             same = agree([v[begin:end] for v in ours], points.originals(each))
             if not (same and finite_where(values[begin:end], jacobian[begin:end])):
@@ -137,7 +137,7 @@ def _traced_as_a_whole(
 
 def _at_start(functions: SparseTracedFunctions, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values; for each of them, a number that is finite if its derivatives are; and the entries of the Hessian."""
-    d = functions.derivatives(x, np.ones(functions.m), 1.0, True)
+    d: Any = functions.derivatives(x, np.ones(functions.m), 1.0, True)
     functions.evaluations = Evaluations()
     # Zeros or NaN: sums of the derivatives themselves might overflow.
     slopes = np.concatenate([[np.sum(d.gradient * 0.0)], (d.jacobian * 0.0).sum(axis=1)])[:, None]

@@ -40,7 +40,9 @@ def sparse_terms(
             return None
         found.append(term)
     names = [
-        (f"{each.name}.A",) * 2 if isinstance(each, Linear) else (each.announced.hess_name, each.announced.jac_name)
+        (f"{each.name}.A", f"{each.name}.A")
+        if isinstance(each, Linear)
+        else (each.announced.hess_name, each.announced.jac_name)
         for each in functions
     ]
     jacobians = [pattern for _, pattern, _ in found[1:] if pattern is not None]
@@ -125,8 +127,8 @@ def _without_sparsity(answer: Any) -> Any:
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
-def _sparse_check(shape: tuple[int, int]) -> Callable[[Any], sps.csr_array]:
-    def check(answer: Any) -> sps.csr_array:
+def _sparse_check(shape: tuple[int, int]) -> Callable[[Any], Any]:
+    def check(answer: Any) -> Any:
         if not sps.issparse(answer) or answer.shape != shape:
             raise _Dense
         return sps.csr_array(answer, dtype=np.float64)
