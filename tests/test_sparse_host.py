@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sps
 
 import pounce
+from pounce import CyIpoptEvaluationError
 from pounce._linalg.sparse import Pattern
 from pounce._problem.sparse_host import in_pattern
 from pounce._reverse.kernel import Kernel
@@ -95,6 +96,36 @@ def test_callbacks(kernels):
         problem.add_option("nlp_scaling_method", "user-scaling")
         problem.set_problem_scaling(0.5, np.linspace(1.0, 3.0, N), np.linspace(0.5, 2.0, N - 1))
     same(dense.solve(x0), sparse.solve(x0))
+
+
+def test_what_callbacks_see(capsys):
+    """The derivative checker, the current iterate and a point that cannot be evaluated."""
+
+    class Watched(Chain):
+        seen, asked = [], None
+
+        def intermediate(self, *figures):
+            both = problem.get_current_iterate(), problem.get_current_violations()
+            self.seen.append((figures[4], both[1]["grad_lag_x"], both[1]["g_violation"]))
+
+        def constraints(self, x):
+            if self.asked is not None:
+                self.asked += 1
+                if self.asked == 4:
+                    raise CyIpoptEvaluationError
+            return super().constraints(x)
+
+    watched = Watched(N)
+    problem = chain(N, "sparse-ldl", derivative_test="second-order")
+    problem.problem_obj = watched
+    _, info = problem.solve(np.full(N, 0.5))
+    assert "No errors detected" in capsys.readouterr().out
+    problem.add_option("derivative_test", "none")
+    watched.asked = 0
+    _, info = problem.solve(np.full(N, 0.5))
+    assert info["status"] == 0 and watched.asked > 4
+    _, gradient, violation = watched.seen[-1]
+    assert np.max(np.abs(gradient)) <= 1e-6 and violation.shape == (N - 1,)
 
 
 def structure_of(problem):

@@ -1,5 +1,6 @@
 """Traced functions with sparse derivatives: patterns read from their operations, one directional derivative for each colour."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from .._linalg.sparse import Pattern
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .sparse_host import HostStructure, stored
 from .sparse_nlp import Structure, find_structure, find_structure_if_sparse
+from .sparsity import PounceSparsityWarning
 from .tracing import TracedProgram
 
 
@@ -54,6 +56,8 @@ def traced_structure(
     if sparse is False or not program.has_hessian:
         return None
     find = find_structure if sparse else find_structure_if_sparse
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), warnings.catch_warnings():
+        if not sparse:  # nobody asked: there is nothing to warn of
+            warnings.simplefilter("ignore", PounceSparsityWarning)
         x = jax.ShapeDtypeStruct((program.n,), jnp.float64)
         return find(program.objective_and_rows, x, jacobian=jacobian, hessian=hessian)
