@@ -1,6 +1,7 @@
 """Ipopt's derivative checker: derivatives against finite differences at the starting point, before a solve."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sps
@@ -79,8 +80,8 @@ def _second_order(functions: AbstractHostFunctions, x: np.ndarray, step: float, 
     for i in range(n):
         moved, distance = _moved(x, i, step)
         d = functions.derivatives(moved, nothing, 1.0, False)
-        change = d.jacobian - here.jacobian
-        change = change.toarray() if isinstance(change, sps.sparray) else change
+        change: Any = d.jacobian - here.jacobian
+        change = change.toarray() if sps.issparse(change) else change
         columns.append(np.vstack([d.gradient - here.gradient, change]) / distance)
     for j in range(max(first, -1), m):
         y = nothing.copy()

@@ -21,6 +21,15 @@ from .options import SolverOptions
 ACTIVE_TOLERANCE = 1e-6
 
 
+def wants_sparse(linear_solver: str, n: int, m: int, default: bool | None = None) -> bool | None:
+    """As `HostSolver.wants_sparse`, for programs with exact Hessians."""
+    if linear_solver in DENSE + SPARSE:
+        return linear_solver in SPARSE
+    if default is not None:
+        return default
+    return None if n + m >= LEAST_SPARSE else False
+
+
 class HostSolver:
     """A solver of host programs under validated options, to be kept for as long as these stay the same."""
 
@@ -33,13 +42,8 @@ class HostSolver:
     def wants_sparse(self, n: int, m: int, default: bool | None = None) -> bool | None:
         """Whether matrices of a program are to be sparse: by the options, or else the ``default``, or else their size. None where
         it depends on the patterns."""
-        if self.choices.hessian_approximation != "exact" or self._linear_solver in DENSE:
-            return False
-        if self._linear_solver in SPARSE:
-            return True
-        if default is not None:
-            return default
-        return None if n + m >= LEAST_SPARSE else False
+        exact = self.choices.hessian_approximation == "exact"
+        return wants_sparse(self._linear_solver, n, m, default) if exact else False
 
     def _kernels(self, functions: AbstractHostFunctions) -> Kernels:
         if functions.structure is not None:

@@ -79,6 +79,7 @@ def _blank(method: InteriorPointMethod, nlp: AbstractNLP, state: State) -> Activ
 
     def factorized():
         d = nlp.derivatives(*method.asked(state), second_order=True)
+        assert d.hessian is not None
         return method.linear_solver.init(KKTOperator(d.hessian, d.jacobian, frame.row_scale), {})
 
     factor = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(factorized))

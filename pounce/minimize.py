@@ -128,7 +128,8 @@ def minimize(
         given = {"warm_start_init_point": "yes"} | given
     start = np.clip(start, lb, ub)
     want_hessian = not objective.quasi_newton and given.get("hessian_approximation") != "limited-memory"
-    program = build_program(objective, announced, start, lb, ub, want_hessian)
+    linear_solver = given.get("linear_solver", "auto")
+    program = build_program(objective, announced, start, lb, ub, want_hessian, linear_solver)
     _warn_about(program)
     settings = _settings(given, want_hessian and program.functions.exact)
     if warm is not None and warm.rows.size != program.functions.m:

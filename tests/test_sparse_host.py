@@ -6,7 +6,9 @@ import pytest
 import scipy.sparse as sps
 
 import pounce
-from pounce._host_solve import HostSolver
+from pounce import CyIpoptEvaluationError
+from pounce._linalg.sparse import Pattern
+from pounce._problem.sparse_host import in_pattern
 from pounce._reverse.kernel import Kernel
 from pounce.jax import from_jax
 
@@ -43,9 +45,7 @@ class Chain:
 
     def hessian(self, x, lagrange, obj_factor):
         off = -400 * obj_factor * x[:-1] + lagrange
-        return np.r_[
-            off, obj_factor * (1200 * x[:-1] ** 2 - 400 * x[1:] + 2), np.full(self.n - 1, 200.0 * obj_factor)
-        ]
+        return np.r_[off, obj_factor * (1200 * x[:-1] ** 2 - 400 * x[1:] + 2), np.full(self.n - 1, 200.0 * obj_factor)]
 
     def __init__(self, n):
         self.n = n
@@ -96,3 +96,138 @@ def test_callbacks(kernels):
         problem.add_option("nlp_scaling_method", "user-scaling")
         problem.set_problem_scaling(0.5, np.linspace(1.0, 3.0, N), np.linspace(0.5, 2.0, N - 1))
     same(dense.solve(x0), sparse.solve(x0))
+
+
+def test_what_callbacks_see(capsys):
+    """The derivative checker, the current iterate and a point that cannot be evaluated."""
+
+    class Watched(Chain):
+        seen, asked = [], None
+
+        def intermediate(self, *figures):
+            both = problem.get_current_iterate(), problem.get_current_violations()
+            self.seen.append((figures[4], both[1]["grad_lag_x"], both[1]["g_violation"]))
+
+        def constraints(self, x):
+            if self.asked is not None:
+                self.asked += 1
+                if self.asked == 4:
+                    raise CyIpoptEvaluationError
+            return super().constraints(x)
+
+    watched = Watched(N)
+    problem = chain(N, "sparse-ldl", derivative_test="second-order")
+    problem.problem_obj = watched
+    _, info = problem.solve(np.full(N, 0.5))
+    assert "No errors detected" in capsys.readouterr().out
+    problem.add_option("derivative_test", "none")
+    watched.asked = 0
+    _, info = problem.solve(np.full(N, 0.5))
+    assert info["status"] == 0 and watched.asked > 4
+    _, gradient, violation = watched.seen[-1]
+    assert np.max(np.abs(gradient)) <= 1e-6 and violation.shape == (N - 1,)
+
+
+def structure_of(problem):
+    """What a solve would work with."""
+    options, solver = problem._prepare(dict(problem._options))
+    return problem._functions(solver).structure
+
+
+def test_the_choice_is_automatic():
+    """By size and density, unless an option says otherwise; without a Hessian there is nothing sparse to factorise."""
+    assert structure_of(chain(N)) is None
+    found = structure_of(chain(300))
+    assert found.jacobian.shape == (299, 300) and found.hessian.nnz == 599
+    assert structure_of(chain(300, "null-space")) is None
+    assert structure_of(chain(300, hessian_approximation="limited-memory")) is None
+    with pytest.raises(ValueError, match="dense problem"):
+        chain(N, "sparse-ldl", hessian_approximation="limited-memory").solve(np.full(N, 0.5))
+
+    class Full(Chain):
+        def hessianstructure(self):
+            return np.tril_indices(self.n)
+
+    problem = pounce.Problem(300, 0, Full(300))
+    assert structure_of(problem) is None
+
+
+def objective(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def rows(x):
+    return x[1:] * (1 + x[:-1])
+
+
+def test_from_jax(kernels):
+    """Patterns that are read, or given, lead to the same structure and solution."""
+    common = dict(n=N, m=N - 1, lb=[-2.0] * N, ub=[0.9] * N, cl=[0.3] * (N - 1), cu=[2e19] * (N - 1))
+    i = np.arange(N)
+    band = (np.r_[i, i[1:]], np.r_[i, i[:-1]])
+    problem = from_jax(objective, rows, sparse=True, n_probes=3, **common)
+    given = from_jax(
+        objective,
+        rows,
+        sparse=True,
+        hess_pattern=band,
+        jac_pattern=sps.eye_array(N - 1, N) + sps.eye_array(N - 1, N, k=1),
+        **common,
+    )
+    assert structure_of(problem) == structure_of(given) == structure_of(chain(N, "sparse-ldl"))
+    assert structure_of(from_jax(objective, rows, **common)) is None
+    assert structure_of(from_jax(objective, rows, sparse="auto", **common)) is None
+    for each in (problem, given):
+        each.add_option("print_level", 0)
+    x0 = np.full(N, 0.5)
+    same(chain(N, "sparse-ldl").solve(x0), problem.solve(x0))
+    with pytest.raises(ValueError, match="jac_pattern"):
+        from_jax(objective, rows, sparse=True, jac_pattern=([N], [0]), **common)
+    with pytest.raises(ValueError, match="`sparse`"):
+        from_jax(objective, rows, sparse="maybe", **common)
+
+
+def minimized(kind, solver, x0):
+    """The chain for `minimize`: all of it traced, a traced objective beside sparse callables, or callables alone."""
+    from scipy.optimize import LinearConstraint, NonlinearConstraint
+
+    c = Chain(N)
+    jac_rows, jac_columns = c.jacobianstructure()
+
+    def jacobian(x):
+        return sps.coo_array((c.jacobian(x), (jac_rows, jac_columns)), shape=(N - 1, N))
+
+    def hessian(x, y, weight):
+        upper = sps.coo_array((c.hessian(x, y, weight), c.hessianstructure()), shape=(N, N)).tocsc()
+        return upper + sps.triu(upper, 1).T
+
+    functions = dict(traced=(objective, rows), mixed=(objective, c.constraints), callables=(c.objective, c.constraints))
+    f, g = functions[kind]
+    more = {}
+    if kind == "callables":
+        more = dict(jac=c.gradient, hess=lambda x: hessian(x, np.zeros(N - 1), 1.0))
+    own = {} if kind == "traced" else dict(jac=jacobian, hess=lambda x, y: hessian(x, y, 0.0))
+    constraints = [
+        NonlinearConstraint(g, 0.3, np.inf, **own),
+        LinearConstraint(sps.eye_array(N, format="csr")[::2], -1.0, 0.9),
+    ]
+    return pounce.minimize(f, x0, bounds=[(-2.0, None)] * N, constraints=constraints, linear_solver=solver, **more)
+
+
+@pytest.mark.parametrize("kind", ["traced", "mixed", "callables"])
+def test_minimize(kind, kernels):
+    """SciPy's sparse matrices reach the linear solver as they are."""
+    x0 = np.full(N, 0.5)
+    dense, sparse = (minimized(kind, solver, x0) for solver in ("null-space", "sparse-ldl"))
+    assert dense.success and sparse.success and sparse.nit == dense.nit
+    np.testing.assert_allclose(sparse.x, dense.x, atol=1e-7)
+    assert all(structure is None or structure.jacobian.nnz == 2 * (N - 1) + N // 2 for structure in kernels)
+
+
+def test_a_pattern_that_changes_is_an_error():
+    """Entries may vanish, but not appear elsewhere."""
+    pattern = Pattern([0, 1], [2, 3], (2, 4))
+    found = in_pattern(sps.coo_array(([5.0, 1.0, 0.0], ([1, 1, 0], [3, 3, 0])), shape=(2, 4)), pattern, "jac")
+    assert found.data.tolist() == [0.0, 6.0]
+    with pytest.raises(ValueError, match="jac: the sparsity pattern changed"):
+        in_pattern(sps.eye_array(2, 4), pattern, "jac")

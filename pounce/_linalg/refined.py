@@ -35,9 +35,11 @@ class Refined(AbstractKKTSolver[RefinedFactor]):
     def compute(self, state: RefinedFactor, vector: KKTVector, options: dict[str, Any]):
         if self.fewest is not None:
             solve = lambda residual: self.solver.compute(state.factor, residual, options)[0]
-            rounding = 4 * jnp.finfo(vector[0].dtype).eps
-            limits = dict(min_steps=self.fewest, max_steps=self.steps, ratio_max=rounding)
-            return refined_solve(state.operator.mv, solve, vector, **limits).solution, RESULTS.successful, {}
+            rounding = 4 * float(jnp.finfo(vector[0].dtype).eps)
+            refined = refined_solve(
+                state.operator.mv, solve, vector, min_steps=self.fewest, max_steps=self.steps, ratio_max=rounding
+            )
+            return refined.solution, RESULTS.successful, {}
 
         def correct(_, solution):
             residual = jax.tree.map(jnp.subtract, vector, state.operator.mv(solution))

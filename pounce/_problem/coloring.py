@@ -106,7 +106,21 @@ def _fullest(pattern: Pattern) -> int:
     return int(np.bincount(pattern.rows).max(initial=0))
 
 
-Greedy = Callable[[list[list[int]], list[list[int]], Iterable[int]], list[int]]
+class Lists:
+    """The columns of each row. They are cut out when asked for: hundreds of thousands of lists that live on keep the garbage
+    collector busy for seconds."""
+
+    def __init__(self, pattern: Pattern):
+        self._columns, self._starts = pattern.columns.tolist(), pattern.starts.tolist()
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, row: int) -> list[int]:
+        return self._columns[self._starts[row] : self._starts[row + 1]]
+
+
+Greedy = Callable[[Lists, int, Iterable[int]], list[int]]
 
 
 def _fewest(pattern: Pattern, greedy: Greedy) -> np.ndarray:
@@ -114,14 +128,14 @@ def _fewest(pattern: Pattern, greedy: Greedy) -> np.ndarray:
     m, n = pattern.shape
     if pattern.nnz == m * n and m:
         return np.arange(n)
-    of_columns, of_rows = _lists(pattern.transpose), _lists(pattern)
-    first = np.array(greedy(of_columns, of_rows, range(n)), np.int64)
+    of_columns = Lists(pattern.transpose)
+    first = np.array(greedy(of_columns, m, range(n)), np.int64)
     if first.max(initial=-1) + 1 <= _fullest(pattern) and greedy is _distinct:
         return first
     neighbours = np.zeros(n, np.int64)
     np.add.at(neighbours, pattern.columns, np.bincount(pattern.rows, minlength=m)[pattern.rows])
     order = np.argsort(-neighbours, kind="stable")
-    second = np.array(greedy(of_columns, of_rows, order.tolist()), np.int64)
+    second = np.array(greedy(of_columns, m, order.tolist()), np.int64)
     return min(first, second, key=lambda colors: colors.max(initial=-1))
 
 
@@ -129,20 +143,14 @@ def _apart(pattern: Pattern) -> np.ndarray:
     return _fewest(pattern, _distinct)
 
 
-def _lists(pattern: Pattern) -> list[list[int]]:
-    """The columns of each row."""
-    columns, ends = pattern.columns.tolist(), np.cumsum(np.bincount(pattern.rows, minlength=pattern.shape[0])).tolist()
-    return [columns[begin:end] for begin, end in zip([0, *ends], ends)]
-
-
 # Sets of colours are bits of whole numbers: union and search are one instruction for up to thirty colours or so, and still fast
 # for thousands.
 
 
-def _distinct(of_columns: list[list[int]], of_rows: list[list[int]], order: Iterable[int]) -> list[int]:
+def _distinct(of_columns: Lists, rows_there_are: int, order: Iterable[int]) -> list[int]:
     """Different colours for columns with a common row."""
     colors = [0] * len(of_columns)
-    used = [0] * len(of_rows)  # in each row
+    used = [0] * rows_there_are  # in each row
     for column in order:
         rows = of_columns[column]
         taken = 0
@@ -155,7 +163,7 @@ def _distinct(of_columns: list[list[int]], of_rows: list[list[int]], order: Iter
     return colors
 
 
-def _star(of_columns: list[list[int]], _: list[list[int]], order: Iterable[int]) -> list[int]:
+def _star(of_columns: Lists, _: int, order: Iterable[int]) -> list[int]:
     """A star colouring of the graph of a symmetric matrix.
 
     A path of four whose last vertex gets its colour now is one of two kinds: ``v - w - x - y``, where `v` must not get the

@@ -1,5 +1,6 @@
 """Sparse derivatives of host functions: patterns that are fixed before a solve, and SciPy matrices that have exactly these."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,46 @@ class HostStructure(NamedTuple):
         """From patterns; that of the Hessian may be of a triangle or of all of it."""
         n = np.arange(hessian.shape[0])
         return cls(jacobian, (hessian | hessian.transpose | Pattern(n, n, hessian.shape)).lower)
+
+
+class Assembly:
+    """Sparse derivatives of programs that are put together from terms, from those of the terms.
+
+    **Arguments:**
+
+    - `jacobians`: the pattern of each constraint.
+    - `hessians`: that of each term, the objective first; of both triangles or one.
+    - `names`: what messages call the Hessians and Jacobians, in pairs, the objective first.
+    """
+
+    def __init__(
+        self, jacobians: Sequence[Pattern], hessians: Sequence[Pattern], names: Sequence[tuple[str, str]], n: int
+    ):
+        none = np.zeros(0, np.int64)
+        ends = np.cumsum([0, *(each.shape[0] for each in jacobians)])
+        rows = np.concatenate([none, *(each.rows + begin for each, begin in zip(jacobians, ends))])
+        columns = np.concatenate([none, *(each.columns for each in jacobians)])
+        whole = Pattern(none, none, (n, n))
+        for each in hessians:
+            whole = whole | each
+        self.structure = HostStructure.of(Pattern(rows, columns, (int(ends[-1]), n)), whole)
+        self._jacobians, self._names = tuple(jacobians), tuple(names)
+        self._hessians = tuple((each | each.transpose).lower for each in hessians)
+        self._places = [self.structure.hessian.positions(each.rows, each.columns) for each in self._hessians]
+
+    def jacobian(self, parts: Sequence[Any]) -> sps.csr_array:
+        """Of the rows, one constraint after the other."""
+        names = [name for _, name in self._names[1:]]
+        data = [in_pattern(part, each, name).data for part, each, name in zip(parts, self._jacobians, names)]
+        return stored(self.structure.jacobian, np.concatenate([np.zeros(0), *data]))
+
+    def hessian(self, parts: Sequence[Any]) -> sps.csr_array:
+        """The sum of the terms' Hessians, None for one that is zero."""
+        values = np.zeros(self.structure.hessian.nnz)
+        for part, each, places, (name, _) in zip(parts, self._hessians, self._places, self._names):
+            if part is not None:
+                values[places] += in_pattern(part, each, name, symmetric=True).data
+        return stored(self.structure.hessian, values)
 
 
 class Entries:

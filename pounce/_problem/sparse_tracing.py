@@ -1,5 +1,6 @@
 """Traced functions with sparse derivatives: patterns read from their operations, one directional derivative for each colour."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from .._linalg.sparse import Pattern
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .sparse_host import HostStructure, stored
 from .sparse_nlp import Structure, find_structure, find_structure_if_sparse
+from .sparsity import PounceSparsityWarning
 from .tracing import TracedProgram
 
 
@@ -18,7 +20,8 @@ class SparseTracedFunctions(AbstractHostFunctions):
 
     def __init__(self, program: TracedProgram, structure: Structure):
         self.n, self.m, self.exact = program.n, program.size - 1, True
-        self.structure = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
+        self._patterns = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
+        self.structure = self._patterns
         self.evaluations = Evaluations()
         self._program, self._derivatives = program, program.sparse_derivatives(structure)
 
@@ -38,10 +41,10 @@ class SparseTracedFunctions(AbstractHostFunctions):
         )
         with jax.enable_x64(True):
             flat = np.asarray(self._derivatives(x, y, np.float64(weight)))
-        jacobian, hessian = self.structure
+        jacobian, hessian = self._patterns
         sizes = (1, self.m, self.n, jacobian.nnz, hessian.nnz)
         objective, rows, gradient, *entries = np.split(flat, np.cumsum(sizes)[:-1])
-        matrices = (stored(pattern, values) for pattern, values in zip(self.structure, entries))
+        matrices = (stored(pattern, values) for pattern, values in zip(self._patterns, entries))
         return HostDerivatives(float(objective[0]), rows, gradient, *matrices)
 
 
@@ -53,6 +56,8 @@ def traced_structure(
     if sparse is False or not program.has_hessian:
         return None
     find = find_structure if sparse else find_structure_if_sparse
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), warnings.catch_warnings():
+        if not sparse:  # nobody asked: there is nothing to warn of
+            warnings.simplefilter("ignore", PounceSparsityWarning)
         x = jax.ShapeDtypeStruct((program.n,), jnp.float64)
         return find(program.objective_and_rows, x, jacobian=jacobian, hessian=hessian)

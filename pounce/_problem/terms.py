@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sps
 
 from .callbacks import says_not_here
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .sparse_host import Assembly
 
 
 class Callback:
@@ -39,7 +41,7 @@ class Callback:
             answer = self._function(x.copy(), *more)
         except Exception as error:
             if self._latest is not None and says_not_here(error):
-                return np.full_like(self._latest[1], np.nan)
+                return self._latest[1] * np.nan
             raise
         return self._check(answer)
 
@@ -58,21 +60,23 @@ class Term:
     """A function of ``n`` variables with ``size`` values: the objective (one value) or a constraint.
 
     - `value`: ``x`` to ``(size,)``.
-    - `jacobian`: ``x`` to ``(size, n)``.
-    - `hessian`: ``x`` and weights ``(size,)`` to the ``(n, n)`` Hessian of ``weights @ value``; None where there is none.
+    - `jacobian`: ``x`` to ``(size, n)``; SciPy sparse matrices of constraints, where the program is sparse.
+    - `hessian`: ``x`` and weights ``(size,)`` to the ``(n, n)`` Hessian of ``weights @ value``, sparse where the program is; None
+      where there is none.
     - `counts`: how often each has been evaluated so far.
     """
 
     size: int
     value: Callable[[np.ndarray], np.ndarray]
-    jacobian: Callable[[np.ndarray], np.ndarray]
-    hessian: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    jacobian: Callable[[np.ndarray], Any]
+    hessian: Callable[[np.ndarray, np.ndarray], Any] | None
     counts: Callable[[], Counts]
 
 
-def linear_term(matrix: np.ndarray) -> Term:
-    """``matrix @ x``."""
-    nothing = np.zeros((matrix.shape[1],) * 2)
+def linear_term(matrix: Any) -> Term:
+    """``matrix @ x``, dense or sparse."""
+    n = matrix.shape[1]
+    nothing = sps.csr_array((n, n)) if sps.issparse(matrix) else np.zeros((n, n))
     return Term(matrix.shape[0], lambda x: matrix @ x, lambda x: matrix, lambda x, weights: nothing, Counts)
 
 
@@ -82,12 +86,14 @@ class TermFunctions(AbstractHostFunctions):
     Hessians are exact if every term has one. Rows count as evaluated as often as the constraint evaluated most.
     """
 
-    def __init__(self, objective: Term, constraints: Sequence[Term], n: int):
+    def __init__(self, objective: Term, constraints: Sequence[Term], n: int, assembly: Assembly | None = None):
+        """``assembly``: how a sparse program is put together."""
+        self._assembly, self.structure = assembly, None if assembly is None else assembly.structure
         self.n, self.m = n, sum(term.size for term in constraints)
         self.exact = all(term.hessian is not None for term in (objective, *constraints))
         self._objective, self._constraints = objective, tuple(constraints)
         self._split = np.cumsum([term.size for term in constraints])[:-1]
-        self._first: tuple[bytes, np.ndarray, np.ndarray] | None = None  # the last point, gradient and Jacobian
+        self._first: tuple[bytes, np.ndarray, Any] | None = None  # the last point, gradient and Jacobian
         self.evaluations = Evaluations()
 
     def _count(self) -> None:
@@ -108,20 +114,27 @@ class TermFunctions(AbstractHostFunctions):
         objective, rows = self.values(x)
         key = x.tobytes()
         if self._first is None or self._first[0] != key:
-            gradient = self._objective.jacobian(x)[0]
-            self._first = (key, gradient, _stacked([term.jacobian(x) for term in self._constraints], (0, self.n)))
+            gradient, parts = self._objective.jacobian(x)[0], [term.jacobian(x) for term in self._constraints]
+            sparse = self._assembly
+            jacobian = _stacked(parts, (0, self.n)) if sparse is None else sparse.jacobian(parts)
+            self._first = (key, gradient, jacobian)
         _, gradient, jacobian = self._first
         hessian = self._hessian(x, y, weight) if second_order else None
         self._count()
         return HostDerivatives(objective, rows, gradient, jacobian, hessian)
 
-    def _hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
-        total = np.zeros((self.n, self.n))
+    def _hessian(self, x: np.ndarray, y: np.ndarray, weight: float) -> Any:
+        parts = []
         terms = (self._objective, *self._constraints)
         for term, weights in zip(terms, (np.array([weight]), *np.split(y, self._split))):
             assert term.hessian is not None
-            if np.any(weights):  # restoration wants nothing of the objective, inactive constraints nothing at all
-                total += term.hessian(x, weights)
+            # Restoration wants nothing of the objective, inactive constraints nothing at all.
+            parts.append(term.hessian(x, weights) if np.any(weights) else None)
+        if self._assembly is not None:
+            return self._assembly.hessian(parts)
+        total = np.zeros((self.n, self.n))
+        for part in parts:
+            total += 0.0 if part is None else part
         return 0.5 * (total + total.T)
 
 

@@ -11,10 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sps
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._compile import compiler_options
+from .._linalg.sparse import Pattern, SparseMatrix
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives
 from .terms import Counts, Term
 
@@ -49,10 +52,21 @@ def try_to_trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr | None:
     return traced if operations(traced.jaxpr) <= MOST_FOR_GRADIENTS else None
 
 
-def trace_product(matrix: np.ndarray) -> ClosedJaxpr:
-    """The operations of ``matrix @ x``."""
+def trace_product(matrix: Any) -> ClosedJaxpr:
+    """The operations of ``matrix @ x``, dense or sparse."""
     with jax.enable_x64(True):
+        if sps.issparse(matrix):
+            pattern = Pattern.of(matrix)
+            values = jnp.asarray(in_pattern(matrix, pattern, "matrix").data)
+            return jax.make_jaxpr(SparseMatrix(values, pattern).__matmul__)(
+                jax.ShapeDtypeStruct(matrix.shape[1:], np.float64)
+            )
         return jax.make_jaxpr(lambda x: jnp.asarray(matrix) @ x)(jax.ShapeDtypeStruct(matrix.shape[1:], np.float64))
+
+
+def trace_below_zero(closed: ClosedJaxpr, n: int) -> ClosedJaxpr:
+    """The operations of a traced function, its values behind a zero: rows of a program without objective."""
+    return trace(lambda x: jnp.concatenate([jnp.zeros(1), jaxpr_as_fun(closed)(x)[0]]), n)
 
 
 def operations(jaxpr: Jaxpr) -> int:
@@ -171,8 +185,8 @@ class _Compiled:
             return values[0], values[1:]
 
         d = sparse_derivatives(evaluate, structure, x, y, weight)
-        first = [d.objective[None], d.rows, d.gradient]
-        return jnp.concatenate([*first, *(matrix.values for matrix in (d.jacobian, d.hessian))])
+        matrices: Any = d.jacobian, d.hessian
+        return jnp.concatenate([d.objective[None], d.rows, d.gradient, *(matrix.values for matrix in matrices)])
 
     @functools.cached_property
     def differentiable(self) -> bool:

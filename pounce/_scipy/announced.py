@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sps
 
 from .._problem.answers import matrix
 from .._problem.finite_differences import SCHEMES
@@ -46,10 +47,10 @@ class Announced:
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """``lower <= matrix @ x <= upper``, with a dense ``(m, n)`` matrix."""
+    """``lower <= matrix @ x <= upper``, with an ``(m, n)`` matrix, dense or sparse."""
 
     name: str
-    matrix: np.ndarray
+    matrix: np.ndarray | sps.csr_array
     lower: np.ndarray
     upper: np.ndarray
     keep_feasible: bool = False
@@ -115,7 +116,13 @@ def _bound(function: Callable, args: tuple) -> Callable[[np.ndarray], Any]:
 
 def _weighted(hess: Callable[[np.ndarray], Any], n: int) -> Callable[[np.ndarray, np.ndarray], Any]:
     """Of an objective there is one weight."""
-    return lambda x, weights: weights[0] * matrix(hess(x), "hess", (n, n))
+
+    def weighted(x: np.ndarray, weights: np.ndarray) -> Any:
+        answer = hess(x)
+        sparse = sps.issparse(answer) and answer.shape == (n, n)
+        return weights[0] * (answer if sparse else matrix(answer, "hess", (n, n)))
+
+    return weighted
 
 
 def _columns(hessp: Callable, args: tuple, n: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -198,11 +205,17 @@ def _from_dictionary(constraint: Mapping, name: str) -> Announced:
 
 
 def _from_linear(constraint: Any, name: str, n: int) -> Linear:
-    coefficients = constraint.A.toarray() if hasattr(constraint.A, "toarray") else constraint.A
-    coefficients = np.atleast_2d(np.asarray(coefficients, dtype=np.float64))
+    coefficients: Any
+    if sps.issparse(constraint.A):
+        coefficients = sps.csr_array(constraint.A, dtype=np.float64)
+        coefficients.sum_duplicates()
+        entries = coefficients.data
+    else:
+        dense = constraint.A.toarray() if hasattr(constraint.A, "toarray") else constraint.A
+        coefficients = entries = np.atleast_2d(np.asarray(dense, dtype=np.float64))
     if coefficients.shape[1] != n:
         raise ValueError(f"{name}.A must have n = {n} columns, got shape {coefficients.shape}")
-    if not np.all(np.isfinite(coefficients)):
+    if not np.all(np.isfinite(entries)):
         raise ValueError(f"{name}.A must be finite")
     lower, upper = _row_bounds(constraint.lb, constraint.ub, name, coefficients.shape[0])
     return Linear(name, coefficients, lower, upper, bool(np.any(constraint.keep_feasible)))

@@ -5,22 +5,19 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from .._check import real_array
-from .._problem.answers import matrix, scalar, vector
+from .._host_solve import wants_sparse
+from .._problem.answers import matrix, vector
 from .._problem.finite_differences import Differences
-from .._problem.host import AbstractHostFunctions
-from .._problem.purity import footprint, same_footprint
+from .._problem.host import AbstractHostFunctions, Evaluations
+from .._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
 from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product, try_to_trace
 from .announced import Announced, Linear
-
-
-# How far values of a traced function and of the original may differ, relative to their size at two points. They run the same
-# operations in another order; what is to be noticed are functions that are not the same at all.
-_AGREEMENT = 1e-6
+from .functions import Function, Points, agree, densified, finite_where
+from .sparse_program import sparse_terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,34 +34,6 @@ class Program:
     in_single: tuple[str, ...] = ()
 
 
-class _Function:
-    """An announced function with its answer at the starting point."""
-
-    def __init__(self, announced: Announced, is_objective: bool, x: np.ndarray):
-        self.announced, self.is_objective = announced, is_objective
-        self.size: int | None = 1 if is_objective else None
-        self.answer: Any = None
-        before = footprint(announced.fun) if announced.jac is None else []
-        self.callback = Callback(self._remembered, self._check)
-        self.start = self.callback(x)
-        self.size = self.start.size
-        # Functions written for JAX are traced whatever else they do: their authors know. Others had better be pure.
-        arrays = [leaf for leaf in jax.tree.leaves(self.answer) if isinstance(leaf, jax.Array)]
-        self.may_be_traced = announced.jac is None and (
-            bool(arrays) or same_footprint(before, footprint(announced.fun))
-        )
-        self.in_single = any(array.dtype == np.float32 for array in arrays)
-        self.answer = None
-
-    def _remembered(self, x: np.ndarray) -> Any:
-        self.answer = self.announced.fun(x)
-        return self.answer
-
-    def _check(self, answer: Any) -> np.ndarray:
-        name = self.announced.name
-        return scalar(answer, name) if self.is_objective else vector(answer, name, self.size)
-
-
 def build_program(
     objective: Announced,
     constraints: Sequence[Announced | Linear],
@@ -72,6 +41,7 @@ def build_program(
     lb: np.ndarray,
     ub: np.ndarray,
     want_hessian: bool,
+    linear_solver: str = "auto",
 ) -> Program:
     """Evaluates every function at ``x``, which lies within ``lb`` and ``ub`` as every other point does that is asked for.
 
@@ -79,7 +49,7 @@ def build_program(
     """
     n = x.size
     functions = [
-        each if isinstance(each, Linear) else _Function(each, i == 0, x)
+        each if isinstance(each, Linear) else Function(each, i == 0, x)
         for i, each in enumerate((objective, *constraints))
     ]
     sides = [
@@ -87,9 +57,12 @@ def build_program(
         for each in functions[1:]
     ]
     lower, upper = (np.concatenate([np.zeros(0), *(pair[k] for pair in sides)]) for k in (0, 1))
+    sparse = wants_sparse(linear_solver, n, lower.size) if want_hessian else False
+    if sparse is False:
+        functions = [densified(each) for each in functions]
     traced: dict[int, ClosedJaxpr] = {}
     for i, each in enumerate(functions):
-        if isinstance(each, _Function) and each.may_be_traced:
+        if isinstance(each, Function) and each.may_be_traced:
             closed = try_to_trace(each.announced.fun, n)
             if closed is not None and closed.out_avals[0].shape == (each.size,):
                 traced[i] = closed
@@ -98,9 +71,15 @@ def build_program(
         isinstance(each, Linear) or (i in traced and each.announced.hess is None) for i, each in enumerate(functions)
     )
     if plain:
-        whole = _traced_as_a_whole(functions, traced, points, want_hessian)
+        whole = _traced_as_a_whole(functions, traced, points, want_hessian, sparse)
         if whole is not None:
             return Program(whole, lower, upper)
+    if sparse is not False:
+        whole = sparse_terms(functions, traced, points, sparse)
+        if whole is not None:
+            answered = (f for i, f in enumerate(functions) if isinstance(f, Function) and i not in traced)
+            return Program(whole, lower, upper, in_single=tuple(f.announced.name for f in answered if f.in_single))
+    functions = [densified(each) for each in functions]
     approximated, in_single, terms = [], [], []
     for i, each in enumerate(functions):
         if isinstance(each, Linear):
@@ -117,49 +96,13 @@ def build_program(
     return Program(whole, lower, upper, tuple(dict.fromkeys(approximated)), tuple(in_single))
 
 
-class Points:
-    """The starting point and one near it, at which a traced function must do what the original does."""
-
-    def __init__(self, x: np.ndarray, lb: np.ndarray, ub: np.ndarray):
-        upwards = ub - x >= x - lb
-        room = np.where(upwards, ub - x, x - lb)
-        # Steps of different lengths, lest an antisymmetric difference cancel.
-        step = np.minimum(1e-2 * np.maximum(1.0, np.abs(x)) * (1.0 + np.arange(x.size) % 7 / 10.0), 0.5 * room)
-        self.start = x
-        self.near = np.clip(x + np.where(upwards, step, -step), lb, ub)
-
-    def originals(self, function: _Function) -> list[np.ndarray] | None:
-        """Values of the original at both; in float64, also of a function that makes float32 of what it is given."""
-        try:
-            with jax.enable_x64(True):
-                start = function.callback.fresh(self.start) if function.in_single else function.start
-                return [start, function.callback.fresh(self.near)]
-        except Exception:  # a function that raises cannot have been traced in full
-            return None
-
-
-def _agree(ours: list[np.ndarray], originals: list[np.ndarray] | None) -> bool:
-    if originals is None:
-        return False
-    finite = [np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals]
-    each = np.maximum(finite[0], finite[1])
-    # The second part is for values that are zero but for rounding.
-    near = _AGREEMENT * each + 1e-6 * _AGREEMENT * np.max(each, initial=0.0)
-    with np.errstate(invalid="ignore"):
-        return all(
-            bool(np.all((np.abs(a - b) <= near) | (a == b) | (np.isnan(a) & np.isnan(b))))
-            for a, b in zip(ours, originals)
-        )
-
-
-def _finite_where(values: np.ndarray, derivatives: np.ndarray) -> bool:
-    """Whether derivatives exist wherever values do."""
-    return bool(np.all(np.isfinite(derivatives[np.isfinite(values)])))
-
-
 def _traced_as_a_whole(
-    functions: Sequence[_Function | Linear], traced: dict[int, ClosedJaxpr], points: Points, want_hessian: bool
-) -> TracedFunctions | None:
+    functions: Sequence[Function | Linear],
+    traced: dict[int, ClosedJaxpr],
+    points: Points,
+    want_hessian: bool,
+    sparse: bool | None,
+) -> AbstractHostFunctions | None:
     """One program for everything. Drops from ``traced`` what turns out to be something else than its original."""
     n = points.start.size
     parts = [trace_product(each.matrix) if isinstance(each, Linear) else traced[i] for i, each in enumerate(functions)]
@@ -167,36 +110,53 @@ def _traced_as_a_whole(
     if not program.differentiable:
         return None
     exact = want_hessian and program.has_hessian
-    values, jacobian, *hessian = (
-        program.second(points.start, np.ones(program.size)) if exact else program.first(points.start)
-    )
+    structure = traced_structure(program, sparse) if exact else None
+    found: AbstractHostFunctions = TracedFunctions(program, exact)
+    if structure is not None:
+        found = SparseTracedFunctions(program, structure)
+        values, jacobian, *hessian = _at_start(found, points.start)
+    else:
+        values, jacobian, *hessian = (
+            program.second(points.start, np.ones(program.size)) if exact else program.first(points.start)
+        )
     ours = values, program.values(points.near)
     begin = 0
     for i, each in enumerate(functions):
-        end = begin + (each.matrix.shape[0] if isinstance(each, Linear) else each.start.size)
-        if isinstance(each, _Function):
-            same = _agree([v[begin:end] for v in ours], points.originals(each))
-            if not (same and _finite_where(values[begin:end], jacobian[begin:end])):
+        end = begin + (each.lower.size if isinstance(each, Linear) else each.start.size)
+        if isinstance(each, Function):
+            same = agree([v[begin:end] for v in ours], points.originals(each))
+            if not (same and finite_where(values[begin:end], jacobian[begin:end])):
                 del traced[i]
         begin = end
-    if len(traced) < sum(isinstance(each, _Function) for each in functions):
+    if len(traced) < sum(isinstance(each, Function) for each in functions):
         return None
-    return TracedFunctions(program, exact and _finite_where(values[:1], hessian[0][None]))
+    if exact and not finite_where(values[:1], hessian[0][None]):
+        return TracedFunctions(program, False)
+    return found
 
 
-def _traced_term(function: _Function, closed: ClosedJaxpr, points: Points) -> Term | None:
+def _at_start(functions: SparseTracedFunctions, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values; for each of them, a number that is finite if its derivatives are; and the entries of the Hessian."""
+    d: Any = functions.derivatives(x, np.ones(functions.m), 1.0, True)
+    functions.evaluations = Evaluations()
+    # Zeros or NaN: sums of the derivatives themselves might overflow.
+    slopes = np.concatenate([[np.sum(d.gradient * 0.0)], (d.jacobian * 0.0).sum(axis=1)])[:, None]
+    return np.concatenate([[d.objective], d.rows]), slopes, d.hessian.data
+
+
+def _traced_term(function: Function, closed: ClosedJaxpr, points: Points) -> Term | None:
     program = TracedProgram([closed], points.start.size)
     if not program.differentiable:
         return None
     values, jacobian = program.first(points.start)
-    same = _agree([values, program.values(points.near)], points.originals(function))
-    if not (same and _finite_where(values, jacobian)):
+    same = agree([values, program.values(points.near)], points.originals(function))
+    if not (same and finite_where(values, jacobian)):
         return None
     program.counts = Counts()
     return program.term()
 
 
-def _opaque_term(function: _Function, lb: np.ndarray, ub: np.ndarray) -> Term:
+def _opaque_term(function: Function, lb: np.ndarray, ub: np.ndarray) -> Term:
     """The user's values with the user's first derivatives, or differences; no second ones yet."""
     announced, callback, n = function.announced, function.callback, lb.size
     size = function.start.size
@@ -217,7 +177,7 @@ def _opaque_term(function: _Function, lb: np.ndarray, ub: np.ndarray) -> Term:
     return Term(size, callback, jacobian, None, lambda: Counts(callback.calls, sweeps.first))
 
 
-def _complex_values(function: _Function, point: np.ndarray) -> np.ndarray:
+def _complex_values(function: Function, point: np.ndarray) -> np.ndarray:
     function.callback.calls += 1
     answer = np.asarray(function.announced.fun(point)).reshape(-1)
     if not np.iscomplexobj(answer) or answer.size != function.start.size:
@@ -256,7 +216,7 @@ def _check_pattern(sparse: Any, patterns: list[tuple[np.ndarray, np.ndarray]], n
         )
 
 
-def _with_own_hessian(term: Term, function: _Function, lb: np.ndarray, ub: np.ndarray) -> Term:
+def _with_own_hessian(term: Term, function: Function, lb: np.ndarray, ub: np.ndarray) -> Term:
     """The term with the second derivatives that were announced, if any."""
     announced, n = function.announced, lb.size
     if announced.hess is None:
@@ -282,7 +242,7 @@ def _with_hessian(term: Term, hessian: Callable, calls: Callable[[], int]) -> Te
     return dataclasses.replace(term, hessian=hessian, counts=counts)
 
 
-def _hessian_by_differences(term: Term, function: _Function, scheme: Any, lb: np.ndarray, ub: np.ndarray) -> Term:
+def _hessian_by_differences(term: Term, function: Function, scheme: Any, lb: np.ndarray, ub: np.ndarray) -> Term:
     differences, sweeps = Differences(lb, ub, scheme), Counts()
     jac: Any = function.announced.jac
     size, n = term.size, lb.size

@@ -56,8 +56,8 @@ def from_jax(
         raise ValueError(f"`sparse` must be True, False or 'auto', got {sparse!r}")
     problem = Problem(n, m, _Functions(f, g), lb, ub, cl, cu)
     given = ((jac_pattern, (m, n), "jac_pattern"), (hess_pattern, (n, n), "hess_pattern"))
-    patterns = tuple(None if value is None else as_pattern(value, shape, name) for value, shape, name in given)
-    problem._sparsity = Sparsity(None if sparse == "auto" else sparse, patterns)
+    jacobian, hessian = (None if value is None else as_pattern(value, shape, name) for value, shape, name in given)
+    problem._sparsity = Sparsity(None if sparse == "auto" else sparse, (jacobian, hessian))
     with jax.enable_x64(True):
         x = jax.ShapeDtypeStruct((n,), jnp.float64)
         check.output_shape(jax.eval_shape(f, x), "f", (), None)

@@ -1,0 +1,94 @@
+"""Announced functions with their answers at the starting point, and what traced ones must agree with."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sps
+
+from .._problem.answers import scalar, vector
+from .._problem.purity import footprint, same_footprint
+from .._problem.terms import Callback
+from .announced import Announced, Linear
+
+
+# How far values of a traced function and of the original may differ, relative to their size at two points. They run the same
+# operations in another order; what is to be noticed are functions that are not the same at all.
+_AGREEMENT = 1e-6
+
+
+class Function:
+    """An announced function with its answer at the starting point."""
+
+    def __init__(self, announced: Announced, is_objective: bool, x: np.ndarray):
+        self.announced, self.is_objective = announced, is_objective
+        self.size: int | None = 1 if is_objective else None
+        self.answer: Any = None
+        before = footprint(announced.fun) if announced.jac is None else []
+        self.callback = Callback(self._remembered, self._check)
+        self.start = self.callback(x)
+        self.size = self.start.size
+        # Functions written for JAX are traced whatever else they do: their authors know. Others had better be pure.
+        arrays = [leaf for leaf in jax.tree.leaves(self.answer) if isinstance(leaf, jax.Array)]
+        self.may_be_traced = announced.jac is None and (
+            bool(arrays) or same_footprint(before, footprint(announced.fun))
+        )
+        self.in_single = any(array.dtype == np.float32 for array in arrays)
+        self.answer = None
+
+    def _remembered(self, x: np.ndarray) -> Any:
+        self.answer = self.announced.fun(x)
+        return self.answer
+
+    def _check(self, answer: Any) -> np.ndarray:
+        name = self.announced.name
+        return scalar(answer, name) if self.is_objective else vector(answer, name, self.size)
+
+
+def densified(function: Function | Linear) -> Function | Linear:
+    """With a dense matrix, if it is linear."""
+    if isinstance(function, Linear) and isinstance(function.matrix, sps.csr_array):
+        return dataclasses.replace(function, matrix=function.matrix.toarray())
+    return function
+
+
+class Points:
+    """The starting point and one near it, at which a traced function must do what the original does."""
+
+    def __init__(self, x: np.ndarray, lb: np.ndarray, ub: np.ndarray):
+        upwards = ub - x >= x - lb
+        room = np.where(upwards, ub - x, x - lb)
+        # Steps of different lengths, lest an antisymmetric difference cancel.
+        step = np.minimum(1e-2 * np.maximum(1.0, np.abs(x)) * (1.0 + np.arange(x.size) % 7 / 10.0), 0.5 * room)
+        self.start = x
+        self.near = np.clip(x + np.where(upwards, step, -step), lb, ub)
+
+    def originals(self, function: Function) -> list[np.ndarray] | None:
+        """Values of the original at both; in float64, also of a function that makes float32 of what it is given."""
+        try:
+            with jax.enable_x64(True):
+                start = function.callback.fresh(self.start) if function.in_single else function.start
+                return [start, function.callback.fresh(self.near)]
+        except Exception:  # a function that raises cannot have been traced in full
+            return None
+
+
+def agree(ours: list[np.ndarray], originals: list[np.ndarray] | None) -> bool:
+    """Whether a traced function does what the original does, going by its values at both points."""
+    if originals is None:
+        return False
+    finite = [np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals]
+    each = np.maximum(finite[0], finite[1])
+    # The second part is for values that are zero but for rounding.
+    near = _AGREEMENT * each + 1e-6 * _AGREEMENT * np.max(each, initial=0.0)
+    with np.errstate(invalid="ignore"):
+        return all(
+            bool(np.all((np.abs(a - b) <= near) | (a == b) | (np.isnan(a) & np.isnan(b))))
+            for a, b in zip(ours, originals)
+        )
+
+
+def finite_where(values: np.ndarray, derivatives: np.ndarray) -> bool:
+    """Whether derivatives exist wherever values do."""
+    return bool(np.all(np.isfinite(derivatives[np.isfinite(values)])))
