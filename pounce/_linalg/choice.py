@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from .kkt import AbstractKKTSolver
@@ -23,6 +25,13 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
     raise ValueError(
         f"`linear_solver` of a dense problem must be 'auto', 'null-space', 'condensed' or 'lu', got {name!r}"
     )
+
+
+@functools.lru_cache(maxsize=64)
+def quasi_definite_solver(hessian: Pattern, jacobian: Pattern, equalities: int) -> AbstractKKTSolver:
+    """The sparse solver for operators with H positive semidefinite and D zero in the first rows alone."""
+    equality = np.arange(jacobian.shape[0]) < equalities
+    return SparseLDL(analyze(hessian, jacobian, equality=equality, pairs=False))
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,9 +10,10 @@ import numpy as np
 from .._conic.solution import ConicSolution
 from .._conic_solve import Controls
 from .._results import ConicStatus
-from ..conic import ConicSolve
+from .._conic.data import ConicData
+from ..conic import ConicSolve, sparse_solver
 from .arguments import Limits
-from .data import Point, Program
+from .data import Point, Program, kernel_data
 from .kernel import Form, Glance, Kernel, kernel_for
 
 
@@ -33,13 +34,17 @@ class Task:
     """
 
     def __init__(self, program: ConicSolve, data: Program, warm: Point | None, batched: Any = None):
+        data = kernel_data(data)
         self.leaves, structure = jax.tree.flatten((data, warm))
         shapes = tuple(leaf.shape for leaf in self.leaves)
         axes, lanes = None, 1
         if batched is not None:
             axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
             lanes = shapes[axes.index(0)][0]
-        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes))
+        self.sparse = sparse_solver(program, ConicData(*data))
+        tables, form = jax.tree.flatten(self.sparse)
+        sizes = tuple((table.shape, table.dtype) for table in tables)
+        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes, self.sparse and (sizes, form)))
         n, *rows = self.kernel.sizes
         matrices = sum(count * order**3 for order, count in program.rows.layout.semidefinite)
         operations = n * n * (n / 3 + sum(rows)) + 4.0 * n * matrices
@@ -63,7 +68,7 @@ class Task:
         if on_row is None and self._at_once(limits):
             whole = self.kernel.whole
             with jax.enable_x64(True):
-                vectors = whole(self.leaves, controls)
+                vectors = whole(self.leaves, controls, self.sparse)
             return self.kernel.solution.unpack_host(vectors), False
         return self._stepwise(limits, controls, on_row)
 
@@ -71,12 +76,12 @@ class Task:
         begin, proceed = self.kernel.pieces
         end = float("inf") if limits.time_limit is None else time.perf_counter() + limits.time_limit
         with jax.enable_x64(True):
-            held, state, glance = begin(self.leaves, controls)
+            held, state, glance = begin(self.leaves, controls, self.sparse)
         until, chunk, vectors = 0, 1, None
 
         def step():
             with jax.enable_x64(True):
-                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32))
+                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32), self.sparse)
 
         while True:
             seen = np.asarray(glance).reshape(-1, len(Glance._fields))
