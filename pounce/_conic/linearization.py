@@ -123,7 +123,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
         (x, y), _, _ = self.solver.compute(state.rows.kkt, rhs, {})
         rows = frame.rotate(program.rows(x)[:, None])[:, 0]
-        pull = (b / a) * (rows - right)
+        pull = ((b / a) * (rows - right)).at[:m].set(y[program.b.shape[0] :])
         if state.transposed:
             # (R u) + a t = r with the pull w = -b t.
             t = jnp.where(a > b, (right - rows) / a, -pull / b)

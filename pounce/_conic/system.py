@@ -72,10 +72,13 @@ class System(eqx.Module):
         program, m = self.program, self.program.G.shape[0]
         white = self.scaling.whiten(r.z[:, None])
         bounds = self.scaling.recover(white)[:, 0].at[:m].set(0.0)
-        rows = white[:m, 0] if self.scaling.leading(m).diagonal is None else r.z[:m]
+        leading, p = self.scaling.leading(m), program.b.shape[0]
+        rows = white[:m, 0] if leading.diagonal is None else r.z[:m]
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
-        return Vector(x, y[: program.b.shape[0]], self._weighted(program.rows(x) - r.z))
+        own = y[p:] if leading.diagonal is not None else leading.recover(y[p:, None])[:, 0]
+        # From the solver where it has them: what it leaves of the row of an active constraint would be multiplied by H^-1.
+        return Vector(x, y[:p], self._weighted(program.rows(x) - r.z).at[:m].set(own))
 
     def solve(self, rhs: Vector) -> tuple[Vector, Bool[Array, ""]]:
         """The solution, refined against the matrix itself, and whether it is finite.

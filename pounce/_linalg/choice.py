@@ -7,6 +7,7 @@ import numpy as np
 from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from .kkt import AbstractKKTSolver
+from .quasi_definite import QuasiDefiniteLDL
 from .sparse import Pattern
 from .sparse_ldl import SparseLDL, analyze
 from .stages import find_stages
@@ -31,7 +32,7 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
 def quasi_definite_solver(hessian: Pattern, jacobian: Pattern, equalities: int) -> AbstractKKTSolver:
     """The sparse solver for operators with H positive semidefinite and D zero in the first rows alone."""
     equality = np.arange(jacobian.shape[0]) < equalities
-    return SparseLDL(analyze(hessian, jacobian, equality=equality, pairs=False))
+    return QuasiDefiniteLDL(SparseLDL(analyze(hessian, jacobian, equality=equality, pairs=False, tail=True)))
 
 
 @functools.lru_cache(maxsize=64)

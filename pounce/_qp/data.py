@@ -31,7 +31,9 @@ class Program(NamedTuple):
 
 def kernel_data(data: Program) -> Program:
     """The program with its sparse matrices as the kernel wants them: of ``P`` the lower triangle, the diagonal in full."""
-    P, A, G = (_kernel_matrix(given, symmetric) for given, symmetric in ((data.P, True), (data.A, False), (data.G, False)))
+    P, A, G = (
+        _kernel_matrix(given, symmetric) for given, symmetric in ((data.P, True), (data.A, False), (data.G, False))
+    )
     return data._replace(P=P, A=A, G=G)
 
 

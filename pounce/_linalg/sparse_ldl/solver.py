@@ -30,16 +30,19 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
 
     The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
     inertia is then never called correct. Solves are as accurate as static pivots allow; refine them against the operator
-    (`Refined`, `refined_solve`).
+    (`Refined`, `refined_solve`). With tables made without pairs, the option ``"regularization"`` of `init` is what is added
+    to the diagonal of the equilibrated matrix, in the direction of the expected signs.
     """
 
     symbolic: Symbolic
 
     def init(self, operator: KKTOperator[SparseMatrix], options: dict[str, Any]) -> LDLFactor:
-        del options
+        amount = options.get("regularization")
+        root = jnp.sqrt(jnp.finfo(operator.diagonal.dtype).eps)
+        amount = root if amount is None else amount
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
-        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values)))
+        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values, amount)))
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
