@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),
     ("drivers", ("_adjoint", "_solve", "_conic_solve", "_reverse")),
-    ("native doors", ("_option_table", "_option_specs", "_cone_spec", "_convex_arguments", "options", "nlp", "conic")),
+    ("native doors", ("_option_table", "_option_specs", "_cone_spec", "_convex_arguments", "_sparse_arguments", "options", "nlp", "conic")),
     ("host doors' common part", ("_host_solve", "_qp", "_current", "_derivative_test", "_report", "_scipy")),
     ("problem door", ("problem",)),
     ("doors", ("jax", "torch", "minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),

@@ -21,7 +21,8 @@ NO_BOUND = 1e20
 class ConicData(eqx.Module):
     """``min 1/2 x'Px + c'x  s.t.  Ax = b,  h - Gx in K,  lb <= x <= ub``; what is None is not there.
 
-    ``P`` is symmetric (if sparse, its lower triangle with the whole diagonal; either all matrices are sparse or none is) and rows of ``G`` are in the order of the cones of the solver. A bound or a right-hand side of an
+    Either all matrices are dense or all are sparse. ``P`` is symmetric (if sparse, its lower triangle with the whole diagonal)
+    and rows of ``G`` are in the order of the cones of the solver. A bound or a right-hand side of an
     inequality of magnitude 1e20 or more is absent. All of it is data: traced, batched and differentiated.
     """
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._results import ConicStatus
 from .._linalg import matrix
+from .._results import ConicStatus
 from .data import ConicData, Presolved
 from .equilibration import Scaling
 from .solver import State

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
 from .._conic_solve import Controls
 from .._results import ConicStatus
-from .._conic.data import ConicData
 from ..conic import ConicSolve, sparse_solver
 from .arguments import Limits
 from .data import Point, Program, kernel_data

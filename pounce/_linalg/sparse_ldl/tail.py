@@ -159,7 +159,7 @@ def _cholesky(matrix: Float[Array, "k k"], regularization: Float[Array, ""]) -> 
     return jnp.tril(lower)
 
 
-def solve(tail: Tail, factor: TailFactor, y: Float[Array, "s *r"]) -> Float[Array, "s *r"]:
+def solve(tail: Tail, factor: TailFactor, y: Float[Array, " s *r"]) -> Float[Array, " s *r"]:
     """The unknowns of the tail, from what the forward sweep has left in their places; nothing elsewhere."""
     places = jnp.concatenate([jnp.asarray(tail.primal), jnp.asarray(tail.dual)])
     a, u = tail.primal.shape[0], places.shape[0]
