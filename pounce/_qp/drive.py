@@ -41,13 +41,17 @@ class Task:
         if batched is not None:
             axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
             lanes = shapes[axes.index(0)][0]
-        self.sparse = sparse_solver(program, ConicData(*data))
+        lane = (shape if axes is None or axes[k] is None else shape[1:] for k, shape in enumerate(shapes))
+        one, _ = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float64) for shape in lane])
+        self.sparse = sparse_solver(program, ConicData(*one))
         tables, form = jax.tree.flatten(self.sparse)
         sizes = tuple((table.shape, table.dtype) for table in tables)
         self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes, self.sparse and (sizes, form)))
         n, *rows = self.kernel.sizes
         matrices = sum(count * order**3 for order, count in program.rows.layout.semidefinite)
         operations = n * n * (n / 3 + sum(rows)) + 4.0 * n * matrices
+        if self.sparse is not None:
+            operations = 10.0 * sum(np.size(table) for table in tables)
         self._iteration = ITERATION_OVERHEAD + lanes * operations / OPERATIONS_PER_SECOND
         self._attempts = 1 if warm is None else 2  # a warm start that fails is followed by a cold one
 

@@ -135,7 +135,7 @@ def _targets(structure: Columns, pivots: int, i: np.ndarray, j: np.ndarray) -> n
     """Raw numbers of the blocks in row i and column j."""
     keys = structure.column * pivots + structure.rows
     found = np.searchsorted(keys, j * pivots + i)
-    return np.where(i == j, j, pivots + np.minimum(found, max(keys.size - 1, 0))).astype(np.int32)
+    return np.where(i == j, j, pivots + np.minimum(found, keys.size - 1)).astype(np.int32)
 
 
 def _slices(level: np.ndarray, levels: int, size: int) -> np.ndarray:
