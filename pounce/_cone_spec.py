@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._cone.layout import Layout
+from ._linalg import matrix
+from ._linalg.matrix import Matrix
+from ._linalg.sparse import Pattern, SparseMatrix
 
 
 KINDS = {
@@ -37,6 +40,28 @@ class Rows(NamedTuple):
         if self.order is not None:
             rows = rows[np.array(self.order)]
         return self._turned(rows)
+
+    def arrange_matrix(self, rows: Matrix) -> Matrix:
+        """`arrange` for a matrix, which may be sparse."""
+        if not isinstance(rows, SparseMatrix):
+            return self.arrange(rows)
+        if self.order is not None:
+            rows = matrix.rows_taken(rows, np.array(self.order))
+        if not self.pairs:
+            return rows
+        # Both rows of a pair get the entries of either, and are turned like a vector.
+        first = np.array(self.pairs)
+        partner = np.arange(rows.shape[0])
+        partner[first], partner[first + 1] = first + 1, first
+        pattern = rows.pattern
+        whole = pattern | Pattern(partner[pattern.rows], pattern.columns, rows.shape)
+        values = jnp.zeros(whole.nnz, rows.dtype).at[whole.positions(pattern.rows, pattern.columns)].set(rows.values)
+        other = values[whole.positions(partner[whole.rows], whole.columns)]
+        sign = np.ones(rows.shape[0])
+        sign[first + 1] = -1.0
+        half = jnp.sqrt(jnp.asarray(0.5, rows.dtype))
+        turned = half * (jnp.asarray(sign, rows.dtype)[whole.rows] * values + other)
+        return SparseMatrix(jnp.where(partner[whole.rows] == whole.rows, values, turned), whole)
 
     def restore(self, rows: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
         """Rows of the solver in the user's order."""

@@ -1,5 +1,6 @@
 """The arguments all convex doors share: matrices and vectors checked and made into one `ConicData`."""
 
+import math
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from jaxtyping import Array
 
 from . import _check as check
 from ._conic.data import ConicData
+from ._linalg.sparse import SparseMatrix
+from ._sparse_arguments import MATRICES, is_sparse, sparse_pays, traced_matrix
 
 
 def convex_data(
@@ -17,18 +20,32 @@ def convex_data(
 ) -> ConicData:
     """The program ``min 1/2 x'Px + c'x  s.t.  Ax = b, Gx <= h (in a cone), lb <= x <= ub``.
 
-    NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted. ``P`` is taken as its symmetric
+    NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted, `BCOO` matrices if their indices are
+    known. What is sparse stays so where that pays. ``P`` is taken as its symmetric
     part, or, with ``lower_triangle``, as the symmetric matrix with that lower triangle. Numbers that are known are checked:
     `ValueError` names the argument, its shape or entry, and what was expected.
     """
     if c is None:
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
     given = {"P": P, "c": c, "A": A, "b": b, "G": G, "h": h, "lb": lb, "ub": ub}
-    arrays = {name: _array(value, name) for name, value in given.items() if value is not None}
+    sparse = sparse_pays(given)
+
+    def array(value: Any, name: str) -> Any:
+        if sparse and name in MATRICES:
+            return traced_matrix(value if is_sparse(value) else _array(value, name), name, symmetric=name == "P")
+        return _array(value, name)
+
+    arrays = {name: array(value, name) for name, value in given.items() if value is not None}
     dtype = jnp.result_type(*(v.dtype for v in arrays.values() if jnp.issubdtype(v.dtype, jnp.floating)), jnp.float32)
     if not any(jnp.issubdtype(v.dtype, jnp.floating) for v in arrays.values()):
         dtype = jnp.result_type(float)
-    arrays = {name: check.strong(v if v.dtype == dtype else v.astype(dtype)) for name, v in arrays.items()}
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, SparseMatrix):
+            return SparseMatrix(cast(value.values), value.pattern)
+        return check.strong(value if value.dtype == dtype else value.astype(dtype))
+
+    arrays = {name: cast(value) for name, value in arrays.items()}
     return ConicData(*stated(arrays, lower_triangle=lower_triangle))
 
 
@@ -46,14 +63,14 @@ def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> tuple[Any, ...]:
         if P.shape != (n, n):
             raise ValueError(f"`P` must have shape ({n}, {n}) to go with `c`, got shape {P.shape}")
         if lower_triangle and check.is_concrete(P):
-            _finite(np.tril(np.asarray(P)), "P")
+            _finite(scipy.sparse.tril(P) if scipy.sparse.issparse(P) else np.tril(np.asarray(P)), "P")
         P = _mirrored(P) if lower_triangle else _symmetric(P)
     A, b = _rows(arrays, "A", "b", n)
     G, h = _rows(arrays, "G", "h", n)
     lb, ub = (_bound(arrays.get(name), name, n) for name in ("lb", "ub"))
     for name, value in (("P", P), ("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
         if value is not None and check.is_concrete(value):
-            _finite(np.asarray(value), name)
+            _finite(value if is_sparse(value) else np.asarray(value), name)
     return P, c, A, b, G, h, lb, ub
 
 
@@ -78,11 +95,17 @@ def real_numbers(value: Any, name: str) -> Array | np.ndarray:
 
 
 def _mirrored(P):
+    if scipy.sparse.issparse(P):
+        mirrored = scipy.sparse.csr_array(scipy.sparse.tril(P) + scipy.sparse.tril(P, -1).T)
+        mirrored.sort_indices()
+        return mirrored
     numpy = np if isinstance(P, np.ndarray) else jnp
     return numpy.tril(P) + numpy.tril(P, -1).T
 
 
 def _symmetric(P):
+    if isinstance(P, SparseMatrix):
+        return P  # the lower triangle stands for all of it
     return 0.5 * (P + P.T)
 
 
@@ -94,10 +117,10 @@ def _rows(arrays: dict[str, Any], matrix: str, side: str, n: int) -> tuple[Any, 
     if rows is None or right is None:
         missing, there = (matrix, side) if rows is None else (side, matrix)
         given: Any = right if rows is None else rows
-        if given.size == 0:
+        if math.prod(given.shape) == 0:
             return None, None
         raise ValueError(f"`{missing}` is missing: `{there}` was given without it")
-    if rows.ndim != 2 or rows.shape[1] != n:
+    if len(rows.shape) != 2 or rows.shape[1] != n:
         raise ValueError(f"`{matrix}` must have shape (rows, {n}) to go with `c`, got shape {rows.shape}")
     if right.ndim != 1 or right.shape[0] != rows.shape[0]:
         raise ValueError(
@@ -123,7 +146,16 @@ def _bound(value: Any, name: str, n: int) -> Any:
     return value
 
 
-def _finite(numbers: np.ndarray, name: str) -> None:
+def _finite(numbers: Any, name: str) -> None:
+    if isinstance(numbers, SparseMatrix):
+        numbers = numbers.pattern.scipy(numbers.values)
+    if scipy.sparse.issparse(numbers):
+        entries = numbers.tocoo()
+        wrong = np.flatnonzero(~np.isfinite(entries.data))
+        if wrong.size:
+            i, j, value = entries.row[wrong[0]], entries.col[wrong[0]], entries.data[wrong[0]]
+            raise ValueError(f"`{name}[{i}, {j}]` is {value}: every entry must be finite")
+        return
     if not np.all(np.isfinite(numbers)):
         index = tuple(int(k) for k in np.argwhere(~np.isfinite(numbers))[0])
         place = ", ".join(map(str, index))

@@ -1,5 +1,6 @@
 """The native door of convex programs: one function that returns everything, as a JAX function."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,13 +14,24 @@ from ._adjoint.rule import OnFailure, differentiable_solve
 from ._compile import compiler_options
 from ._cone.layout import Layout
 from ._cone_spec import Rows, orthant, parse
-from ._conic.data import ConicData
+from ._conic.data import ConicData, presolve
 from ._conic.solution import ConicSolution
 from ._conic.solver import ConicMethod
+from ._conic.system import kkt_operator, unit_scaling
 from ._conic_solve import Controls, WarmPoint, solve_conic as run_conic
 from ._convex_arguments import convex_data, iteration_limit, tolerance
 from ._lanes import in_cache
+from ._linalg.choice import quasi_definite_solver
+from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.schur import SchurCholesky
+from ._linalg.sparse import Pattern, SparseMatrix
+
+
+class Inputs(eqx.Module):
+    """What a solution depends on, and the index tables of the sparse solver, which are integers."""
+
+    data: ConicData
+    sparse: AbstractKKTSolver | None
 
 
 class ConicSolve(eqx.Module):
@@ -30,12 +42,13 @@ class ConicSolve(eqx.Module):
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
 
-    @property
-    def method(self) -> ConicMethod:
-        """The interior-point method with its KKT solver."""
-        return ConicMethod(self._solver(tries=0))
+    def method(self, sparse: AbstractKKTSolver | None) -> ConicMethod:
+        """The interior-point method with its KKT solver, which is ``sparse`` unless the program is dense."""
+        return ConicMethod(self._solver(sparse, tries=0))
 
-    def _solver(self, tries: int) -> SchurCholesky:
+    def _solver(self, sparse: AbstractKKTSolver | None, tries: int) -> AbstractKKTSolver:
+        if sparse is not None:
+            return sparse
         layout = self.rows.layout
         polyhedral = layout == Layout(nonnegative=layout.nonnegative)
         return SchurCholesky(self.equalities, tries=tries, invert=polyhedral)
@@ -44,7 +57,7 @@ class ConicSolve(eqx.Module):
         """The program with its cone rows in the order of the solver."""
         if data.G is None or data.h is None:
             return data
-        return eqx.tree_at(lambda d: (d.G, d.h), data, (self.rows.arrange(data.G), self.rows.arrange(data.h)))
+        return dataclasses.replace(data, G=self.rows.arrange_matrix(data.G), h=self.rows.arrange(data.h))
 
     def restored(self, solution: ConicSolution) -> ConicSolution:
         """The solution with its cone rows in the user's order."""
@@ -52,29 +65,56 @@ class ConicSolve(eqx.Module):
             lambda s: (s.z, s.s), solution, (self.rows.restore(solution.z), self.rows.restore(solution.s))
         )
 
-    def __call__(self, data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
+    def kkt_patterns(self, data: ConicData) -> tuple[Pattern, Pattern]:
+        """Where the KKT matrix of a sparse program has entries: the lower triangle of H, and J."""
+
+        def operator(data: ConicData):
+            program = presolve(self.arranged(data), self.rows.layout).program
+            return kkt_operator(program, unit_scaling(program.cones))
+
+        found = jax.eval_shape(operator, data)
+        return found.hessian.pattern, found.jacobian.pattern
+
+    def __call__(
+        self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
+    ) -> ConicSolution:
+        """``sparse``: the KKT solver of a sparse program, by `sparse_solver`."""
         layout: Layout = self.rows.layout
 
         n = data.c.shape[0]
         rows = n + self.equalities + (0 if data.h is None else data.h.shape[0])
         lane_bytes = 3 * n * rows * data.c.dtype.itemsize
 
-        def run(data: ConicData, rest: Any) -> ConicSolution:
-            def solve(data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
-                return run_conic(self.method, data, layout, warm, controls)
+        def run(inputs: Inputs, rest: Any) -> ConicSolution:
+            def solve(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
+                return run_conic(self.method(inputs.sparse), inputs.data, layout, warm, controls)
 
-            return in_cache(solve, lane_bytes)(data, *rest)
+            return in_cache(solve, lane_bytes)(inputs, *rest)
 
-        def tangent(data: ConicData, rates: ConicData, solution: ConicSolution) -> tuple:
-            return conic.tangent(data, rates, solution, layout, self._solver(tries=5), self.relaxation, lane_bytes)
+        def tangent(inputs: Inputs, rates: Inputs, solution: ConicSolution) -> tuple:
+            solver = self._solver(inputs.sparse, tries=5)
+            return conic.tangent(inputs.data, rates.data, solution, layout, solver, self.relaxation, lane_bytes)
 
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))
         data = self.arranged(data)
         solution = differentiable_solve(
-            run, data, (warm, controls), conic.solved, conic.outputs, tangent, self.on_failure
+            run, Inputs(data, sparse), (warm, controls), conic.solved, conic.outputs, tangent, self.on_failure
         )
         return self.restored(solution)
+
+
+def sparse_solver(program: ConicSolve, data: ConicData) -> AbstractKKTSolver | None:
+    """The KKT solver of a sparse program, its tables in NumPy; None for a dense one."""
+    if not any(isinstance(given, SparseMatrix) for given in (data.P, data.A, data.G)):
+        return None
+    return _solver_of(program, jax.tree.structure(data), tuple(np.shape(leaf) for leaf in jax.tree.leaves(data)))
+
+
+@functools.lru_cache(maxsize=64)
+def _solver_of(program: ConicSolve, structure: Any, shapes: tuple) -> AbstractKKTSolver:
+    data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes])
+    return quasi_definite_solver(*program.kkt_patterns(data), program.equalities)
 
 
 @functools.lru_cache(maxsize=512)
@@ -135,7 +175,7 @@ def solve_conic(
     controls = Controls.of(tolerance(tol, dtype), iteration_limit(max_iter), dtype)
     warm = None if warm_start is None else warm_point(warm_start, data)
     program = ConicSolve(rows, p, float(relaxation), on_failure)
-    return compiled(program, check.is_concrete((data, warm)))(data, warm, controls)
+    return compiled(program, check.is_concrete((data, warm)))(data, warm, controls, sparse_solver(program, data))
 
 
 def warm_point(warm_start: Any, data: ConicData) -> WarmPoint:

@@ -55,7 +55,7 @@ class ProductScaling(AbstractScaling):
 
 
 class UnitScaling(AbstractScaling):
-    """``H = I``: the scaling of symmetric cones at their unit."""
+    """``H = I``: the scaling of a symmetric cone at its unit."""
 
     def product(self, v):
         return v
@@ -65,10 +65,6 @@ class UnitScaling(AbstractScaling):
 
     def recover(self, v):
         return v
-
-    def leading(self, rows: int) -> "UnitScaling":
-        del rows
-        return self
 
 
 class ProductFrame(Frame):

@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float
 from .._cone.layout import Layout
 from .._cone.nonnegative import Nonnegative
 from .._cone.product import ConeProduct
+from .._linalg import matrix
+from .._linalg.matrix import Matrix
 from .program import ConicProgram, Side
 from .system import Vector
 
@@ -19,15 +21,16 @@ NO_BOUND = 1e20
 class ConicData(eqx.Module):
     """``min 1/2 x'Px + c'x  s.t.  Ax = b,  h - Gx in K,  lb <= x <= ub``; what is None is not there.
 
-    ``P`` is symmetric and rows of ``G`` are in the order of the cones of the solver. A bound or a right-hand side of an
+    Either all matrices are dense or all are sparse. ``P`` is symmetric (if sparse, its lower triangle with the whole diagonal)
+    and rows of ``G`` are in the order of the cones of the solver. A bound or a right-hand side of an
     inequality of magnitude 1e20 or more is absent. All of it is data: traced, batched and differentiated.
     """
 
-    P: Float[Array, "n n"] | None
+    P: Matrix | None
     c: Float[Array, " n"]
-    A: Float[Array, "p n"] | None
+    A: Matrix | None
     b: Float[Array, " p"] | None
-    G: Float[Array, "m n"] | None
+    G: Matrix | None
     h: Float[Array, " m"] | None
     lb: Float[Array, " n"] | None
     ub: Float[Array, " n"] | None
@@ -75,16 +78,18 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
     """Masks for bounds and rows that are absent; variables with equal bounds are moved to the right-hand sides."""
     c = data.c
     n, dtype = c.shape[0], c.dtype
-    A = jnp.zeros((0, n), dtype) if data.A is None else data.A
+    like = next((given for given in (data.P, data.A, data.G) if given is not None), None)
+    A = matrix.zero_rows(like, n, dtype) if data.A is None else data.A
     b = jnp.zeros((0,), dtype) if data.b is None else data.b
-    G = jnp.zeros((0, n), dtype) if data.G is None else data.G
+    G = matrix.zero_rows(like, n, dtype) if data.G is None else data.G
     h = jnp.zeros((0,), dtype) if data.h is None else data.h
     P, constant = data.P, jnp.zeros((), dtype)
     # Only a row of the orthant can be absent.
     counted = ~(h[: layout.nonnegative] >= NO_BOUND)  # NaN is a failure, not a row that is absent
     cones = layout.cones(counted)
     present = jnp.concatenate([counted, jnp.ones(h.shape[0] - layout.nonnegative, bool)])
-    G, h = jnp.where(present[:, None], G, 0.0), jnp.where(present, jnp.maximum(h, -NO_BOUND), 0.0)
+    G = matrix.masked(G, present, jnp.ones(n, bool))
+    h = jnp.where(present, jnp.maximum(h, -NO_BOUND), 0.0)
     lower = None if data.lb is None else _Bounds.of(jnp.minimum(data.lb, NO_BOUND), ~(data.lb <= -NO_BOUND))
     upper = None if data.ub is None else _Bounds.of(jnp.maximum(data.ub, -NO_BOUND), ~(data.ub >= NO_BOUND))
     moved = None
@@ -97,11 +102,11 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
         b, h = b - A @ value, h - jnp.where(present, G @ value, 0.0)
         c = jnp.where(fixed, 0.0, c)
         if P is not None:
-            slope = P @ value
+            slope = matrix.symmetric_times(P, value)
             constant = constant + 0.5 * (value @ slope)
             c = c + jnp.where(fixed, 0.0, slope)
-            P = jnp.where(fixed[:, None] | fixed, 0.0, P) + jnp.diag(fixed.astype(dtype))
-        A, G = jnp.where(fixed, 0.0, A), jnp.where(fixed, 0.0, G)
+            P = matrix.plus_diagonal(matrix.masked(P, ~fixed, ~fixed), fixed.astype(dtype))
+        A, G = (matrix.masked(rows, jnp.ones(rows.shape[0], bool), ~fixed) for rows in (A, G))
         lower, upper = lower.without(fixed), upper.without(fixed)
     masks = [bounds.exist for bounds in (lower, upper) if bounds is not None]
     boxes = (Nonnegative(jnp.concatenate(masks)),) if masks else ()

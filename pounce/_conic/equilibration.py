@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._cone.product import ConeProduct
+from .._linalg import matrix
 from .program import ConicProgram, Side
 
 
@@ -40,21 +41,13 @@ def _factor(norm):
     return jnp.where(norm > 0, lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 1.0)
 
 
-def _column_sizes(matrix):
-    return jnp.max(jnp.abs(matrix), axis=0, initial=0.0)
-
-
-def _row_sizes(matrix):
-    return jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
-
-
 def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     """The scaled program and its factors. Rows of one curved cone share a factor; a bound row keeps the coefficient one."""
     m = program.G.shape[0]
     ids, counts = _block_ids(program.cones, m)
     shared = bool(np.any(counts > 1))
-    p_abs = None if program.P is None else jnp.abs(program.P)
-    a_abs, g_abs, c_abs = jnp.abs(program.A), jnp.abs(program.G), jnp.abs(program.c)
+    p_abs = None if program.P is None else matrix.magnitudes(program.P)
+    a_abs, g_abs, c_abs = matrix.magnitudes(program.A), matrix.magnitudes(program.G), jnp.abs(program.c)
 
     def common(rows):
         if not shared:
@@ -64,18 +57,19 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
 
     def sweep(carry):
         d, e, f, cost, _, count = carry
-        columns = jnp.maximum(_column_sizes(e[:, None] * a_abs), _column_sizes(f[:, None] * g_abs))
+        sizes = (matrix.column_sizes(matrix.row_scaled(rows, scale)) for rows, scale in ((a_abs, e), (g_abs, f)))
+        columns = jnp.maximum(*sizes)
         if p_abs is not None:
-            columns = jnp.maximum(columns, cost * (_column_sizes(d[:, None] * p_abs)))
-        new_e = e * _factor(_row_sizes(a_abs * d) * e)
-        new_f = common(f * _factor(_row_sizes(g_abs * d) * f))
+            columns = jnp.maximum(columns, cost * matrix.symmetric_column_sizes(p_abs, d))
+        new_e = e * _factor(matrix.row_sizes(matrix.column_scaled(a_abs, d)) * e)
+        new_f = common(f * _factor(matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f))
         new_d = d * _factor(columns * d)
         new_d, new_e, new_f = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e, new_f))
         ratios = jnp.concatenate([new_d / d, new_e / e, new_f / f])
         change = jnp.maximum(jnp.max(ratios), 1.0 / jnp.min(ratios)) - 1.0
         d, e, f = new_d, new_e, new_f
         if p_abs is not None:
-            size_p = jnp.mean(d * _column_sizes(d[:, None] * p_abs))
+            size_p = jnp.mean(d * matrix.symmetric_column_sizes(p_abs, d))
             size_c = jnp.max(c_abs * d)
             useful = (size_p > 0) & (size_c > 0)
             size = jnp.where(useful, jnp.maximum(size_p, size_c), 1.0)
@@ -94,11 +88,11 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         return None if bounds is None else Side(bounds.value / d, bounds.mask)
 
     scaled = ConicProgram(
-        P=None if program.P is None else cost * d[:, None] * program.P * d,
+        P=None if program.P is None else matrix.scaled(program.P, cost * d, d),
         c=cost * d * program.c,
-        A=e[:, None] * program.A * d,
+        A=matrix.scaled(program.A, e, d),
         b=e * program.b,
-        G=f[:, None] * program.G * d,
+        G=matrix.scaled(program.G, f, d),
         h=f * program.h,
         lower=side(program.lower),
         upper=side(program.upper),

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._linalg import matrix
 from .equilibration import Scaling
 from .program import ConicProgram
 from .system import Vector
@@ -50,7 +51,7 @@ def evaluate(program: ConicProgram, v: Iterate) -> Residuals:
     price = program.b @ v.y + h @ v.z
     degree = program.cones.degree().astype(v.x.dtype)
     return Residuals(
-        x=-(curvature + v.y @ program.A + program.rows_transposed(v.z) + program.c * v.tau),
+        x=-(curvature + matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z) + program.c * v.tau),
         y=program.A @ v.x - program.b * v.tau,
         z=program.rows(v.x) + v.s - h * v.tau,
         tau=linear + price + v.kappa + quadratic / v.tau,

@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, PyTree
 
 from .._cone.product import ConeProduct, ProductFrame
 from .._lanes import in_cache
+from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .blockwise import through_blocks
 from .program import ConicProgram
 from .system import Vector
 
@@ -62,7 +64,7 @@ class _Rows(eqx.Module):
 def conditions(program: ConicProgram, pair: Pair, v: Vector) -> Vector:
     """The linearised conditions applied to steps of the variables and both kinds of multipliers, at constant data."""
     return Vector(
-        program.curvature(v.x) + v.y @ program.A + program.rows_transposed(v.z),
+        program.curvature(v.x) + matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z),
         program.A @ v.x,
         program.cones.linearized(pair.s, pair.z, -program.rows(v.x), v.z),
     )
@@ -89,18 +91,18 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         frame, factor = program.cones.frame(pair.s, pair.z)
         n, m = program.c.shape[0], program.G.shape[0]
         dtype = program.c.dtype
-        hessian = jnp.zeros((n, n), dtype) if program.P is None else program.P
+        hessian = matrix.zero_symmetric(program.A, n, dtype) if program.P is None else program.P
         # A held row is infinitely stiff; so stiff as to leave the square root of the precision is enough for refinement.
-        size = jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=0.0)
+        size = jnp.max(jnp.abs(matrix.diagonal(hessian)), initial=0.0)
         softness = jnp.sqrt(jnp.finfo(dtype).eps) / jnp.where(size > 0, size, 1.0)
-        rotated = frame.leading(m).rotate(program.G)
-        norms = jnp.concatenate([jnp.sum(rotated * rotated, axis=1), jnp.ones(frame.a.shape[0] - m, dtype)])
+        rotated = through_blocks("rotate", frame.leading(m), program.G)
+        norms = jnp.concatenate([matrix.row_squares(rotated), jnp.ones(frame.a.shape[0] - m, dtype)])
         held = jnp.maximum(frame.b, FREE)
         slack = jnp.maximum(frame.a, softness * jnp.where(norms > 0, norms, 1.0) * held)
         for weight in program.split(held / slack)[1:]:
             if weight is not None:
-                hessian = hessian + jnp.diag(weight)
-        jacobian = jnp.concatenate([program.A, rotated])
+                hessian = matrix.plus_diagonal(hessian, weight)
+        jacobian = matrix.stacked(program.A, rotated)
         diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})
         positive = jnp.max(factor, initial=0.0) * jnp.finfo(dtype).eps
@@ -121,7 +123,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
         (x, y), _, _ = self.solver.compute(state.rows.kkt, rhs, {})
         rows = frame.rotate(program.rows(x)[:, None])[:, 0]
-        pull = (b / a) * (rows - right)
+        pull = ((b / a) * (rows - right)).at[:m].set(y[program.b.shape[0] :])
         if state.transposed:
             # (R u) + a t = r with the pull w = -b t.
             t = jnp.where(a > b, (right - rows) / a, -pull / b)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._cone.product import ConeProduct
+from .._linalg import matrix
+from .._linalg.matrix import Matrix
 
 
 class Side(eqx.Module):
@@ -19,14 +21,15 @@ class ConicProgram(eqx.Module):
 
     The cone vector ``s`` holds the rows of ``G`` in the order of the cones, then one row for each lower and one for each upper
     bound. ``l`` and ``u`` are the masks of the two sides: an absent bound is a row of zeros whose slack and multiplier are zero.
-    ``P`` is symmetric; None for a linear objective. A program without lower (upper) bounds has None for them.
+    ``P`` is symmetric; None for a linear objective. Either all matrices are dense or all are sparse (of ``P`` the lower
+    triangle, with the whole diagonal). A program without lower (upper) bounds has None for them.
     """
 
-    P: Float[Array, "n n"] | None
+    P: Matrix | None
     c: Float[Array, " n"]
-    A: Float[Array, "p n"]
+    A: Matrix
     b: Float[Array, " p"]
-    G: Float[Array, "m n"]
+    G: Matrix
     h: Float[Array, " m"]
     lower: Side | None
     upper: Side | None
@@ -40,11 +43,11 @@ class ConicProgram(eqx.Module):
 
     def curvature(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """``P x``."""
-        return jnp.zeros_like(x) if self.P is None else self.P @ x
+        return jnp.zeros_like(x) if self.P is None else matrix.symmetric_times(self.P, x)
 
     def gradient(self, x: Float[Array, " n"], y: Float[Array, " p"], z: Float[Array, " size"]) -> Float[Array, " n"]:
         """The gradient of the Lagrangian, ``P x + c + A'y`` plus the pull of the cone rows."""
-        return self.curvature(x) + self.c + y @ self.A + self.rows_transposed(z)
+        return self.curvature(x) + self.c + matrix.transposed_times(self.A, y) + self.rows_transposed(z)
 
     def rows(self, x: Float[Array, " n"]) -> Float[Array, " size"]:
         """The linear map of all cone rows."""
@@ -65,7 +68,7 @@ class ConicProgram(eqx.Module):
     def rows_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """The adjoint of `rows`."""
         rows, lower, upper = self.split(z)
-        total = rows @ self.G
+        total = matrix.transposed_times(self.G, rows)
         if lower is not None:
             total = total - lower
         if upper is not None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._linalg import matrix
 from .._results import ConicStatus
 from .data import ConicData, Presolved
 from .equilibration import Scaling
@@ -59,19 +60,18 @@ def assemble(data: ConicData, presolved: Presolved, v: Vector) -> tuple:
     if fixed is not None:
         x = x + fixed.value
         # The multiplier of a fixed variable is what stationarity leaves to it.
-        gradient = data.c + v.y @ _given(data.A, v.y, x) + rows @ _given(data.G, rows, x)
+        gradient = data.c
+        for given, multipliers in ((data.A, v.y), (data.G, rows)):
+            if given is not None:
+                gradient = gradient + matrix.transposed_times(given, multipliers)
         if data.P is not None:
-            gradient = gradient + data.P @ x
+            gradient = gradient + matrix.symmetric_times(data.P, x)
         z_lb = jnp.where(fixed.mask, jnp.maximum(gradient, 0.0), z_lb)
         z_ub = jnp.where(fixed.mask, jnp.maximum(-gradient, 0.0), z_ub)
     objective = data.c @ x
     if data.P is not None:
-        objective = objective + 0.5 * (x @ (data.P @ x))
+        objective = objective + 0.5 * (x @ matrix.symmetric_times(data.P, x))
     return x, v.y, rows, program.h - program.G @ v.x, z_lb, z_ub, objective
-
-
-def _given(matrix, rows, columns):
-    return jnp.zeros((rows.shape[0], columns.shape[0]), columns.dtype) if matrix is None else matrix
 
 
 def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State) -> ConicSolution:

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._cone.product import UnitScaling
 from .._linalg.kkt import AbstractKKTSolver
 from .equilibration import Scaling
 from .iterate import Iterate
 from .program import ConicProgram
-from .system import Vector, factorize, prepare
+from .system import Vector, factorize, prepare, unit_scaling
 
 
 # How far a warm start stays from the boundary, as multiples of the size of its slacks and multipliers.
@@ -46,7 +45,7 @@ def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
     zeros = jnp.zeros_like
     if not program.cones.symmetric:
         return Iterate(zeros(program.c), zeros(program.b), unit, unit, one, one)
-    system = factorize(program, UnitScaling(), solver, prepare(program, solver))
+    system = factorize(program, unit_scaling(program.cones), solver, prepare(program, solver))
     c, b, h = program.c, program.b, program.right_side()
     if program.P is None:
         # One after the other: two batches of LAPACK calls at the same time can wait for each other for good on two cores.

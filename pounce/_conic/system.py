@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from .._cone.product import ProductScaling, UnitScaling
+from .._cone.product import ConeProduct, ProductScaling, UnitScaling
+from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .blockwise import through_blocks
 from .program import ConicProgram
 
 
@@ -40,7 +42,7 @@ class System(eqx.Module):
     their H is diagonal: then the Jacobian is constant."""
 
     program: ConicProgram
-    scaling: ProductScaling | UnitScaling
+    scaling: ProductScaling
     solver: AbstractKKTSolver
     factor: PyTree
 
@@ -48,7 +50,7 @@ class System(eqx.Module):
         """The matrix itself, without any regularisation."""
         p = self.program
         return Vector(
-            p.curvature(v.x) + v.y @ p.A + p.rows_transposed(v.z),
+            p.curvature(v.x) + matrix.transposed_times(p.A, v.y) + p.rows_transposed(v.z),
             p.A @ v.x,
             p.rows(v.x) - self.product(v.z),
         )
@@ -70,10 +72,13 @@ class System(eqx.Module):
         program, m = self.program, self.program.G.shape[0]
         white = self.scaling.whiten(r.z[:, None])
         bounds = self.scaling.recover(white)[:, 0].at[:m].set(0.0)
-        rows = white[:m, 0] if self.scaling.leading(m).diagonal is None else r.z[:m]
+        leading, p = self.scaling.leading(m), program.b.shape[0]
+        rows = white[:m, 0] if leading.diagonal is None else r.z[:m]
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
-        return Vector(x, y[: program.b.shape[0]], self._weighted(program.rows(x) - r.z))
+        own = y[p:] if leading.diagonal is not None else leading.recover(y[p:, None])[:, 0]
+        # From the solver where it has them: what it leaves of the row of an active constraint would be multiplied by H^-1.
+        return Vector(x, y[:p], self._weighted(program.rows(x) - r.z).at[:m].set(own))
 
     def solve(self, rhs: Vector) -> tuple[Vector, Bool[Array, ""]]:
         """The solution, refined against the matrix itself, and whether it is finite.
@@ -109,35 +114,41 @@ class System(eqx.Module):
 
 def prepare(program: ConicProgram, solver: AbstractKKTSolver) -> PyTree:
     """What all factorisations of a program share."""
-    return solver.prepare(jnp.concatenate([program.A, program.G]) if program.cones.polyhedral else program.A)
+    return solver.prepare(matrix.stacked(program.A, program.G) if program.cones.polyhedral else program.A)
+
+
+def unit_scaling(cones: ConeProduct) -> ProductScaling:
+    """``H = I``: the scaling of symmetric cones at their unit."""
+    return ProductScaling(tuple(UnitScaling() for _ in cones.cones), cones.cones)
 
 
 def factorize(
     program: ConicProgram,
-    scaling: ProductScaling | UnitScaling,
+    scaling: ProductScaling,
     solver: AbstractKKTSolver,
     prepared: PyTree = None,
     regularization: Float[Array, ""] | None = None,
 ) -> System:
     """The system at a scaling. ``prepared``: by `prepare`; ``regularization``: relative, the solver's own by default."""
+    options = {"prepared": prepared, "regularization": regularization}
+    return System(program, scaling, solver, solver.init(kkt_operator(program, scaling), options))
+
+
+def kkt_operator(program: ConicProgram, scaling: ProductScaling) -> KKTOperator:
+    """The matrix that is factorised, without the rows of bounds."""
     n, m = program.c.shape[0], program.G.shape[0]
     p = program.b.shape[0]
     dtype = program.c.dtype
-    hessian = jnp.zeros((n, n), dtype) if program.P is None else program.P
+    hessian = matrix.zero_symmetric(program.A, n, dtype) if program.P is None else program.P
     masks = [side.mask for side in program.sides]
     if masks:
         ones = jnp.concatenate([jnp.zeros(m, dtype), *masks])[:, None]
         weights = scaling.recover(scaling.whiten(ones))[m:, 0].reshape(len(masks), n)
-        hessian = hessian + jnp.diag(jnp.sum(weights, axis=0))
+        hessian = matrix.plus_diagonal(hessian, jnp.sum(weights, axis=0))
     leading = scaling.leading(m)
     rows, stiffness = program.G, leading.diagonal
     if stiffness is None:
-        rows, stiffness = leading.whiten(rows), jnp.ones(m, dtype)
-    jacobian = jnp.concatenate([program.A, rows])
+        rows, stiffness = through_blocks("whiten", leading, rows), jnp.ones(m, dtype)
+    jacobian = matrix.stacked(program.A, rows)
     diagonal = jnp.concatenate([jnp.zeros(p, dtype), stiffness])
-    return System(
-        program,
-        scaling,
-        solver,
-        solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared, "regularization": regularization}),
-    )
+    return KKTOperator(hessian, jacobian, diagonal)

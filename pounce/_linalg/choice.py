@@ -2,10 +2,13 @@
 
 import functools
 
+import numpy as np
+
 from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from .hints import NOTHING_KNOWN, PivotHints
 from .kkt import AbstractKKTSolver
+from .quasi_definite import QuasiDefiniteLDL
 from .sparse import Pattern
 from .sparse_ldl import SparseLDL, analyze
 from .stages import find_stages
@@ -28,6 +31,13 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
     raise ValueError(
         f"`linear_solver` of a dense problem must be 'auto', 'null-space', 'condensed' or 'lu', got {name!r}"
     )
+
+
+@functools.lru_cache(maxsize=64)
+def quasi_definite_solver(hessian: Pattern, jacobian: Pattern, equalities: int) -> AbstractKKTSolver:
+    """The sparse solver for operators with H positive semidefinite and D zero in the first rows alone."""
+    equality = np.arange(jacobian.shape[0]) < equalities
+    return QuasiDefiniteLDL(SparseLDL(analyze(hessian, jacobian, equality=equality, pairs=False, tail=True)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .sparse import SparseMatrix
+from .sparse import Pattern, SparseMatrix
 
 
 Matrix = Float[Array, "m n"] | SparseMatrix
@@ -47,6 +47,49 @@ def row_scaled(matrix: Matrix, scale: Float[Array, " m"]) -> Matrix:
     return scale[:, None] * matrix
 
 
+def column_scaled(matrix: Matrix, scale: Float[Array, " n"]) -> Matrix:
+    """Each column times its number."""
+    if isinstance(matrix, SparseMatrix):
+        return SparseMatrix(matrix.values * scale[matrix.pattern.columns], matrix.pattern)
+    return matrix * scale
+
+
+def scaled(matrix: Matrix, rows: Float[Array, " m"], columns: Float[Array, " n"]) -> Matrix:
+    """Each row and each column times its number (of a symmetric matrix: the same up to a common factor)."""
+    if isinstance(matrix, SparseMatrix):
+        pattern = matrix.pattern
+        return SparseMatrix(rows[pattern.rows] * matrix.values * columns[pattern.columns], pattern)
+    return rows[:, None] * matrix * columns
+
+
+def magnitudes(matrix: Matrix) -> Matrix:
+    """Without signs."""
+    return SparseMatrix(jnp.abs(matrix.values), matrix.pattern) if isinstance(matrix, SparseMatrix) else jnp.abs(matrix)
+
+
+def row_squares(matrix: Matrix) -> Float[Array, " m"]:
+    """The sum of the squares of each row."""
+    if isinstance(matrix, SparseMatrix):
+        return SparseMatrix(matrix.values**2, matrix.pattern) @ jnp.ones(matrix.shape[1], matrix.dtype)
+    return jnp.sum(matrix * matrix, axis=1)
+
+
+def column_sizes(matrix: Matrix) -> Float[Array, " n"]:
+    """The largest magnitude of each column; zero for an empty one."""
+    if isinstance(matrix, SparseMatrix):
+        return jnp.zeros(matrix.shape[1], matrix.dtype).at[matrix.pattern.columns].max(jnp.abs(matrix.values))
+    return jnp.max(jnp.abs(matrix), axis=0, initial=0.0)
+
+
+def symmetric_column_sizes(matrix: Matrix, rows: Float[Array, " n"]) -> Float[Array, " n"]:
+    """`column_sizes` of a symmetric matrix whose rows are multiplied by these numbers."""
+    below = column_sizes(row_scaled(matrix, rows))
+    if not isinstance(matrix, SparseMatrix):
+        return below
+    columns = matrix.pattern.columns
+    return jnp.maximum(below, row_sizes(SparseMatrix(rows[columns] * matrix.values, matrix.pattern)))
+
+
 def row_sizes(matrix: Matrix) -> Float[Array, " m"]:
     """The largest magnitude of each row; zero for an empty one."""
     if isinstance(matrix, SparseMatrix):
@@ -77,6 +120,43 @@ def diagonal(matrix: Matrix) -> Float[Array, " n"]:
         extended = jnp.concatenate([matrix.values, jnp.zeros(1, matrix.dtype)])
         return extended[places]  # the last one stands for those that are not there
     return jnp.diagonal(matrix)
+
+
+def rows_taken(matrix: Matrix, order: np.ndarray) -> Matrix:
+    """The rows of these numbers, in this order; each at most once."""
+    if not isinstance(matrix, SparseMatrix):
+        return matrix[order]
+    pattern, (m, n) = matrix.pattern, matrix.shape
+    place = np.full(m, -1)
+    place[order] = np.arange(order.size)
+    kept = np.flatnonzero(place[pattern.rows] >= 0)
+    taken = kept[np.argsort(place[pattern.rows[kept]], kind="stable")]
+    moved = Pattern(place[pattern.rows[taken]], pattern.columns[taken], (order.size, n))
+    return SparseMatrix(matrix.values[taken], moved)
+
+
+def stacked(upper: Matrix, lower: Matrix) -> Matrix:
+    """One above the other, both of a kind."""
+    if not isinstance(upper, SparseMatrix) or not isinstance(lower, SparseMatrix):
+        return jnp.concatenate([upper, lower])
+    a, b, count = upper.pattern, lower.pattern, upper.shape[0]
+    rows, columns = np.concatenate([a.rows, count + b.rows]), np.concatenate([a.columns, b.columns])
+    pattern = Pattern(rows, columns, (count + lower.shape[0], upper.shape[1]))
+    return SparseMatrix(jnp.concatenate([upper.values, lower.values]), pattern)
+
+
+def zero_rows(like: Matrix | None, n: int, dtype) -> Matrix:
+    """No rows at all, sparse or dense as another matrix is."""
+    if isinstance(like, SparseMatrix):
+        return SparseMatrix(jnp.zeros(0, dtype), Pattern([], [], (0, n)))
+    return jnp.zeros((0, n), dtype)
+
+
+def zero_symmetric(like: Matrix, n: int, dtype) -> Matrix:
+    """A symmetric matrix of zeros, sparse or dense as another matrix is."""
+    if isinstance(like, SparseMatrix):
+        return SparseMatrix(jnp.zeros(n, dtype), Pattern(np.arange(n), np.arange(n), (n, n)))
+    return jnp.zeros((n, n), dtype)
 
 
 def dense(matrix: Matrix) -> Float[Array, "m n"]:

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from .._conic.data import NO_BOUND
 from .._convex_arguments import iteration_limit, real_numbers, stated, tolerance
 from .._problem.sparsity import PounceSparsityWarning
+from .._sparse_arguments import MATRICES, host_matrix, sparse_pays
 from .data import Point, Program
 
 
@@ -64,7 +65,14 @@ def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> Progra
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
     for name in ("P", "A", "G"):
         _watch_size(given.get(name), name)
-    arrays = {name: host_array(given[name], name) for name in NAMES if given.get(name) is not None}
+    sparse = sparse_pays(given)
+
+    def array(name: str) -> Any:
+        if sparse and name in MATRICES and not isinstance(given[name], Tracer):
+            return host_matrix(given[name], name)
+        return host_array(given[name], name)
+
+    arrays = {name: array(name) for name in NAMES if given.get(name) is not None}
     data = Program._make(stated(arrays, lower_triangle=True))
     lb, ub = (_or_none(bound, sign) for bound, sign in ((data.lb, -1.0), (data.ub, 1.0)))
     check_convex(data.P, check_psd)
@@ -107,11 +115,39 @@ def _outside() -> int:
     return level
 
 
-def check_convex(P: np.ndarray | None, check_psd: bool | None) -> None:
+def _check_convex_sparse(P: Any, slack: float) -> None:
+    """By a factorisation without row exchanges, whose pivots have the signs of the eigenvalues (Sylvester)."""
+    from scipy.sparse.linalg import splu
+
+    n = P.shape[0]
+    linked = np.flatnonzero(np.diff(P.indptr) > (P.diagonal() != 0))
+    least = float(P.diagonal().min())
+    if least >= -slack and linked.size:
+        block = scipy.sparse.csc_array(P[linked][:, linked] + slack * scipy.sparse.eye_array(linked.size))
+        try:
+            factor = splu(block, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=dict(SymmetricMode=True))
+            kept = np.array_equal(factor.perm_r, factor.perm_c)
+            least = float(factor.U.diagonal().min()) if kept else -np.inf
+        except RuntimeError:
+            least = -np.inf
+        if least < 0 and linked.size <= ALWAYS_CHECKED:
+            # Rounding may have done that.
+            least = float(np.linalg.eigvalsh(P[linked][:, linked].toarray())[0])
+    if least < -slack:
+        raise ValueError(
+            f"`P` must be positive semidefinite, but it has a negative eigenvalue (of the symmetric matrix of {n} rows with the "
+            "lower triangle of `P`)"
+        )
+
+
+def check_convex(P: Any, check_psd: bool | None) -> None:
     """Raises `ValueError` if ``P`` has an eigenvalue below ``-1e-8 max(1, max |P|)``, if that is to be checked."""
     if P is None or check_psd is False or (check_psd is None and P.shape[0] > ALWAYS_CHECKED):
         return
-    slack = 1e-8 * max(1.0, float(np.abs(P).max()))
+    slack = 1e-8 * max(1.0, float(abs(P).max()))
+    if scipy.sparse.issparse(P):
+        _check_convex_sparse(P, slack)
+        return
     try:
         np.linalg.cholesky(P + slack * np.eye(P.shape[0]))
     except np.linalg.LinAlgError:
@@ -125,7 +161,11 @@ def check_convex(P: np.ndarray | None, check_psd: bool | None) -> None:
 
 def scaling_warning(data: Program) -> str | None:
     """A sentence if the nonzero numbers of a program differ by more than a factor of 1e12 in magnitude."""
-    arrays = [v.ravel() for v in (data.P, data.c, data.A, data.b, data.G, data.h) if v is not None]
+    arrays = [
+        v.data if scipy.sparse.issparse(v) else v.ravel()
+        for v in (data.P, data.c, data.A, data.b, data.G, data.h)
+        if v is not None
+    ]
     magnitudes = np.abs(np.concatenate(arrays))
     magnitudes = magnitudes[(magnitudes > 0) & (magnitudes < NO_BOUND)]
     if not magnitudes.size:

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.sparse
 
 from .arguments import Limits
-from .data import Point, Program
+from .data import Point, Program, kernel_data
 from .drive import Task
 from .result import QpResult, result_of
 from .solve import asked_of, inequalities, program_of, solve_one
@@ -20,7 +21,7 @@ def solve_many(programs: list[Program], warms: list[Point | None], limits: Limit
     """The results for quadratic programs, in order. The time limit is that of all of them together."""
     groups: dict[Any, list[int]] = {}
     for k, pair in enumerate(zip(programs, warms)):
-        leaves, structure = jax.tree.flatten(pair)
+        leaves, structure = jax.tree.flatten((kernel_data(pair[0]), pair[1]))
         groups.setdefault((structure, tuple(leaf.shape for leaf in leaves)), []).append(k)
     results: dict[int, QpResult] = {}
     countdown = Countdown(limits)
@@ -30,7 +31,7 @@ def solve_many(programs: list[Program], warms: list[Point | None], limits: Limit
                 k = part[0]
                 results[k] = solve_one(programs[k], inequalities(programs[k]), warms[k], countdown.left())
                 continue
-            lanes = [(programs[k], warms[k]) for k in padded(part)]
+            lanes = [(kernel_data(programs[k]), warms[k]) for k in padded(part)]
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
             batched = jax.tree.map(lambda _: True, stacked)
             datas = [programs[k] for k in part]
@@ -64,7 +65,8 @@ def _solve_lanes(datas: list[Program], stacked: tuple, batched: tuple, limits: L
 def parts(members: list[int], data: Program) -> list[list[int]]:
     """Members in groups that fit into memory."""
     n = data.sizes[0]
-    numbers = n * (sum(data.sizes) + 10)
+    stored = [given.nnz for given in (data.P, data.A, data.G) if scipy.sparse.issparse(given)]
+    numbers = 100 * sum(stored) if stored else n * (sum(data.sizes) + 10)
     most = 1 << max(MOST_NUMBERS // numbers, 1).bit_length() - 1
     return [members[k : k + most] for k in range(0, len(members), most)]
 

@@ -1,12 +1,18 @@
-"""Programs and points on the host: tuples of float64 arrays of NumPy."""
+"""Programs and points on the host: tuples of float64 arrays of NumPy, and of SciPy where matrices are sparse."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
+
+from .._linalg.sparse import Pattern, SparseMatrix
 
 
 class Program(NamedTuple):
-    """``min 1/2 x'Px + c'x  s.t.  Ax = b,  h - Gx in K,  lb <= x <= ub``; an array that is not there is None."""
+    """``min 1/2 x'Px + c'x  s.t.  Ax = b,  h - Gx in K,  lb <= x <= ub``; an array that is not there is None.
+
+    The matrices are arrays of NumPy, or all of them are sparse arrays of SciPy, by rows and in canonical order.
+    """
 
     P: Any
     c: Any
@@ -21,6 +27,31 @@ class Program(NamedTuple):
     def sizes(self) -> tuple[int, int, int]:
         """Numbers of variables, of equality rows and of cone rows."""
         return self.c.shape[0], 0 if self.b is None else self.b.shape[0], 0 if self.h is None else self.h.shape[0]
+
+
+def kernel_data(data: Program) -> Program:
+    """The program with its sparse matrices as the kernel wants them: of ``P`` the lower triangle, the diagonal in full."""
+    P, A, G = (
+        _kernel_matrix(given, symmetric) for given, symmetric in ((data.P, True), (data.A, False), (data.G, False))
+    )
+    return data._replace(P=P, A=A, G=G)
+
+
+def dense_data(data: Program) -> Program:
+    """The program with its matrices as arrays of NumPy."""
+    P, A, G = (given.toarray() if scipy.sparse.issparse(given) else given for given in (data.P, data.A, data.G))
+    return data._replace(P=P, A=A, G=G)
+
+
+def _kernel_matrix(given: Any, symmetric: bool) -> Any:
+    if not scipy.sparse.issparse(given):
+        return given
+    pattern = Pattern.of(given)
+    if not symmetric:
+        return SparseMatrix(given.data, pattern)
+    diagonal = np.arange(given.shape[0])
+    pattern = pattern.lower | Pattern(diagonal, diagonal, given.shape)
+    return SparseMatrix(np.asarray(given[pattern.rows, pattern.columns]).ravel(), pattern)
 
 
 class Point(NamedTuple):

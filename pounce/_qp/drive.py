@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
 from .._conic_solve import Controls
 from .._results import ConicStatus
-from ..conic import ConicSolve
+from ..conic import ConicSolve, sparse_solver
 from .arguments import Limits
-from .data import Point, Program
+from .data import Point, Program, kernel_data
 from .kernel import Form, Glance, Kernel, kernel_for
 
 
@@ -33,16 +34,24 @@ class Task:
     """
 
     def __init__(self, program: ConicSolve, data: Program, warm: Point | None, batched: Any = None):
+        data = kernel_data(data)
         self.leaves, structure = jax.tree.flatten((data, warm))
         shapes = tuple(leaf.shape for leaf in self.leaves)
         axes, lanes = None, 1
         if batched is not None:
             axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
             lanes = shapes[axes.index(0)][0]
-        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes))
+        lane = (shape if axes is None or axes[k] is None else shape[1:] for k, shape in enumerate(shapes))
+        one, _ = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float64) for shape in lane])
+        self.sparse = sparse_solver(program, ConicData(*one))
+        tables, form = jax.tree.flatten(self.sparse)
+        sizes = tuple((table.shape, table.dtype) for table in tables)
+        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes, self.sparse and (sizes, form)))
         n, *rows = self.kernel.sizes
         matrices = sum(count * order**3 for order, count in program.rows.layout.semidefinite)
         operations = n * n * (n / 3 + sum(rows)) + 4.0 * n * matrices
+        if self.sparse is not None:
+            operations = 10.0 * sum(np.size(table) for table in tables)
         self._iteration = ITERATION_OVERHEAD + lanes * operations / OPERATIONS_PER_SECOND
         self._attempts = 1 if warm is None else 2  # a warm start that fails is followed by a cold one
 
@@ -63,7 +72,7 @@ class Task:
         if on_row is None and self._at_once(limits):
             whole = self.kernel.whole
             with jax.enable_x64(True):
-                vectors = whole(self.leaves, controls)
+                vectors = whole(self.leaves, controls, self.sparse)
             return self.kernel.solution.unpack_host(vectors), False
         return self._stepwise(limits, controls, on_row)
 
@@ -71,12 +80,12 @@ class Task:
         begin, proceed = self.kernel.pieces
         end = float("inf") if limits.time_limit is None else time.perf_counter() + limits.time_limit
         with jax.enable_x64(True):
-            held, state, glance = begin(self.leaves, controls)
+            held, state, glance = begin(self.leaves, controls, self.sparse)
         until, chunk, vectors = 0, 1, None
 
         def step():
             with jax.enable_x64(True):
-                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32))
+                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32), self.sparse)
 
         while True:
             seen = np.asarray(glance).reshape(-1, len(Glance._fields))

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse
 
 from .._conic.data import NO_BOUND
+from .._linalg.sparse import Pattern
 from .arguments import check_convex, host_data, limits, warm_point
 from .data import Program
 from .drive import Task
@@ -40,7 +41,7 @@ class QpFactorization:
         given = dict(P=P, c=c, A=A, b=b, G=G, h=h, lb=lb, ub=ub)
         data = host_data(given, check_psd)
         self._check_psd = check_psd
-        self._checked = np.array(data.P)  # the P that is known to be fine
+        self._checked = data.P  # the P that is known to be fine
         self._structure = _structure(given, data)
         Task(program_of(data, inequalities(data)), data, None).prepare(self._limits)
 
@@ -71,10 +72,20 @@ class QpFactorization:
         data = host_data(given, check_psd=False)
         if _structure(given, data) != self._structure:
             return no_result(data)
-        if data.P is not None and self._check_psd is not False and not np.array_equal(data.P, self._checked):
+        if data.P is not None and self._check_psd is not False and not _equal(data.P, self._checked):
             check_convex(data.P, self._check_psd)
-            self._checked = np.array(data.P)
+            self._checked = data.P
         return solve_one(data, inequalities(data), warm_point(warm_start, data), self._limits)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if scipy.sparse.issparse(first):
+        return (
+            scipy.sparse.issparse(second)
+            and Pattern.of(first) == Pattern.of(second)
+            and np.array_equal(first.data, second.data)
+        )
+    return np.array_equal(first, second)
 
 
 def _structure(given: dict[str, Any], data: Program) -> tuple:
@@ -83,6 +94,10 @@ def _structure(given: dict[str, Any], data: Program) -> tuple:
     for name, values in (("P", data.P), ("A", data.A), ("G", data.G)):
         if values is None:
             patterns.append(None)
+            continue
+        if scipy.sparse.issparse(values):
+            pattern = Pattern.of(values)
+            patterns.append(pattern.lower if name == "P" else pattern)
             continue
         nonzero = values != 0
         if scipy.sparse.issparse(given[name]):

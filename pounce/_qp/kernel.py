@@ -18,12 +18,16 @@ from ..conic import ConicSolve
 
 
 class Form(NamedTuple):
-    """What of a program's numbers is compiled in: their shapes, and which of them differ between lanes."""
+    """What of a program's numbers is compiled in: their shapes, and which of them differ between lanes.
+
+    The index tables of a sparse program are numbers too.
+    """
 
     structure: Any  # of the data and the warm start
     shapes: tuple[tuple[int, ...], ...]
     axes: tuple[int | None, ...] | None  # None: not a batch
     lanes: int
+    sparse: Any = None  # shapes, dtypes and structure of the KKT solver of a sparse program
 
 
 class Held(NamedTuple):
@@ -82,6 +86,13 @@ class Kernel:
             )
         )  # fmt: skip
 
+    @property
+    def _tables(self) -> Any:
+        if self._form.sparse is None:
+            return None
+        leaves, structure = self._form.sparse
+        return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
     def _lane_shape(self, leaf: int) -> jax.ShapeDtypeStruct:
         shape, axes = self._form.shapes[leaf], self._form.axes
         return jax.ShapeDtypeStruct(shape if axes is None or axes[leaf] is None else shape[1:], np.float64)
@@ -104,21 +115,24 @@ class Kernel:
 
     @functools.cached_property
     def whole(self):
-        """``(leaves, controls)`` to the vectors of the solution."""
+        """``(leaves, controls, tables)`` to the vectors of the solution."""
 
-        def solve(leaves, controls):
-            return self._program(*self._inputs(leaves), controls)
+        def solve(leaves, controls, sparse):
+            return self._program(*self._inputs(leaves), controls, sparse)
 
-        return self._compiled(lambda *inputs: self.solution.pack(self._over_lanes(solve, None)(*inputs)), CONTROLS)[0]
+        def packed(*inputs):
+            return self.solution.pack(self._over_lanes(solve, None, None)(*inputs))
+
+        return self._compiled(packed, CONTROLS, self._tables)[0]
 
     @functools.cached_property
     def pieces(self):
         """Two functions.
 
-        ``begin(leaves, controls)`` gives what is held, the state, and a `Glance` at it. ``proceed(leaves, held, state,
-        controls, until)`` gives a later state, the glance, and the vectors of the solution as it is then.
+        ``begin(leaves, controls, tables)`` gives what is held, the state, and a `Glance` at it. ``proceed(leaves, held,
+        state, controls, until, tables)`` gives a later state, the glance, and the vectors of the solution as it is then.
         """
-        method, layout = self._program.method, self._program.rows.layout
+        layout = self._program.rows.layout
 
         def arranged(leaves):
             data, warm = self._inputs(leaves)
@@ -126,26 +140,26 @@ class Kernel:
                 warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
             return self._program.arranged(data), warm
 
-        def begin_piece(leaves, controls):
+        def begin_piece(leaves, controls, sparse):
             data, warm = arranged(leaves)
-            run = begin(method, data, layout, warm, controls)
+            run = begin(self._program.method(sparse), data, layout, warm, controls)
             held = Held(run.presolved, run.scaled, run.scaling, run.fallback)
             return held, run.state, _glance(held, run.state)
 
-        def proceed_piece(leaves, held, state, controls, until):
+        def proceed_piece(leaves, held, state, controls, until, sparse):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
-            state = advance(method, run, controls, until)
+            state = advance(self._program.method(sparse), run, controls, until)
             solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 
         def proceed_packed(*inputs):
-            state, glance, solution = self._over_lanes(proceed_piece, 0, 0, None, None)(*inputs)
+            state, glance, solution = self._over_lanes(proceed_piece, 0, 0, None, None, None)(*inputs)
             return state, glance, self.solution.pack(solution)
 
-        first, (held, state, _) = self._compiled(self._over_lanes(begin_piece, None), CONTROLS)
+        first, (held, state, _) = self._compiled(self._over_lanes(begin_piece, None, None), CONTROLS, self._tables)
         held, state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (held, state))
         until = jax.ShapeDtypeStruct((), np.int32)
-        return first, self._compiled(proceed_packed, held, state, CONTROLS, until)[0]
+        return first, self._compiled(proceed_packed, held, state, CONTROLS, until, self._tables)[0]
 
 
 CONTROLS = Controls(jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((), np.int32))  # pyright: ignore

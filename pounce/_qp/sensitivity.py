@@ -7,8 +7,8 @@ import numpy as np
 
 from .active import EPS, ActiveSystem, Distances, Working
 from .arguments import host_array, host_data, limits
+from .data import Point, dense_data
 from .polish import polished
-from .quality import Point
 from .result import QpResult
 from .solve import asked_of, inequalities, solve_one
 
@@ -81,6 +81,7 @@ class QpSensitivity:
         if not result.success:
             raise ValueError(f"there is no optimal solution to differentiate: the status is {result.status!r}")
         working, weak_rows, weak_bounds = _active(data, result, float(active_tol))
+        data = dense_data(data)
         system = ActiveSystem(data, working)
         self.kkt_cond_estimate: float = system.factorize(regularization=0.0)
         if not self.kkt_cond_estimate < 1.0 / EPS:

@@ -24,6 +24,7 @@ def analyze(
     *,
     pairs: bool = True,
     ordering: str = "auto",
+    tail: bool = False,
     like: Symbolic | None = None,
 ) -> Symbolic:
     """Index tables for the factorisation of ``[[H, J'], [J, -D]]``.
@@ -36,6 +37,8 @@ def analyze(
     ``pairs``: without them every pivot is a number, regularised by the square root of the precision in the direction of its
     expected sign (Vanderbei, "Symmetric quasidefinite matrices", 1995). Fewer operations, five on chains and networks, for
     half the digits: refinement has to make up for them, and the inertia is that of the regularised matrix.
+    ``tail``: whether the last columns may be factorised as one dense matrix, where that is quicker. This takes H to be positive
+    semidefinite.
     ``ordering``: "auto", "dissection", "minimum-degree" or "metis" (needs `pymetis`).
     """
     m, n = jacobian.shape
@@ -51,8 +54,8 @@ def analyze(
     partner = match(jacobian, jacobian_values, curvature, equality, fixed) if pairs else np.full(m, -1)
     rows, columns = kkt_entries(hessian, jacobian)
     graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
-    order, structure = best_order(graph.graph, graph.width, ordering)
-    return build(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, like=like)
+    order, structure, dense = best_order(graph.graph, graph.width, ordering, tail)
+    return build(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, tail=dense, like=like)
 
 
 def rematch(

@@ -44,17 +44,16 @@ def _refuse(tables) -> None:
 
 
 @custom_vmap
-def factorize(symbolic: Symbolic, values) -> Factor:
+def factorize(symbolic: Symbolic, values, regularization) -> Factor:
     """`numeric.factorize`."""
-    return numeric.factorize(symbolic, values)
+    return numeric.factorize(symbolic, values, regularization)
 
 
 @factorize.def_vmap
-def _(axis_size, in_batched, symbolic, values):
+def _(axis_size, in_batched, symbolic, values, regularization):
     _refuse(in_batched[0])
-    factor = _lanes(
-        partial(factorize, symbolic), partial(numeric.factorize, symbolic), _spread(axis_size, values, in_batched[1])
-    )
+    numbers = _spread(axis_size, (values, regularization), tuple(in_batched[1:]))
+    factor = _lanes(partial(factorize, symbolic), partial(numeric.factorize, symbolic), *numbers)
     return factor, jax.tree.map(lambda _: True, factor)
 
 

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from . import tail as dense_tail
 from .schedule import Sweep
 from .symbolic import ENTRIES, PIVOTS, Rows, Symbolic
+from .tail import TailFactor
 
 
 class Factor(eqx.Module):
@@ -27,6 +29,7 @@ class Factor(eqx.Module):
     perturbed: Int[Array, ""]  # how many pivots were too small and replaced
     dependent: Int[Array, ""]  # how many of these belong to a row of J: its rows may be dependent
     growth: Float[Array, ""]  # the largest entry of L
+    tail: TailFactor | None = None
 
 
 def _take(array, index):
@@ -120,8 +123,9 @@ def _pivot(blocks, sign):
     return inverse, jnp.where(determinant < 0, 1, jnp.where(a + c < 0, 2, 0)), bad
 
 
-def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
-    """``values``: the lower triangle of H, J, and -D, one behind the other."""
+def factorize(symbolic: Symbolic, values: Float[Array, " k"], regularization: Float[Array, ""]) -> Factor:
+    """``values``: the lower triangle of H, J, and -D, one behind the other. ``regularization``: what is added to the
+    equilibrated diagonal where the tables say so."""
     tail = jnp.zeros(1, values.dtype)
     scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
@@ -129,17 +133,15 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     width, dtype = symbolic.width, values.dtype
     sign = jnp.asarray(symbolic.sign, dtype)
     diagonal = jnp.zeros((sign.shape[0], width, width), dtype)
-    shift = (
-        jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.sqrt(jnp.finfo(dtype).eps) * jnp.eye(width, dtype=dtype)
-    )
+    shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * regularization * jnp.eye(width, dtype=dtype)
     shift = shift.reshape(-1, width * width)
+
+    def contract(w, v):
+        products = w.reshape(*w.shape[:2], width, 1, width) * v.reshape(*v.shape[:2], 1, width, width)
+        return jnp.sum(products, axis=(1, 4)).reshape(-1, width * width)
 
     def step(level, carry):
         lower, done, buffer, pivots, inverse, spare, room = carry
-
-        def contract(w, v):
-            products = w.reshape(*w.shape[:2], width, 1, width) * v.reshape(*v.shape[:2], 1, width, width)
-            return jnp.sum(products, axis=(1, 4)).reshape(-1, width * width)
 
         buffer, spare = _level(symbolic.factor, level, lower, done, contract, buffer, spare)
 
@@ -169,19 +171,27 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"]) -> Factor:
     # Entries of blocks of one are gathered for one product each, in the kernel that sums them.
     spare = _spare(symbolic.factor, empty, empty) if width > 1 else None
     carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width), dtype)
-    lower, _, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
+    lower, done, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
     inverse, negative, bad = _pivot(pivots + shift, sign)
     bad = bad & symbolic.real
     inverse = jnp.where(symbolic.real[:, None], inverse, 0.0)
+    dense, finite, rest = None, jnp.all(jnp.isfinite(inverse)), 0
+    if symbolic.tail is not None:
+        blocks = _take(jnp.concatenate([scaled, tail]), symbolic.tail.source)
+        room = _spare(symbolic.tail.sweep, empty, empty)
+        blocks, _ = _level(symbolic.tail.sweep, 0, lower, done, contract, blocks, room)
+        dense = dense_tail.factorize(symbolic.tail, blocks, regularization)
+        finite, rest = finite & jnp.all(jnp.isfinite(dense.inverses)), symbolic.tail.dual.shape[0]
     return Factor(
         scale,
         lower,
         inverse,
-        negative=jnp.sum(jnp.where(symbolic.real, negative, 0)),
+        negative=jnp.sum(jnp.where(symbolic.real, negative, 0)) + rest,
         perturbed=jnp.sum(jnp.where(bad, 1, 0)),
         dependent=jnp.sum(jnp.where(bad & jnp.any(sign < 0, axis=1), 1, 0)),
         # A pivot that is not finite may have no entries of L below it to show it.
-        growth=jnp.where(jnp.all(jnp.isfinite(inverse)), jnp.max(jnp.abs(lower)), jnp.nan),
+        growth=jnp.where(finite, jnp.max(jnp.abs(lower)), jnp.nan),
+        tail=dense,
     )
 
 
@@ -203,7 +213,10 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Flo
         return jnp.sum(blocks(w) * z[:, :, :, None], axis=(1, 2))
 
     y = _sweep(symbolic.forward, symbolic.levels, factor.blocks, forward, y)
+    last = y.reshape(-1, *several)
     y = jnp.sum(factor.inverse.reshape(-1, width, width, *ones) * y[:, None], axis=2)
+    if symbolic.tail is not None and factor.tail is not None:
+        y = y + dense_tail.solve(symbolic.tail, factor.tail, last).reshape(y.shape)
     z = _take(y, symbolic.to_backward)
     z = _sweep(symbolic.backward, symbolic.levels, factor.blocks, backward, z)
     return scale * _take(z.reshape(-1, *several), symbolic.from_backward)

@@ -6,6 +6,7 @@ from scipy.sparse.linalg import splu
 
 from .dissection import nested_dissection
 from .elimination import Columns, columns_of_factor
+from .tail import seconds, truncated
 
 
 # What a level costs, in multiply-adds of the factorisation (half a nanosecond on a CPU): about a microsecond there and in each
@@ -50,8 +51,11 @@ def work(columns: Columns, sizes: np.ndarray) -> float:
     return float(np.sum(sizes * heights * (heights + 1)) / 2 + STEP * (columns.level.max(initial=0) + 1))
 
 
-def best_order(graph: sps.csr_array, sizes: np.ndarray, method: str = "auto") -> tuple[np.ndarray, Columns]:
-    """The cheapest of the orders at hand, and the structure of the factor in it.
+def best_order(
+    graph: sps.csr_array, sizes: np.ndarray, method: str = "auto", tail: bool = False
+) -> tuple[np.ndarray, Columns, int]:
+    """The cheapest of the orders at hand, the structure of the factor in it, and how many of its last columns are to be
+    factorised as one dense matrix: none unless ``tail`` allows it.
 
     ``method``: "auto", or the name of one of them: "dissection", "minimum-degree", "metis".
     """
@@ -66,9 +70,15 @@ def best_order(graph: sps.csr_array, sizes: np.ndarray, method: str = "auto") ->
         if order is None:
             continue
         columns = columns_of_factor(permuted(graph, order))
-        cost = work(columns, sizes[order])
+        cost, level = seconds(columns, sizes[order]) if tail else (work(columns, sizes[order]), None)
         if best is None or cost < best[0]:
-            best = cost, order, columns
+            best = cost, order, columns, level
     if best is None:
         raise ValueError(f"the ordering {method!r} is not available")
-    return best[1], best[2]
+    _, order, columns, level = best
+    dense = 0 if level is None else int(np.sum(columns.level >= level))
+    if dense:
+        # Ancestors stand on higher levels, so this order has the same factor.
+        order = order[np.argsort(columns.level >= level, kind="stable")]
+        columns = truncated(columns_of_factor(permuted(graph, order)), dense)
+    return order, columns, dense

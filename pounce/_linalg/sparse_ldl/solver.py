@@ -33,17 +33,21 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
     """``L D L'`` of a sparse :class:`KKTOperator` in the static order of ``symbolic`` (see `analyze`).
 
     The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
-    inertia is then never called correct, but doubtful; as is a wrong one where entries of L have become huge. Solves are as accurate as static pivots allow; refine them against the operator
-    (`Refined`, `refined_solve`).
+    inertia is then never called correct, but doubtful; as is a wrong one where entries of L have become huge. Solves are as
+    accurate as static pivots allow; refine them against the operator (`Refined`, `refined_solve`). With tables made without
+    pairs, the option ``"regularization"`` of `init` is what is added to the diagonal of the equilibrated matrix, in the
+    direction of the expected signs.
     """
 
     symbolic: Symbolic
 
     def init(self, operator: KKTOperator[SparseMatrix], options: dict[str, Any]) -> LDLFactor:
-        del options
+        amount = options.get("regularization")
+        root = jnp.sqrt(jnp.finfo(operator.diagonal.dtype).eps)
+        amount = root if amount is None else amount
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
-        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values)))
+        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values, amount)))
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)

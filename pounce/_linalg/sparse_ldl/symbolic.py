@@ -5,6 +5,7 @@ import jax
 from jaxtyping import Bool, Int
 
 from .schedule import Sweep, Table
+from .tail import Tail
 
 
 ENTRIES, PIVOTS = 64, 16  # how many blocks, and pivots, the loops over the pivots take at once
@@ -49,6 +50,7 @@ class Symbolic(eqx.Module):
     to_backward: Int[Table, " s"]  # backward order -> forward order
     from_backward: Int[Table, " u"]  # unknown -> place among the unknowns of the backward order
     levels: Int[Table, ""]
+    tail: Tail | None = None  # what is factorised as one dense matrix
 
     @property
     def width(self) -> int:
@@ -57,6 +59,8 @@ class Symbolic(eqx.Module):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Figures for reports: levels, blocks of the factor, their size, and bytes of tables."""
+        """Figures for reports: levels, blocks of the factor, their size, unknowns of the tail, and bytes of tables."""
         table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self))
-        return dict(levels=int(self.levels), blocks=self.source.shape[0], width=self.width, table_bytes=table_bytes)
+        tail = 0 if self.tail is None else self.tail.primal.shape[0] + self.tail.dual.shape[0]
+        sizes = dict(levels=int(self.levels), blocks=self.source.shape[0], width=self.width, tail=tail)
+        return sizes | dict(table_bytes=table_bytes)

@@ -6,6 +6,7 @@ from .elimination import Columns
 from .graph import PivotGraph
 from .schedule import longest_first, rounded, sweep
 from .symbolic import ENTRIES, PIVOTS, SLACK, Rows, Symbolic
+from .tail import tail_tables
 
 
 def build(
@@ -18,10 +19,12 @@ def build(
     structure: Columns,
     *,
     shifted: bool,
+    tail: int = 0,
     like: Symbolic | None,
 ) -> Symbolic:
     """Tables for a matrix of ``total`` unknowns, the first ``n`` of them primal, with values at ``rows, columns`` of one of its
-    triangles; ``order`` and ``structure`` are of the pivots. ``shifted``: the diagonal is regularised."""
+    triangles; ``order`` and ``structure`` are of the pivots. ``shifted``: the diagonal is regularised.
+    ``tail``: how many of the last pivots are left for a dense factorisation."""
     width, pivots = int(graph.width.max(initial=1)), order.size
     place = np.empty(pivots, np.int64)
     place[order] = np.arange(pivots)
@@ -32,7 +35,12 @@ def build(
     # Raw numbers of blocks: those of the diagonal, then those below it, by columns.
     below = structure.column
     block_column = np.concatenate([np.arange(pivots), below])
-    left, right, target = _products(structure, pivots)
+    first = pivots - tail
+    left, right, i, j = _products(structure, pivots)
+    late = j >= first
+    late_products = left[late], right[late], i[late] - first, j[late] - first
+    left, right, i, j = (v[~late] for v in (left, right, i, j))
+    target = _targets(structure, pivots, i, j)
     level = structure.level[block_column]
     number = longest_first(level, np.bincount(target, minlength=block_column.size)).astype(np.int32)
     size = max(rounded(block_column.size + SLACK + 1), 0 if like is None else like.source.shape[0])
@@ -59,15 +67,15 @@ def build(
     swap = p < q
     u, v = np.where(swap, columns, rows), np.where(swap, rows, columns)
     p, q = pivot[u], pivot[v]
-    found = np.searchsorted(below * pivots + structure.rows, q * pivots + p)
-    block = number[np.where(p == q, p, pivots + np.minimum(found, max(below.size - 1, 0)))]
+    block = number[_targets(structure, pivots, p, q)]
     source = np.full((size, width, width), rows.size, np.int32)
     members = np.zeros((pivots, width), bool)
     members[pivot, second] = True
     free = np.nonzero(~members)
     source[number[free[0]], free[1], free[1]] = rows.size + 1
-    source[block, second[u], second[v]] = np.arange(rows.size)
-    on = p == q
+    early = q < first
+    source[block[early], second[u[early]], second[v[early]]] = np.flatnonzero(early)
+    on = early & (p == q)
     source[block[on], second[v[on]], second[u[on]]] = np.flatnonzero(on)
 
     to_forward = np.full((count, width), total, np.int32)
@@ -75,6 +83,19 @@ def build(
     sign = np.where((to_forward >= n) & (to_forward < total), -1, 1).astype(np.int8)
     pivot_entry = np.full(count, zero)
     pivot_entry[ahead] = number[:pivots]
+    real = np.arange(count) < pivots
+    real[ahead[first:]] = False
+    dense = None
+    if tail:
+        unknown = np.full((pivots, width), -1)
+        unknown[pivot, second] = np.arange(total)
+        kept = np.flatnonzero(~early)
+        entries = kept, p[kept] - first, q[kept] - first, second[u[kept]], second[v[kept]]
+        a, b, i, j = late_products
+        products = number[a], number[b], i, j
+        dense = tail_tables(
+            unknown[first:] >= 0, unknown[first:] >= n, ahead[first:], products, entries, (zero, rows.size)
+        )
     to_backward = np.full(count, vacant)
     to_backward[behind] = ahead
     return Symbolic(
@@ -89,27 +110,32 @@ def build(
         pivot_entry=_int32(pivot_entry),
         sign=sign,
         shift=sign * np.int8(shifted),
-        real=np.arange(count) < pivots,
+        real=real,
         forward=forward,
         backward=backward,
         to_forward=to_forward,
         to_backward=_int32(to_backward),
         from_backward=_int32(width * behind[pivot] + second),
         levels=np.asarray(levels, np.int32),
+        tail=dense,
     )
 
 
-def _products(structure: Columns, pivots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All products ``W[i, k] V[j, k]'`` of the factorisation, as raw numbers of left and right factor and target."""
+def _products(structure: Columns, pivots: int) -> tuple[np.ndarray, ...]:
+    """All products ``W[i, k] V[j, k]'`` of the factorisation: raw numbers of left and right factor, i and j."""
     column, rows = structure.column, structure.rows
     position = np.arange(rows.size) - structure.start[column]
     partners = np.diff(structure.start)[column] - position  # blocks of the column from this one on
     b = np.repeat(np.arange(rows.size, dtype=np.int32), partners)
     a = b + np.arange(b.size, dtype=np.int32) - np.repeat((np.cumsum(partners) - partners).astype(np.int32), partners)
-    i, j = rows[a], rows[b]
-    found = np.searchsorted(column * pivots + rows, j * pivots + i)
-    target = np.where(i == j, j, pivots + np.minimum(found, max(rows.size - 1, 0))).astype(np.int32)
-    return a + np.int32(pivots), b + np.int32(pivots), target
+    return a + np.int32(pivots), b + np.int32(pivots), rows[a], rows[b]
+
+
+def _targets(structure: Columns, pivots: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Raw numbers of the blocks in row i and column j."""
+    keys = structure.column * pivots + structure.rows
+    found = np.searchsorted(keys, j * pivots + i)
+    return np.where(i == j, j, pivots + np.minimum(found, keys.size - 1)).astype(np.int32)
 
 
 def _slices(level: np.ndarray, levels: int, size: int) -> np.ndarray:

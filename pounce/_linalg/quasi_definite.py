@@ -1,0 +1,105 @@
+"""A sparse KKT solver for convex programs: regularised pivots, and conjugate residuals to make up for them."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+from lineax import RESULTS
+
+from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from .sparse_ldl import LDLFactor, SparseLDL
+
+
+# What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take.
+REDUCTION, DIRECTIONS = 1e-6, 10
+# A factor that leaves more than this of a random right-hand side is not worth refining with.
+GOOD = 0.3
+FACTOR, TRIES = 10.0, 3
+
+
+class QuasiDefiniteFactor(eqx.Module):
+    """The matrix and its factor."""
+
+    operator: KKTOperator
+    factor: LDLFactor
+    good: Bool[Array, ""]
+
+
+class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
+    """`SparseLDL` for H positive semidefinite, where every pivot may have a regularisation of a known sign.
+
+    How large that has to be depends on the matrix: eliminating a row with little on its diagonal ``d`` costs the variables in
+    it the digits of ``1 / d``, and a regularisation far above the precision is a perturbation that refinement takes long to
+    remove. So it is tried out on a right-hand side, and raised where the factor does not reduce that; and solves take the
+    best combination of all their directions instead of the last one (conjugate residuals; Eisenstat, Elman and Schultz 1983),
+    which removes a few bad directions in as many steps.
+    """
+
+    solver: SparseLDL
+
+    def init(self, operator: KKTOperator, options: dict[str, Any]) -> QuasiDefiniteFactor:
+        dtype = operator.diagonal.dtype
+        least = jnp.sqrt(jnp.finfo(dtype).eps)
+        amount = options.get("regularization")
+        amount = least if amount is None else jnp.maximum(least, amount)
+        operator = lax.stop_gradient(operator)
+
+        def attempt(carry):
+            amount, _, _, count = carry
+            factor = self.solver.init(operator, {"regularization": amount})
+            return FACTOR * amount, factor, self._reduces(operator, factor), count + 1
+
+        blank = jax.eval_shape(lambda: self.solver.init(operator, {"regularization": amount}))
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
+        start = amount, blank, jnp.array(False), jnp.zeros((), int)
+        _, factor, good, _ = lax.while_loop(lambda c: ~c[2] & (c[3] < TRIES), attempt, start)
+        return QuasiDefiniteFactor(operator, factor, good)
+
+    def _reduces(self, operator: KKTOperator, factor: LDLFactor) -> Bool[Array, ""]:
+        scale = factor.factor.scale
+        n = operator.hessian.shape[0]
+        # Signs without a pattern, the same everywhere.
+        signs = jnp.where(jnp.sin(1.0 + 1e3 * jnp.arange(scale.shape[0]) ** 1.5) > 0, 1.0, -1.0).astype(scale.dtype)
+        # An image of the matrix, which may be singular where rows depend on each other.
+        probe = jnp.concatenate(operator.mv(_parts(scale * signs, n)))
+        step, _, _ = self.solver.compute(factor, _parts(probe, n), {})
+        left = scale * (probe - jnp.concatenate(operator.mv(step)))
+        return factor.correct & (jnp.sum(left * left) <= GOOD**2 * jnp.sum((scale * probe) ** 2))
+
+    def inertia(self, state: QuasiDefiniteFactor) -> Inertia:
+        return Inertia(state.factor.correct & jnp.isfinite(state.factor.growth), jnp.array(False))
+
+    def compute(self, state: QuasiDefiniteFactor, vector: KKTVector, options: dict[str, Any]):
+        n, scale = vector[0].shape[0], state.factor.factor.scale
+        right = scale * jnp.concatenate(vector)
+        size = jnp.sum(right * right)
+
+        def proceed(carry):
+            _, residual, _, _, count, going = carry
+            return going & (count < DIRECTIONS) & (jnp.sum(residual * residual) > REDUCTION**2 * size)
+
+        def body(carry):
+            x, residual, steps, images, count, _ = carry
+            step = jnp.concatenate(self.solver.compute(state.factor, _parts(residual / scale, n), options)[0])
+            image = scale * jnp.concatenate(state.operator.mv(_parts(step, n)))
+            for _ in range(2):
+                overlap = images @ image
+                image, step = image - overlap @ images, step - overlap @ steps
+            length = jnp.sqrt(jnp.sum(image * image))
+            usable = (length > 0) & jnp.isfinite(length)
+            image, step = (jnp.where(usable, v / jnp.where(usable, length, 1.0), 0.0) for v in (image, step))
+            share = image @ residual
+            steps, images = steps.at[count].set(step), images.at[count].set(image)
+            return x + share * step, residual - share * image, steps, images, count + 1, usable
+
+        none = jnp.zeros((DIRECTIONS, right.shape[0]), right.dtype)
+        start = jnp.zeros_like(right), right, none, none, jnp.zeros((), int), jnp.array(True)
+        solution = lax.while_loop(proceed, body, start)[0]
+        return _parts(solution, n), RESULTS.successful, {}
+
+
+def _parts(v: Float[Array, " k"], n: int) -> KKTVector:
+    return v[:n], v[n:]

@@ -1,0 +1,84 @@
+"""Sparse matrices as users hand them in: SciPy's and JAX's, and when the sparse kernel is the one to use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sps
+from jax.core import Tracer
+from jax.experimental import sparse as jsparse
+
+from ._linalg.sparse import Pattern, SparseMatrix
+
+
+# From this many variables and rows on, and with no more than this share of the entries of the dense matrices.
+LEAST_SPARSE, MOST_DENSITY = 500, 0.1
+MATRICES = ("P", "A", "G")
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether a matrix is of one of the sparse kinds."""
+    return sps.issparse(value) or isinstance(value, (jsparse.BCOO, SparseMatrix))
+
+
+def sparse_pays(given: Mapping[str, Any]) -> bool:
+    """Whether a program is for the sparse kernel: one with matrices of SciPy, large and with few entries; one of JAX always."""
+    matrices = [given[name] for name in MATRICES if given.get(name) is not None]
+    if any(isinstance(value, (jsparse.BCOO, SparseMatrix)) for value in matrices):
+        return True
+    if not any(sps.issparse(value) for value in matrices) or any(
+        np.ndim(value) != 2 for value in matrices if not is_sparse(value)
+    ):
+        return False
+    n = max(value.shape[1] for value in matrices)
+    rows = sum(given[name].shape[0] for name in ("A", "G") if given.get(name) is not None)
+    stored = sum(value.nnz if sps.issparse(value) else np.size(value) for value in matrices)
+    return n + rows >= LEAST_SPARSE and stored <= MOST_DENSITY * n * (n + rows)
+
+
+def host_matrix(value: Any, name: str) -> sps.csr_array:
+    """A real matrix in float64, by rows, with duplicates summed; `ValueError` if it is not made of real numbers."""
+    matrix = value if sps.issparse(value) else np.asarray(value)
+    if matrix.dtype.kind not in "fiub":
+        raise ValueError(f"`{name}` must be made of real numbers, got dtype {matrix.dtype}")
+    matrix = sps.csr_array(matrix, dtype=np.float64, copy=True)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
+    """A matrix for the kernel, whose entries may be traced; of a symmetric one the lower triangle of its symmetric part."""
+    if isinstance(value, SparseMatrix):
+        return value
+    if sps.issparse(value):
+        entries = value.tocoo()
+        rows, columns, values = entries.row, entries.col, np.asarray(entries.data)
+    elif isinstance(value, jsparse.BCOO):
+        if isinstance(value.indices, Tracer):
+            raise ValueError(f"the indices of `{name}` are traced: where its entries are has to be known")
+        if value.n_batch or value.n_dense:
+            raise ValueError(f"`{name}` must be a BCOO matrix without batch and dense dimensions")
+        indices = np.asarray(value.indices)
+        inside = np.all(indices < np.array(value.shape), axis=1)  # padding points behind the end
+        rows, columns = indices[inside].T
+        values = value.data[np.flatnonzero(inside)]
+    else:
+        rows, columns = np.indices(np.shape(value)).reshape(2, -1)
+        values = value.reshape(-1)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        values = values.astype(jnp.result_type(float))
+    shape = value.shape
+    if len(shape) != 2 or symmetric and shape[0] != shape[1]:
+        raise ValueError(f"`{name}` must be a {'square ' if symmetric else ''}matrix, got shape {shape}")
+    if symmetric:
+        values = jnp.where(rows == columns, values, 0.5 * values)
+        rows, columns = np.maximum(rows, columns), np.minimum(rows, columns)
+        index = np.arange(shape[0])
+        pattern = Pattern(np.concatenate([rows, index]), np.concatenate([columns, index]), shape)
+    else:
+        pattern = Pattern(rows, columns, shape)
+    places = pattern.positions(rows, columns)
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+    return SparseMatrix(jnp.zeros(pattern.nnz, dtype).at[places].add(values), pattern)

@@ -1,0 +1,180 @@
+"""Convex programs with sparse matrices: the same answers and derivatives as with dense ones, and nothing dense on the way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse as sps
+from jax.experimental import sparse as jsparse
+
+import pounce
+from pounce import conic
+from pounce._cone.product import ConeProduct
+from pounce._cone.second_order import SecondOrder
+from pounce._conic.blockwise import through_blocks
+from pounce._conic.system import unit_scaling
+from pounce._linalg import matrix as verbs
+from pounce._linalg.kkt import KKTOperator
+from pounce._linalg.quasi_definite import QuasiDefiniteLDL
+from pounce._linalg.sparse import Pattern, SparseMatrix
+from pounce._linalg.sparse_ldl import SparseLDL, analyze
+from pounce._sparse_arguments import traced_matrix
+
+
+N = 12
+
+
+def program(seed=0, n=N):
+    """A quadratic program with all kinds of constraints, a fixed variable among them."""
+    random = np.random.RandomState(seed)
+    root = sps.random_array((n, n), density=0.2, rng=random).toarray()
+    P = root @ root.T + np.diag(np.where(np.arange(n) % 3 == 0, 0.0, 1.0))
+    A = sps.random_array((n // 4, n), density=0.4, rng=random).toarray()
+    A[:, 0] = 1.0
+    G = np.eye(n)[: n // 2] - np.eye(n, k=1)[: n // 2]
+    x = random.uniform(-1, 1, n)
+    lb = np.full(n, -2.0)
+    ub = np.full(n, 2.0)
+    lb[3] = ub[3] = x[3]
+    return dict(P=P, c=random.standard_normal(n), A=A, b=A @ x, G=G, h=G @ x + 0.1, lb=lb, ub=ub)
+
+
+def bcoo(data):
+    return {k: jsparse.BCOO.fromdense(jnp.asarray(v)) if k in "PAG" else v for k, v in data.items()}
+
+
+def test_solution_and_gradients_equal_the_dense_ones():
+    data = program()
+    patterns = {name: data[name] != 0 for name in "PAG"}
+
+    def loss(parts, solve_with):
+        solution = conic.solve_conic(**solve_with(parts))
+        return jnp.sum(jnp.sin(solution.x)) + solution.y @ jnp.arange(3.0), solution
+
+    def sparse(parts):
+        built = {
+            name: jsparse.BCOO((parts[name], np.argwhere(patterns[name])), shape=data[name].shape) for name in "PAG"
+        }
+        return parts | built
+
+    dense_parts = {k: jnp.asarray(v) for k, v in data.items()}
+    sparse_parts = dense_parts | {name: dense_parts[name][patterns[name]] for name in "PAG"}
+    wanted, expected = jax.grad(loss, has_aux=True)(dense_parts, lambda parts: parts)
+    found, solution = jax.grad(loss, has_aux=True)(sparse_parts, sparse)
+    assert solution.status == expected.status == 0
+    for name in ("x", "y", "z", "s", "z_lb", "z_ub", "objective"):
+        np.testing.assert_allclose(getattr(solution, name), getattr(expected, name), atol=1e-8)
+    for name in data:
+        whole = wanted[name][patterns[name]] if name in patterns else wanted[name]
+        np.testing.assert_allclose(found[name], whole, atol=1e-7, err_msg=name)
+
+
+def test_batches_and_recompilation():
+    data = bcoo(program())
+    cs = jnp.stack([data.pop("c"), jnp.ones(N), -jnp.arange(N) / N])
+    many = jax.jit(jax.vmap(lambda c: conic.solve_conic(c=c, **data)))(cs)
+    compiled = conic.compiled.cache_info
+    for lane, c in enumerate(cs):
+        alone = conic.solve_conic(c=c, **data)
+        assert many.status[lane] == alone.status == 0
+        np.testing.assert_allclose(many.x[lane], alone.x, atol=1e-8)
+        if lane == 0:
+            before = compiled().misses
+    assert compiled().misses == before
+
+
+def test_infeasible():
+    data = bcoo(program())
+    data["b"] = data["b"] + 100.0
+    assert conic.solve_conic(**data).status == pounce.ConicStatus.Primal_Infeasible
+
+
+def test_large_ones_of_scipy_stay_sparse(monkeypatch):
+    """The host door: a chain of 2000 variables, far too large to be quick as a dense one."""
+    n = 2000
+    P = sps.diags_array([np.full(n, 2.0), np.full(n - 1, -1.0)], offsets=[0, -1]).tocsc()  # the lower triangle
+    G = sps.eye_array(n, format="csc")
+    A = sps.csr_array(np.ones((1, n)) / n)
+    monkeypatch.setattr(sps.csr_array, "toarray", None)
+    result = pounce.solve_qp(P, -np.ones(n) / n, A, [0.0], G, np.full(n, 0.05))
+    assert result.success
+    assert result.kkt_error < 1e-8
+    x = result.x
+    np.testing.assert_allclose(x.sum(), 0.0, atol=1e-6)
+    again = pounce.solve_qp(P, -np.ones(n) / n, A, [0.0], G, np.full(n, 0.04))
+    assert again.success
+
+
+def test_sparse_matrices_that_are_not_convex():
+    n = 600
+    P = sps.diags_array([np.full(n, 1.0), np.full(n - 1, -1.0)], offsets=[0, -1]).tocsc()
+    with pytest.raises(ValueError, match="positive semidefinite"):
+        pounce.solve_qp(P, np.ones(n), lb=np.zeros(n), check_psd=True)
+
+
+def test_bad_entries_are_named():
+    n = 600
+    P = sps.eye_array(n, format="lil")
+    P[5, 2] = np.nan
+    with pytest.raises(ValueError, match=r"`P\[5, 2\]` is nan"):
+        pounce.solve_qp(P.tocsc(), np.ones(n))
+
+
+def test_traced_indices_are_refused():
+    P = jsparse.BCOO.fromdense(jnp.eye(3))
+    with pytest.raises(ValueError, match="indices of `P`"):
+        jax.jit(lambda P: conic.solve_conic(P, jnp.ones(3)))(P)
+
+
+def test_symmetric_part():
+    random = np.random.RandomState(1)
+    P = random.standard_normal((4, 4)) * (random.uniform(size=(4, 4)) < 0.5)
+    found = traced_matrix(jsparse.BCOO.fromdense(jnp.asarray(P)), "P", symmetric=True)
+    np.testing.assert_allclose(verbs.symmetric_dense(found), 0.5 * (P + P.T))
+    np.testing.assert_array_equal(found.pattern.diagonal >= 0, True)
+
+
+def test_rows_of_a_cone_share_a_pattern():
+    cones = ConeProduct((SecondOrder(3, 2),))
+    rows = np.zeros((6, 5))
+    rows[[0, 1, 2, 4], [0, 1, 1, 4]] = [1.0, 2.0, 3.0, 4.0]
+    pattern = Pattern.of(rows)
+    sparse = SparseMatrix(jnp.asarray(rows[pattern.rows, pattern.columns]), pattern)
+    s, z = jnp.array([2.0, 1, 0.5, 3, 1, 1]), jnp.array([1.0, 0.2, 0.1, 2, -1, 0.3])
+    scaling = cones.scaling(s, z, jnp.asarray(1.0), jnp.array(False))
+    found = through_blocks("whiten", scaling, sparse)
+    np.testing.assert_allclose(verbs.dense(found), scaling.whiten(jnp.asarray(rows)), atol=1e-12)
+    assert found.pattern == through_blocks("whiten", unit_scaling(cones), sparse).pattern
+    assert found.pattern.nnz == 9
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_dense_tail(pairs):
+    """A matrix that fills in is finished as a dense one, with the same solution and inertia."""
+    random = np.random.RandomState(0)
+    n, m = 60, 40
+    hessian = sps.random_array((n, n), density=0.05, rng=random).toarray()
+    hessian = hessian @ hessian.T + np.eye(n)
+    jacobian = sps.random_array((m, n), density=0.1, rng=random).toarray()
+    jacobian[np.arange(m), np.arange(m)] = 1.0
+    d = np.where(np.arange(m) < m // 2, 0.0, 0.5)
+
+    def matrix(dense):
+        pattern = Pattern.of(dense)
+        return SparseMatrix(jnp.asarray(dense[pattern.rows, pattern.columns]), pattern)
+
+    operator = KKTOperator(matrix(np.tril(hessian)), matrix(jacobian), jnp.asarray(d))
+    symbolic = analyze(operator.hessian.pattern, operator.jacobian.pattern, equality=d == 0, pairs=pairs, tail=True)
+    assert symbolic.sizes["tail"] > 0
+    solver = QuasiDefiniteLDL(SparseLDL(symbolic))
+    right = jnp.asarray(random.standard_normal(n)), jnp.asarray(random.standard_normal(m))
+
+    @jax.jit
+    def solve(operator):
+        factor = solver.init(operator, {})
+        return solver.compute(factor, right, {})[0], solver.inertia(factor).correct
+
+    (x, y), correct = solve(operator)
+    exact = np.linalg.solve(operator.as_matrix(), jnp.concatenate(right))
+    assert correct
+    np.testing.assert_allclose(jnp.concatenate([x, y]), exact, atol=1e-5 * np.abs(exact).max())
