@@ -1,14 +1,15 @@
 """How factorisation and solve are batched.
 
-On a CPU, lane by lane: a factor fills the cache, and lanes side by side were no faster than one after the other, while each
-lane costs the transposes of its factor. Elsewhere all lanes take each step together. Several right-hand sides of one factor
-share a sweep.
+Lanes become the last axis, so that every step takes a stretch of memory per block and works on it with vector units. On a CPU
+this goes by tiles of some lanes, for the factors of many do not fit into the cache: a lane of sixteen takes a third of the time
+of one alone. Elsewhere all lanes take each step together. Several right-hand sides of one factor share a sweep.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
@@ -17,16 +18,33 @@ from .numeric import Factor
 from .symbolic import Symbolic
 
 
-def _lanes(one, plain, *trees):
-    """``one`` lane after the other on a CPU; elsewhere ``plain``, the same function without a batching rule of its own."""
+# Lanes of a tile: as many as have buffers of so many bytes together.
+TILE_BYTES, FEWEST, MOST = 6_000_000, 4, 16
 
-    def in_turn(trees):
-        return lax.map(lambda lane: one(*lane), trees)
+
+def _lanes(function, symbolic: Symbolic, size: int, *trees):
+    """``function(symbolic, ...)``, which takes lanes on the last axis, for lanes on the first."""
+    buffers = 3 * symbolic.source.size * jax.tree.leaves(trees)[0].dtype.itemsize
+    most = min(MOST, max(FEWEST, TILE_BYTES // buffers))
 
     def together(trees):
-        return jax.vmap(plain)(*trees)
+        trees = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), trees)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), function(symbolic, *trees))
 
-    return lax.platform_dependent(trees, cpu=in_turn, default=together)
+    def by_tiles(trees):
+        tiles = -(-size // most)
+        lanes = -(-size // tiles)
+        # The last tile is filled up with the last lane.
+        order = np.minimum(np.arange(tiles * lanes), size - 1).reshape(tiles, lanes)
+        results = lax.map(lambda tile: together(jax.tree.map(lambda leaf: leaf[tile], trees)), order)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], results)
+
+    return lax.platform_dependent(trees, cpu=by_tiles, default=together)
+
+
+def _in_turn(function, *trees):
+    """``function`` for one lane after the other."""
+    return lax.map(lambda lane: function(*lane), trees)
 
 
 def _spread(size, tree, batched):
@@ -53,7 +71,10 @@ def factorize(symbolic: Symbolic, values, regularization) -> Factor:
 def _(axis_size, in_batched, symbolic, values, regularization):
     _refuse(in_batched[0])
     numbers = _spread(axis_size, (values, regularization), tuple(in_batched[1:]))
-    factor = _lanes(partial(factorize, symbolic), partial(numeric.factorize, symbolic), *numbers)
+    if symbolic.tail is None:
+        factor = _lanes(numeric.factorize, symbolic, axis_size, *numbers)
+    else:
+        factor = _in_turn(partial(factorize, symbolic), *numbers)
     return factor, jax.tree.map(lambda _: True, factor)
 
 
@@ -70,9 +91,10 @@ def _(axis_size, in_batched, symbolic, factor, rhs):
     rhs = _spread(axis_size, rhs, vectors)
     if not _any(factors):
         return solve_many(symbolic, factor, rhs), True
-    return _lanes(
-        partial(solve, symbolic), partial(numeric.solve, symbolic), _spread(axis_size, factor, factors), rhs
-    ), True
+    factor = _spread(axis_size, factor, factors)
+    if symbolic.tail is None:
+        return _lanes(numeric.solve, symbolic, axis_size, factor, rhs), True
+    return _in_turn(partial(solve, symbolic), factor, rhs), True
 
 
 @custom_vmap
@@ -92,6 +114,4 @@ def _(axis_size, in_batched, symbolic, factor, rhs):
     rhs = _spread(axis_size, rhs, vectors)
     if not _any(factors):
         return solve_many(symbolic, factor, rhs.reshape(-1, rhs.shape[-1])).reshape(rhs.shape), True
-    return _lanes(
-        partial(solve_many, symbolic), partial(_columns, symbolic), _spread(axis_size, factor, factors), rhs
-    ), True
+    return _in_turn(partial(solve_many, symbolic), _spread(axis_size, factor, factors), rhs), True

@@ -3,6 +3,8 @@
 No conditional may stand inside a loop that carries a buffer: XLA would copy the whole buffer in every iteration. Nor may a
 loop gather from the large buffer it updates: that makes two kernels of a chunk instead of one, and XLA splits the first of them
 between threads, at several microseconds. The factorisation therefore gathers from copies of what is finished.
+
+Values may have a trailing axis of lanes, which share the tables; then so have all arrays of the factor, and right-hand sides.
 """
 
 import functools
@@ -44,12 +46,21 @@ def _put(array, piece, start):
     return lax.dynamic_update_slice_in_dim(array, piece, start, axis=0)
 
 
+def _spread(table, like):
+    """What all lanes share, with an axis of length one for them."""
+    return table.reshape(*table.shape, *(1,) * (like.ndim - table.ndim))
+
+
+def _sum(products):
+    """Written out, for XLA's reductions over short axes are slow, and do not use vector units over lanes."""
+    return functools.reduce(jnp.add, products)
+
+
 def equilibrate(rows: Rows, count: int, values, passes: int = 2):
     """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
-    scale = jnp.ones(count, values.dtype)
+    scale = jnp.ones((count, *values.shape[1:]), values.dtype)
     magnitudes = jnp.abs(values)
     for k in range(passes):
-        # Written out, for XLA's reductions over short axes are slow.
         pieces = [_take(magnitudes, v) * (_take(scale, c) if k else 1.0) for v, c in zip(rows.value, rows.column)]
         pieces = functools.reduce(jnp.maximum, pieces)
         largest = scale * jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
@@ -108,6 +119,7 @@ def _pivot(blocks, sign):
     """Inverses of pivots ``[s, c * c]``, the number of negative eigenvalues of each, and which were singular to working
     precision: those are moved in the direction of their expected signs first."""
     root = jnp.sqrt(jnp.finfo(blocks.dtype).eps)
+    sign = _spread(sign, blocks)
     if sign.shape[1] == 1:
         a = blocks[:, 0]
         bad = jnp.abs(a) <= 10 * root**2
@@ -123,22 +135,25 @@ def _pivot(blocks, sign):
     return inverse, jnp.where(determinant < 0, 1, jnp.where(a + c < 0, 2, 0)), bad
 
 
-def factorize(symbolic: Symbolic, values: Float[Array, " k"], regularization: Float[Array, ""]) -> Factor:
+def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, ""]) -> Factor:
     """``values``: the lower triangle of H, J, and -D, one behind the other. ``regularization``: what is added to the
     equilibrated diagonal where the tables say so."""
-    tail = jnp.zeros(1, values.dtype)
+    tail = jnp.zeros_like(values[:1])
     scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
     buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
-    width, dtype = symbolic.width, values.dtype
+    width, dtype, lanes = symbolic.width, values.dtype, values.shape[1:]
     sign = jnp.asarray(symbolic.sign, dtype)
-    diagonal = jnp.zeros((sign.shape[0], width, width), dtype)
-    shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * regularization * jnp.eye(width, dtype=dtype)
-    shift = shift.reshape(-1, width * width)
+    shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.eye(width, dtype=dtype)
+    shift = _spread(shift.reshape(-1, width * width), buffer) * regularization
+
+    def square(blocks):
+        return blocks.reshape(*blocks.shape[: blocks.ndim - 1 - len(lanes)], width, width, *lanes)
 
     def contract(w, v):
-        products = w.reshape(*w.shape[:2], width, 1, width) * v.reshape(*v.shape[:2], 1, width, width)
-        return jnp.sum(products, axis=(1, 4)).reshape(-1, width * width)
+        w, v = square(w), square(v)
+        ways = [(j, k) for j in range(w.shape[1]) for k in range(width)]
+        return _sum(w[:, j, :, None, k] * v[:, j, None, :, k] for j, k in ways).reshape(-1, width * width, *lanes)
 
     def step(level, carry):
         lower, done, buffer, pivots, inverse, spare, room = carry
@@ -160,22 +175,23 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"], regularization: Fl
             start = symbolic.entry_slices[level, 0] + k * ENTRIES
             here = _slice(buffer, start, ENTRIES)
             room = _put(room, _take(inverse, _slice(symbolic.entry_column, start, ENTRIES)), 0)
-            by = _slice(lax.optimization_barrier(room), 0, ENTRIES)
-            product = here.reshape(-1, width, width, 1) * by.reshape(-1, 1, width, width)
-            return _put(lower, jnp.sum(product, axis=2).reshape(here.shape), start), _put(done, here, start), room
+            w, by = square(here), square(_slice(lax.optimization_barrier(room), 0, ENTRIES))
+            product = _sum(w[:, :, k, None] * by[:, None, k] for k in range(width)).reshape(here.shape)
+            return _put(lower, product, start), _put(done, here, start), room
 
         lower, done, room = lax.fori_loop(0, symbolic.entry_slices[level, 1], divide, (lower, done, room))
         return lower, done, buffer, pivots, inverse, spare, room
 
-    empty, none = jnp.zeros_like(buffer), diagonal.reshape(-1, width * width)
+    empty, none = jnp.zeros_like(buffer), jnp.zeros((sign.shape[0], width * width, *lanes), dtype)
     # Entries of blocks of one are gathered for one product each, in the kernel that sums them.
-    spare = _spare(symbolic.factor, empty, empty) if width > 1 else None
-    carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width), dtype)
+    spare = _spare(symbolic.factor, empty, empty) if width > 1 or lanes else None
+    carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width, *lanes), dtype)
     lower, done, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
     inverse, negative, bad = _pivot(pivots + shift, sign)
-    bad = bad & symbolic.real
-    inverse = jnp.where(symbolic.real[:, None], inverse, 0.0)
-    dense, finite, rest = None, jnp.all(jnp.isfinite(inverse)), 0
+    real = _spread(symbolic.real, bad)
+    bad = bad & real
+    inverse = jnp.where(real[:, None], inverse, 0.0)
+    dense, finite, rest = None, jnp.all(jnp.isfinite(inverse), axis=(0, 1)), 0
     if symbolic.tail is not None:
         blocks = _take(jnp.concatenate([scaled, tail]), symbolic.tail.source)
         room = _spare(symbolic.tail.sweep, empty, empty)
@@ -186,35 +202,42 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k"], regularization: Fl
         scale,
         lower,
         inverse,
-        negative=jnp.sum(jnp.where(symbolic.real, negative, 0)) + rest,
-        perturbed=jnp.sum(jnp.where(bad, 1, 0)),
-        dependent=jnp.sum(jnp.where(bad & jnp.any(sign < 0, axis=1), 1, 0)),
+        negative=jnp.sum(jnp.where(real, negative, 0), axis=0) + rest,
+        perturbed=jnp.sum(jnp.where(bad, 1, 0), axis=0),
+        dependent=jnp.sum(jnp.where(bad & _spread(jnp.any(sign < 0, axis=1), bad), 1, 0), axis=0),
         # A pivot that is not finite may have no entries of L below it to show it.
-        growth=jnp.where(finite, jnp.max(jnp.abs(lower)), jnp.nan),
+        growth=jnp.where(finite, jnp.max(jnp.abs(lower), axis=(0, 1)), jnp.nan),
         tail=dense,
     )
 
 
 def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Float[Array, " u *r"]:
-    """``K^-1 rhs`` by the factor, for one right-hand side or for several, in columns."""
+    """``K^-1 rhs`` by the factor, for one right-hand side or for several, in columns; for a factor of lanes, one of each."""
     width, several = symbolic.width, rhs.shape[1:]
-    ones = (1,) * len(several)
-    scale = factor.scale.reshape(-1, *ones)
+    scale = _spread(factor.scale, rhs)
     scaled = scale * rhs
     y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
 
-    def blocks(gathered):
-        return gathered.reshape(*gathered.shape[:2], width, width, *ones)
+    def square(blocks):
+        lanes = factor.scale.shape[1:]
+        blocks = blocks.reshape(*blocks.shape[: blocks.ndim - 1 - len(lanes)], width, width, *lanes)
+        return blocks.reshape(*blocks.shape, *(1,) * (len(several) - len(lanes)))
+
+    def ways(w):
+        return [(j, k) for j in range(w.shape[1]) for k in range(width)]
 
     def forward(w, y):
-        return jnp.sum(blocks(w) * y[:, :, None], axis=(1, 3))
+        w = square(w)
+        return _sum(w[:, j, :, k] * y[:, j, None, k] for j, k in ways(w))
 
     def backward(w, z):
-        return jnp.sum(blocks(w) * z[:, :, :, None], axis=(1, 2))
+        w = square(w)
+        return _sum(w[:, j, k] * z[:, j, k, None] for j, k in ways(w))
 
     y = _sweep(symbolic.forward, symbolic.levels, factor.blocks, forward, y)
     last = y.reshape(-1, *several)
-    y = jnp.sum(factor.inverse.reshape(-1, width, width, *ones) * y[:, None], axis=2)
+    inverse = square(factor.inverse)
+    y = _sum(inverse[:, :, k] * y[:, None, k] for k in range(width))
     if symbolic.tail is not None and factor.tail is not None:
         y = y + dense_tail.solve(symbolic.tail, factor.tail, last).reshape(y.shape)
     z = _take(y, symbolic.to_backward)
