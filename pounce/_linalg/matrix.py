@@ -35,8 +35,11 @@ def masked(matrix: Matrix, rows: Bool[Array, " m"], columns: Bool[Array, " n"]) 
 def plus_diagonal(matrix: Matrix, diagonal: Float[Array, " n"]) -> Matrix:
     """A symmetric matrix with something added to its diagonal."""
     if isinstance(matrix, SparseMatrix):
-        places = matrix.pattern.diagonal
-        return SparseMatrix(matrix.values.at[places].add(diagonal, unique_indices=True), matrix.pattern)
+        # Every entry gets what belongs to its row or, off the diagonal, nothing.
+        pattern = matrix.pattern
+        return SparseMatrix(
+            matrix.values + jnp.where(pattern.rows == pattern.columns, diagonal[pattern.rows], 0.0), pattern
+        )
     return matrix + jnp.diag(diagonal)
 
 

@@ -3,11 +3,12 @@
 import functools
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sps
 from jaxtyping import Array, Float
+
+from .row_sums import RowSums
 
 
 class Content:
@@ -102,6 +103,27 @@ class Pattern(Content):
         return self.positions(index, index)
 
     @functools.cached_property
+    def below(self) -> np.ndarray:
+        """Where the entries off the diagonal stand in the order of the values."""
+        return np.flatnonzero(self.rows != self.columns)
+
+    @functools.cached_property
+    def row_sums(self) -> RowSums:
+        """Sums of values by rows."""
+        return RowSums(self.rows, self.shape[0])
+
+    @functools.cached_property
+    def column_sums(self) -> RowSums:
+        """Sums of values by columns."""
+        return RowSums(self.columns, self.shape[1])
+
+    @functools.cached_property
+    def symmetric_sums(self) -> RowSums:
+        """Sums by rows of the symmetric matrix of which this is one triangle: of the values, then of those off the diagonal once
+        more."""
+        return RowSums(np.concatenate([self.rows, self.columns[self.below]]), self.shape[0])
+
+    @functools.cached_property
     def lower(self) -> "Pattern":
         """The entries on and below the diagonal."""
         kept = self.rows >= self.columns
@@ -146,20 +168,17 @@ class SparseMatrix(eqx.Module):
         return self.values.dtype
 
     def __matmul__(self, v: Float[Array, " n"]) -> Float[Array, " m"]:
-        products = self.values * v[self.pattern.columns]
-        return jax.ops.segment_sum(products, self.pattern.rows, self.shape[0], indices_are_sorted=True)
+        return self.pattern.row_sums(self.values * v[self.pattern.columns])
 
     def transposed_times(self, v: Float[Array, " m"]) -> Float[Array, " n"]:
         """``A' v``."""
-        return (
-            jnp.zeros(self.shape[1], self.values.dtype).at[self.pattern.columns].add(self.values * v[self.pattern.rows])
-        )
+        return self.pattern.column_sums(self.values * v[self.pattern.rows])
 
     def symmetric_times(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
         """``A v`` of the symmetric matrix whose lower triangle this is."""
-        below = self.pattern.rows != self.pattern.columns
-        mirrored = jnp.where(below, self.values, 0.0)
-        return self @ v + SparseMatrix(mirrored, self.pattern).transposed_times(v)
+        pattern, below = self.pattern, self.pattern.below
+        mirrored = self.values[below] * v[pattern.rows[below]]
+        return pattern.symmetric_sums(jnp.concatenate([self.values * v[pattern.columns], mirrored]))
 
     def todense(self) -> Float[Array, "m n"]:
         dense = jnp.zeros(self.shape, self.values.dtype)

@@ -1,0 +1,41 @@
+"""Sums over the terms of each row in a fixed pattern, by gathers alone: XLA scatters one term after the other."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+LENGTH = 8  # of the terms that are added at once
+
+
+class RowSums:
+    """Which terms belong to which of ``count`` rows: ``rows[t]`` is that of term t. Rows without any have the sum zero."""
+
+    def __init__(self, rows: np.ndarray, count: int):
+        rows = np.asarray(rows)
+        self._gathers: list[np.ndarray] = []
+        while True:
+            lengths = np.bincount(rows, minlength=count)
+            longest = int(lengths.max(initial=0))
+            order = np.argsort(rows, kind="stable")
+            within = np.arange(rows.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            last = longest <= LENGTH
+            # Pieces of rows that are too long; at last the rows themselves.
+            pieces = np.ones(count, np.int64) if last else -(-lengths // LENGTH)
+            start = np.cumsum(pieces) - pieces
+            terms = np.full((longest if last else LENGTH, int(pieces.sum())), rows.size, np.int32)
+            terms[within % max(LENGTH, 1), start[rows[order]] + within // LENGTH] = order
+            self._gathers.append(terms)
+            if last:
+                return
+            rows = np.repeat(np.arange(count), pieces)
+
+    def __call__(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
+        """The sum of each row."""
+        for gather in self._gathers:
+            extended = jnp.concatenate([terms, jnp.zeros(1, terms.dtype)])
+            parts = [extended.at[index].get(mode="promise_in_bounds") for index in gather]
+            terms = functools.reduce(jnp.add, parts, jnp.zeros(gather.shape[1], terms.dtype))
+        return terms
