@@ -13,7 +13,7 @@ from .qp import run
 
 
 def main() -> int:
-    return run(("lp", "lp_infeasible"), __doc__)
+    return run(("lp", "lp_infeasible"), __doc__, many=True)
 
 
 if __name__ == "__main__":

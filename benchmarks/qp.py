@@ -192,7 +192,7 @@ def run(collections, description: str | None, many: bool = False) -> int:
 
 
 def main() -> int:
-    return run(COLLECTIONS, __doc__)
+    return run(COLLECTIONS, __doc__, many=True)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,18 @@ def test_verbs(kind):
     equal(verbs.symmetric_dense(verbs.plus_diagonal(hessian, x)), HESSIAN + np.diag(x))
     equal(verbs.dense(verbs.row_scaled(jacobian, y)), JACOBIAN * y[:, None])
     equal(verbs.row_sizes(jacobian), np.abs(JACOBIAN).max(1))
+    equal(verbs.column_sizes(jacobian), np.abs(JACOBIAN).max(0))
+    equal(verbs.symmetric_column_sizes(hessian, x), np.abs(x[:, None] * HESSIAN).max(0))
+    equal(verbs.row_squares(jacobian), np.sum(JACOBIAN**2, axis=1))
+    equal(verbs.dense(verbs.scaled(jacobian, y, x)), y[:, None] * JACOBIAN * x)
+    equal(verbs.dense(verbs.column_scaled(jacobian, x)), JACOBIAN * x)
+    equal(verbs.dense(verbs.magnitudes(jacobian)), np.abs(JACOBIAN))
+    equal(verbs.dense(verbs.rows_taken(jacobian, np.array([3, 0, 4]))), JACOBIAN[[3, 0, 4]])
+    equal(
+        verbs.dense(verbs.stacked(jacobian, verbs.row_scaled(jacobian, y))),
+        np.vstack([JACOBIAN, y[:, None] * JACOBIAN]),
+    )
+    equal(verbs.symmetric_dense(verbs.zero_symmetric(jacobian, N, x.dtype)), np.zeros((N, N)))
     equal(verbs.largest(hessian), np.abs(HESSIAN).max())
     equal(verbs.diagonal(hessian), np.diag(HESSIAN))
     assert verbs.all_finite(jacobian)

@@ -16,8 +16,8 @@ from .sparse_ldl import LDLFactor, SparseLDL
 # What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take.
 REDUCTION, DIRECTIONS = 1e-6, 10
 # A factor that leaves more than this of a random right-hand side is not worth refining with.
-GOOD = 0.3
-FACTOR, TRIES = 10.0, 3
+GOOD = 0.01
+FACTOR, TRIES = 100.0, 4
 
 
 class QuasiDefiniteFactor(eqx.Module):
@@ -42,7 +42,7 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> QuasiDefiniteFactor:
         dtype = operator.diagonal.dtype
-        least = jnp.sqrt(jnp.finfo(dtype).eps)
+        least = jnp.finfo(dtype).eps ** 0.75
         amount = options.get("regularization")
         amount = least if amount is None else jnp.maximum(least, amount)
         operator = lax.stop_gradient(operator)

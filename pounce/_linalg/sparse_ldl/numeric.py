@@ -135,9 +135,13 @@ def _pivot(blocks, sign):
     return inverse, jnp.where(determinant < 0, 1, jnp.where(a + c < 0, 2, 0)), bad
 
 
-def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, ""]) -> Factor:
+def factorize(
+    symbolic: Symbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, ""] | None = None
+) -> Factor:
     """``values``: the lower triangle of H, J, and -D, one behind the other. ``regularization``: what is added to the
-    equilibrated diagonal where the tables say so."""
+    equilibrated diagonal where the tables say so, the square root of the precision by default."""
+    if regularization is None:
+        regularization = jnp.sqrt(jnp.finfo(values.dtype).eps)
     tail = jnp.zeros_like(values[:1])
     scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
