@@ -11,7 +11,7 @@ class PivotHints(Content):
     """Arrays by rows or columns of the Jacobian, each None where nothing is known. Equal by content.
 
     - `entries`: typical magnitudes of its entries, in the order of the pattern.
-    - `equality`: the rows that may have ``D = 0``.
+    - `equality`: the rows that always have ``D = 0``.
     - `fixed`: the columns that may be masked out.
     """
 

@@ -30,8 +30,8 @@ def analyze(
     """Index tables for the factorisation of ``[[H, J'], [J, -D]]``.
 
     ``hessian``: pattern of the lower triangle of H, with or without its diagonal; ``jacobian``: pattern of J. Values, where
-    known, choose better pivots (`matching`); ``equality`` marks the rows of J that may have ``D = 0``, all of them if None;
-    ``fixed`` the columns that may be masked out.
+    known, choose better pivots (`matching`); ``equality`` marks the rows of J that always have ``D = 0``, ``fixed`` the
+    columns that may be masked out.
     Patterns that lead to tables of like sizes share compiled executables; tables get no smaller than those of ``like``.
 
     ``pairs``: without them every pivot is a number, regularised by the square root of the precision in the direction of its
