@@ -13,6 +13,7 @@ problems in the same run, with the same compressed derivatives; otherwise its fi
 import argparse
 import json
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -98,14 +99,14 @@ def scenarios(count: int) -> dict:
 
     import pounce
 
-    from .networks import network
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+    import optimal_power_flow as opf  # pyright: ignore[reportMissingImports]
 
-    p, with_loads = network("matpower_case30")
-    problem = pounce.NLP(lambda x, loads: p.f(x), with_loads, lb=p.lb, ub=p.ub, cl=p.cl, cu=p.cu, sparse=True)
-    solver, x0 = pounce.InteriorPoint(), np.asarray(p.x0)
-    factors = np.random.default_rng(0).uniform(0.9, 1.1, (count, p.d.nb))
-    loads = jnp.asarray(np.stack([factors * p.d.pd, factors * p.d.qd], axis=1))
-    one = jax.jit(lambda loads: pounce.solve(problem, solver, x0, loads))
+    network = opf.read_case(pathlib.Path(opf.__file__).with_name("case30.m"))
+    problem, x0 = opf.optimal_power_flow(network)
+    factors = np.random.default_rng(0).uniform(0.8, 1.0, (count, 1, network.load.shape[1]))
+    loads = jnp.asarray(factors * network.load)
+    one = jax.jit(lambda loads: pounce.solve(problem, pounce.InteriorPoint(), x0, loads))
     all_ = jax.jit(jax.vmap(one))
 
     def seconds(function, argument):
@@ -128,12 +129,21 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=["structured", "opf"], choices=["structured", "opf"])
     parser.add_argument("--most", type=int, default=4000, help="variables of the largest network")
     parser.add_argument("--names", nargs="*")
+    parser.add_argument("--scenarios", type=int, metavar="COUNT", help="only the batch of loads")
+    parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", metavar="FILE", help="one JSON line per problem")
     arguments = parser.parse_args()
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if arguments.scenarios:
+        r = scenarios(arguments.scenarios)
+        print(
+            f"30 buses: one solve {1e3 * r['single_s']:.1f} ms, {arguments.scenarios} in a vmap {1e3 * r['lane_s']:.1f} ms each "
+            f"(ratio {r['ratio']:.2f}), {r['solved']} solved"
+        )
+        return 0
     options = dict(pair.split("=", 1) for pair in arguments.options)
     print(
         f"{'problem':32s} {'n':>6s} {'m':>6s} {'colours':>8s} {'solver':>10s} {'status':>6s} "
@@ -141,15 +151,22 @@ def main() -> int:
         f"{'iterations (Ipopt)':>18s} {'prepare s':>9s} {'compile s':>9s} {'run s':>8s} {'Ipopt s':>8s}"
     )
     good = total = 0
+    iteration_ratios, time_ratios = [], []
     for name, build, reference, iterations, seconds in cases(arguments.set, arguments.most):
         if arguments.names and name not in arguments.names:
             continue
         total += 1
         try:
-            r = solve_one(build(), options)
+            r = solve_one(build(), options, not arguments.no_peer)
         except Exception as error:
             print(f"{name:32s} {type(error).__name__}: {str(error)[:120]}", flush=True)
             continue
+        if r["peer"] is not None:
+            iterations, seconds = r["peer"]["iterations"], statistics.median(r["peer"]["seconds"])
+            reference = r["peer"]["objective"] if reference is None else reference
+            time_ratios.append(r["run_s"] / seconds)
+        if iterations:
+            iteration_ratios.append(r["iterations"] / iterations)
         error = abs(r["objective"] - reference) / max(1.0, abs(reference)) if reference is not None else float("nan")
         fine = r["status"] in (0, 1) and error <= OBJECTIVE_TOLERANCE
         good += fine
@@ -164,6 +181,12 @@ def main() -> int:
             with open(arguments.out, "a") as out:
                 out.write(json.dumps(dict(name=name, reference=reference, ipopt_iterations=iterations, **r)) + "\n")
     print(f"{good} of {total} with Ipopt's objective")
+    for what, ratios in (("iterations", iteration_ratios), ("seconds of a solve", time_ratios)):
+        if ratios:
+            ratios.sort()
+            print(
+                f"{what}, ratio to Ipopt: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+            )
     return 0 if good == total else 1
 
 

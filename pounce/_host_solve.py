@@ -9,8 +9,10 @@ import numpy as np
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import DENSE, SPARSE, dense_solver
+from ._linalg.hints import PivotHints
 from ._problem.host import AbstractHostFunctions
 from ._problem.sparse_nlp import LEAST_SPARSE
+from ._problem.typical import magnitudes
 from ._results import Status
 from ._reverse import Kernels, Now, OnRow, Setting, kernels_for, solve_from_host, sparse_kernels_for
 from ._solution import History, Solution
@@ -45,9 +47,17 @@ class HostSolver:
         exact = self.choices.hessian_approximation == "exact"
         return wants_sparse(self._linear_solver, n, m, default) if exact else False
 
-    def _kernels(self, functions: AbstractHostFunctions) -> Kernels:
-        if functions.structure is not None:
-            return sparse_kernels_for(self._linear_solver, self.choices, self._constants, functions.structure)
+    def _kernels(self, functions: AbstractHostFunctions, x0: np.ndarray, bounds: Bounds) -> Kernels:
+        structure = functions.structure
+        if structure is not None:
+
+            def hints() -> PivotHints:
+                start = np.clip(x0, bounds.lb, bounds.ub)
+                jacobian = functions.derivatives(start, np.zeros(functions.m), 1.0, False).jacobian
+                fixed, equality = np.equal(bounds.lb, bounds.ub), np.equal(bounds.cl, bounds.cu)
+                return PivotHints(magnitudes(np.asarray(jacobian.data), structure.jacobian), equality, fixed)
+
+            return sparse_kernels_for(self._linear_solver, self.choices, self._constants, structure, hints)
         # Which dense solver it is depends on whether there are rows, not on how many.
         some = min(functions.m, 1)
         if some not in self._dense:
@@ -96,7 +106,7 @@ class HostSolver:
             return True if on_row is None else on_row(iteration, row, now)
 
         solution = solve_from_host(
-            self._kernels(functions),
+            self._kernels(functions, x0, bounds),
             functions,
             setting,
             variable_scale=variable_scale,

@@ -109,7 +109,7 @@ class AbstractKKTSolver(lx.AbstractLinearSolver[State], Generic[State]):
     def inertia(self, state: State) -> Inertia:
         """What ``init`` learnt about the eigenvalues."""
 
-    def prepare(self, jacobian: Float[Array, "k n"]) -> PyTree:
+    def prepare(self, jacobian: Matrix) -> PyTree:
         """What many factorisations share whose Jacobian begins with these rows: to be handed to `init` as the option
         ``"prepared"``. Nothing by default."""
         del jacobian

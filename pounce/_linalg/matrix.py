@@ -3,6 +3,8 @@
 A symmetric matrix that is sparse is given by its lower triangle, with the whole diagonal in its pattern.
 """
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,6 +127,10 @@ def diagonal(matrix: Matrix) -> Float[Array, " n"]:
     return jnp.diagonal(matrix)
 
 
+@overload
+def rows_taken(matrix: SparseMatrix, order: np.ndarray) -> SparseMatrix: ...
+@overload
+def rows_taken(matrix: Float[Array, "m n"], order: np.ndarray) -> Float[Array, "k n"]: ...
 def rows_taken(matrix: Matrix, order: np.ndarray) -> Matrix:
     """The rows of these numbers, in this order; each at most once."""
     if not isinstance(matrix, SparseMatrix):
@@ -140,8 +146,9 @@ def rows_taken(matrix: Matrix, order: np.ndarray) -> Matrix:
 
 def stacked(upper: Matrix, lower: Matrix) -> Matrix:
     """One above the other, both of a kind."""
-    if not isinstance(upper, SparseMatrix) or not isinstance(lower, SparseMatrix):
+    if not isinstance(upper, SparseMatrix) and not isinstance(lower, SparseMatrix):
         return jnp.concatenate([upper, lower])
+    assert isinstance(upper, SparseMatrix) and isinstance(lower, SparseMatrix)
     a, b, count = upper.pattern, lower.pattern, upper.shape[0]
     rows, columns = np.concatenate([a.rows, count + b.rows]), np.concatenate([a.columns, b.columns])
     pattern = Pattern(rows, columns, (count + lower.shape[0], upper.shape[1]))

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 
 from .._linalg.hints import PivotHints
+from .._linalg.sparse import Pattern
 from .coloring import Coloring
 from .compressed import sparse_jacobian
 
@@ -43,10 +44,15 @@ def typical_jacobian(
             values = evaluate(point, jax.tree.map(number, arguments))
         if isinstance(values, Tracer):
             return None
-        values = np.abs(np.asarray(values, float))
+        values = np.asarray(values, float)
     except jax.errors.JAXTypeError:
         return None
-    pattern = coloring.pattern
+    return magnitudes(values, coloring.pattern)
+
+
+def magnitudes(values: np.ndarray, pattern: Pattern) -> np.ndarray:
+    """What entries may be like elsewhere: none vanishes, and what is not finite is like the largest of the row."""
+    values = np.abs(values)
     finite = np.isfinite(values)
     largest = np.zeros(pattern.shape[0])
     np.maximum.at(largest, pattern.rows, np.where(finite, values, 0.0))

@@ -51,7 +51,8 @@ def _kernel_matrix(given: Any, symmetric: bool) -> Any:
         return SparseMatrix(given.data, pattern)
     diagonal = np.arange(given.shape[0])
     pattern = pattern.lower | Pattern(diagonal, diagonal, given.shape)
-    return SparseMatrix(np.asarray(given[pattern.rows, pattern.columns]).ravel(), pattern)
+    values: Any = np.asarray(given[pattern.rows, pattern.columns]).ravel()
+    return SparseMatrix(values, pattern)
 
 
 class Point(NamedTuple):

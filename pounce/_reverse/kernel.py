@@ -1,6 +1,7 @@
 """The compiled pieces of a method for one shape."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from .._interior.start import Bounds, WarmStart
 from .._interior.state import RESTORING
 from .._interior.trial import candidate, judge_trial
 from .._linalg.choice import sparse_solver
+from .._linalg.hints import PivotHints
 from .._linalg.sparse import SparseMatrix
 from .._packing import Handover, Packing, looked_at
 from .._problem.host import HostStructure
@@ -228,10 +230,24 @@ def kernels_for(method: InteriorPointMethod) -> Kernels:
     return Kernels(method)
 
 
-@functools.lru_cache(maxsize=32)
 def sparse_kernels_for(
-    solver: str, choices: Choices, constants: tuple[float, ...], structure: HostStructure
+    solver: str,
+    choices: Choices,
+    constants: tuple[float, ...],
+    structure: HostStructure,
+    hints: Callable[[], PivotHints],
 ) -> Kernels:
-    """The kernels for programs of one sparse structure, with the sparse linear solver of that name."""
-    linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian)
-    return Kernels(InteriorPointMethod(linear_solver, choices, constants), structure)
+    """The kernels for programs of one sparse structure, with the sparse linear solver of that name. Those that come first say
+    by ``hints`` how its pivots are chosen."""
+    held = _sparse_kernels(solver, choices, constants, structure)
+    if not held:
+        linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian, hints())
+        held.append(Kernels(InteriorPointMethod(linear_solver, choices, constants), structure))
+    return held[0]
+
+
+@functools.lru_cache(maxsize=32)
+def _sparse_kernels(*key) -> list[Kernels]:
+    """A place for the kernels of a structure."""
+    del key
+    return []

@@ -96,7 +96,9 @@ def tail_tables(
     target = i * (i + 1) // 2 + j
     total = count * (count + 1) // 2
     number = longest_first(np.zeros(total, np.int64), np.bincount(target, minlength=total))
-    sums = sweep(np.zeros(total, np.int64), number[target], left, right, width=width, levels=1, zero=(zeros[0],) * 2)
+    sums = sweep(
+        np.zeros(total, np.int64), number[target], left, right, width=width, levels=1, zero=(zeros[0], zeros[0])
+    )
 
     source = np.full((total, width, width), zeros[1], np.int32)
     value, p, q, u, v = entries
@@ -120,7 +122,11 @@ def tail_tables(
     at = (forward[:, None] * width + np.arange(width)).ravel()[order]
     shape = (total, width * width)
     return Tail(
-        source.reshape(shape), sums, place.reshape(shape), *(np.int32(v) for v in (at[:primal], at[primal:size]))
+        source.reshape(shape),
+        sums,
+        place.reshape(shape),
+        at[:primal].astype(np.int32),
+        at[primal:size].astype(np.int32),
     )
 
 
