@@ -70,13 +70,16 @@ class Measures(eqx.Module):
     dual_objective: Float[Array, ""]
     gap: Float[Array, ""]
     relative_gap: Float[Array, ""]
+    effect: Float[Array, ""]  # what the residuals may be worth in the objective, relative to it
     primal: Float[Array, ""]  # relative residual of the rows
     dual: Float[Array, ""]  # relative residual of stationarity
     ratio: Float[Array, ""]  # kappa / tau
     farkas_value: Float[Array, ""]  # b'y + h'z
     farkas_residual: Float[Array, ""]  # |A'y + G'z|, relative to the certificate scaled to the value -1
+    farkas_error: Float[Array, ""]  # its largest entry where the value is -1, and so a proof within its inverse
     ray_value: Float[Array, ""]  # c'x
     ray_residual: Float[Array, ""]  # the same of P x, A x and G x + s
+    ray_error: Float[Array, ""]  # the same where c'x is -1
     primal_infeasibility: Float[Array, ""]  # absolute, largest entry
     dual_infeasibility: Float[Array, ""]
 
@@ -109,24 +112,32 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
     size_x, size_s, size_z = _norm(x), _norm(s), _norm(y, z)
     primal_scale = jnp.maximum(one, _largest(h, b) + (size_x + size_s) / tau)
     dual_scale = jnp.maximum(one, _largest(c) + (size_x + size_z) / tau)
+    # The gap is that of the products of slacks and multipliers plus these: small residuals can be worth much to a large point.
+    effect = (jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)) / cost / tau**2
     farkas = (r.x + program.c * tau + r.curvature) / d / cost
     row_ray = (r.z + program.right_side() * tau) / rows
     equality_ray = (r.y + program.b * tau) / scaling.equalities
+    curvature = r.curvature / d / cost
+    farkas_value, ray_value = r.price / cost, r.linear / cost
+    objective = jnp.maximum(one, jnp.minimum(jnp.abs(primal), jnp.abs(dual)))
     return Measures(
         primal_objective=primal,
         dual_objective=dual,
         gap=gap,
-        relative_gap=gap / jnp.maximum(one, jnp.minimum(jnp.abs(primal), jnp.abs(dual))),
+        relative_gap=gap / objective,
+        effect=effect / objective,
         primal=_norm(r_y, r_z) / tau / primal_scale,
         dual=_norm(r_x) / tau / dual_scale,
         ratio=v.kappa / tau,
-        farkas_value=r.price / cost,
-        farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(r.price / cost), size_z), tiny),
-        ray_value=r.linear / cost,
+        farkas_value=farkas_value,
+        farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(farkas_value), size_z), tiny),
+        farkas_error=_largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny),
+        ray_value=ray_value,
         ray_residual=jnp.maximum(
-            _norm(r.curvature / d / cost) / jnp.maximum(jnp.maximum(jnp.abs(r.linear / cost), size_x), tiny),
-            _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(r.linear / cost), size_x + size_s), tiny),
+            _norm(curvature) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x), tiny),
+            _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x + size_s), tiny),
         ),
+        ray_error=_largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny),
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,
     )

@@ -9,6 +9,8 @@ from .iterate import Measures
 
 
 VANISHED, LENIENCE = 1e3, 5.0
+# Times the tolerance: what residuals do to the objective, which is an upper bound, and what a certificate leaves unproven.
+EFFECT, PROOF = 100.0, 100.0
 
 
 class Tolerances(eqx.Module):
@@ -16,25 +18,29 @@ class Tolerances(eqx.Module):
 
     gap_absolute: Float[Array, ""]
     gap_relative: Float[Array, ""]
+    effect: Float[Array, ""]
     feasibility: Float[Array, ""]
     infeasibility_absolute: Float[Array, ""]
     infeasibility_relative: Float[Array, ""]
+    proof: Float[Array, ""]
     ratio: Float[Array, ""]  # kappa / tau from which a certificate is believed
 
     @classmethod
     def of(cls, tol: Float[Array, ""]) -> "Tolerances":
         """All of them from one number; the certificate's threshold follows the dtype."""
         ratio = jnp.where(jnp.finfo(tol.dtype).eps < 1e-10, 1e9, 1e4)
-        return cls(tol, tol, tol, tol, 10.0 * tol, ratio.astype(tol.dtype))
+        return cls(tol, tol, EFFECT * tol, tol, tol, 10.0 * tol, PROOF * tol, ratio.astype(tol.dtype))
 
     def reduced(self) -> "Tolerances":
         """What an iterate must satisfy to count where progress has ended."""
         return Tolerances(
             5e3 * self.gap_absolute,
             5e3 * self.gap_relative,
+            1e4 * self.effect,
             1e4 * self.feasibility,
             5e-4 * self.infeasibility_absolute,
             5e2 * self.infeasibility_relative,
+            self.proof,
             1e-2 * self.ratio,
         )
 
@@ -42,12 +48,15 @@ class Tolerances(eqx.Module):
 def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
     """The status an iterate deserves; `ConicStatus.Running` if none."""
     gap = (m.gap < t.gap_absolute) | (m.relative_gap < t.gap_relative)
+    gap = gap & (m.effect < t.effect)
     optimal = (m.ratio <= 1.0) & gap & (m.primal < t.feasibility) & (m.dual < t.feasibility)
     certain = m.ratio > t.ratio
     # Where rounding keeps a certificate from becoming better, tau vanishes all the same, as it never does with a solution.
     allowed = jnp.where(m.ratio > VANISHED * t.ratio, LENIENCE, 1.0) * t.infeasibility_relative
-    primal = certain & (m.farkas_value < -t.infeasibility_absolute) & (m.farkas_residual < allowed)
-    dual = certain & (m.ray_value < -t.infeasibility_absolute) & (m.ray_residual < allowed)
+    farkas = (m.farkas_residual < allowed) & (m.farkas_error < t.proof)
+    ray = (m.ray_residual < allowed) & (m.ray_error < t.proof)
+    primal = certain & (m.farkas_value < -t.infeasibility_absolute) & farkas
+    dual = certain & (m.ray_value < -t.infeasibility_absolute) & ray
     status = jnp.where(dual, ConicStatus.Dual_Infeasible, ConicStatus.Running)
     status = jnp.where(primal, ConicStatus.Primal_Infeasible, status)
     return jnp.where(optimal, ConicStatus.Optimal, status).astype(jnp.int32)

@@ -14,6 +14,9 @@ from .tail import seconds, truncated
 STEP = 10_000.0
 # SuperLU's minimum degree needs a numerical factorisation beside it; graphs larger than this go without.
 MAX_MINIMUM_DEGREE = 300_000
+# A factor with no more entries than this times the matrix, on no more levels than that times the logarithm of the unknowns,
+# leaves little to gain.
+LITTLE_FILL, FEW_LEVELS = 1.5, 2.0
 
 
 def minimum_degree(graph: sps.csr_array) -> np.ndarray:
@@ -51,6 +54,11 @@ def work(columns: Columns, sizes: np.ndarray) -> float:
     return float(np.sum(sizes * heights * (heights + 1)) / 2 + STEP * (columns.level.max(initial=0) + 1))
 
 
+def _little_to_gain(columns: Columns, graph: sps.csr_array) -> bool:
+    levels = columns.level.max(initial=-1) + 1
+    return columns.rows.size <= LITTLE_FILL * graph.nnz / 2 and levels <= FEW_LEVELS * np.log2(graph.indptr.size)
+
+
 def best_order(
     graph: sps.csr_array, sizes: np.ndarray, method: str = "auto", tail: bool = False
 ) -> tuple[np.ndarray, Columns, int]:
@@ -59,7 +67,7 @@ def best_order(
 
     ``method``: "auto", or the name of one of them: "dissection", "minimum-degree", "metis".
     """
-    methods = {"dissection": nested_dissection, "minimum-degree": minimum_degree, "metis": metis}
+    methods = {"minimum-degree": minimum_degree, "dissection": nested_dissection, "metis": metis}
     if method != "auto":
         methods = {method: methods[method]}
     elif graph.indptr.size > MAX_MINIMUM_DEGREE:
@@ -73,6 +81,8 @@ def best_order(
         cost, level = seconds(columns, sizes[order]) if tail else (work(columns, sizes[order]), None)
         if best is None or cost < best[0]:
             best = cost, order, columns, level
+        if _little_to_gain(columns, graph):
+            break  # dissection takes long on graphs without small separators, such as those with dense rows
     if best is None:
         raise ValueError(f"the ordering {method!r} is not available")
     _, order, columns, level = best
