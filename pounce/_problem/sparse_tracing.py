@@ -8,28 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._linalg.sparse import Pattern
-from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .host import HostDerivatives
 from .sparse_host import HostStructure, stored
 from .sparse_nlp import Structure, find_structure, find_structure_if_sparse
 from .sparsity import PounceSparsityWarning
-from .tracing import TracedProgram
+from .tracing import TracedFunctions, TracedProgram
 
 
-class SparseTracedFunctions(AbstractHostFunctions):
-    """A program that is traced as a whole: its objective, then its rows."""
+class SparseTracedFunctions(TracedFunctions):
+    """As `TracedFunctions`, with second derivatives and sparse matrices."""
 
     def __init__(self, program: TracedProgram, structure: Structure):
-        self.n, self.m, self.exact = program.n, program.size - 1, True
+        super().__init__(program, True)
         self._patterns = HostStructure(structure.jacobian.pattern, structure.hessian.pattern)
         self.structure = self._patterns
-        self.evaluations = Evaluations()
-        self._program, self._derivatives = program, program.sparse_derivatives(structure)
-
-    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        values = self._program.values(x)
-        self.evaluations.objective += 1
-        self.evaluations.constraints += self.m > 0
-        return float(values[0]), values[1:]
+        self._derivatives = program.sparse_derivatives(structure)
 
     def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
         del second_order  # one program for both kinds of question, because compiling takes longer than running
