@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from .._linalg.sparse import SparseMatrix
@@ -13,7 +14,9 @@ from .coloring import Coloring
 
 def seeds(coloring: Coloring, dtype) -> Float[Array, "count n"]:
     """The sum of the unit vectors of each colour."""
-    return (jnp.asarray(coloring.colors) == jnp.arange(coloring.count)[:, None]).astype(dtype)
+    # No constant for the compiler: it would work out what becomes of thousands of seeds, one scattered entry after the other.
+    colors = lax.optimization_barrier(jnp.asarray(coloring.colors))
+    return (colors == jnp.arange(coloring.count)[:, None]).astype(dtype)
 
 
 def entries(products: Float[Array, "count k"], coloring: Coloring) -> SparseMatrix:
