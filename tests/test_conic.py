@@ -1,5 +1,6 @@
 """`solve_conic`: reference programs, 5600 random ones, spoilt lanes, warm starts, odd programs, dtypes, compiled size."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,8 @@ from pounce._cone.exponential import Exponential
 from pounce._cone.power import Power
 from pounce._cone.product import ConeProduct
 from pounce._cone_spec import orthant, parse
+from pounce._conic.iterate import Measures
+from pounce._conic.termination import Tolerances, verdict
 from pounce._results import ConicStatus
 
 from . import conic_programs
@@ -557,3 +560,19 @@ def test_absent_cones_leave_no_trace():
     assert "eigh" not in text([("exp", 3)], **(plain | rows))
     assert len(text([("exp", 3)], **(plain | rows))) > len(qp)
     assert orthant(2).layout == parse([("nonneg", 2)], 2).layout
+
+
+def test_small_residuals_that_matter():
+    """Residuals that can move the objective are no solution, and a certificate within rounding of its own size no proof."""
+    zeros = Measures(**{field.name: jnp.zeros(()) for field in dataclasses.fields(Measures)})
+    tolerances = Tolerances.of(jnp.asarray(1e-8))
+    for measures, status in (
+        (zeros, ConicStatus.Optimal),
+        (dataclasses.replace(zeros, effect=jnp.asarray(1e-5)), ConicStatus.Running),
+    ):
+        assert verdict(measures, tolerances) == status
+    for kind, status in (("farkas", ConicStatus.Primal_Infeasible), ("ray", ConicStatus.Dual_Infeasible)):
+        proof = dataclasses.replace(zeros, ratio=jnp.asarray(1e12), **{f"{kind}_value": jnp.asarray(-1.0)})
+        assert verdict(proof, tolerances) == status
+        doubtful = dataclasses.replace(proof, **{f"{kind}_error": jnp.asarray(1e-5)})
+        assert verdict(doubtful, tolerances) == verdict(doubtful, tolerances.reduced()) == ConicStatus.Running

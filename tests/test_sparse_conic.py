@@ -18,6 +18,7 @@ from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.quasi_definite import QuasiDefiniteLDL
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.sparse_ldl import SparseLDL, analyze
+from pounce._qp.kernel import kernel_for
 from pounce._sparse_arguments import traced_matrix
 
 
@@ -39,54 +40,37 @@ def program(seed=0, n=N):
     return dict(P=P, c=random.standard_normal(n), A=A, b=A @ x, G=G, h=G @ x + 0.1, lb=lb, ub=ub)
 
 
-def bcoo(data):
-    return {k: jsparse.BCOO.fromdense(jnp.asarray(v)) if k in "PAG" else v for k, v in data.items()}
+def test_a_batch_and_its_gradients_equal_the_dense_ones():
+    """One compiled program for all of it: lanes of a sparse one, of which the last is infeasible."""
+    data = {k: jnp.asarray(v) for k, v in program().items()}
+    patterns = {name: np.asarray(data[name]) != 0 for name in "PAG"}
+    indices = {name: jnp.argwhere(patterns[name]) for name in "PAG"}
+    weights = jnp.arange(3.0)
 
+    def loss(parts):
+        solution = conic.solve_conic(**parts)
+        return jnp.sum(jnp.sin(solution.x)) + solution.y @ weights, solution
 
-def test_solution_and_gradients_equal_the_dense_ones():
-    data = program()
-    patterns = {name: data[name] != 0 for name in "PAG"}
+    def sparse_loss(parts):
+        built = {name: jsparse.BCOO((parts[name], indices[name]), shape=data[name].shape) for name in "PAG"}
+        return loss(parts | built)
 
-    def loss(parts, solve_with):
-        solution = conic.solve_conic(**solve_with(parts))
-        return jnp.sum(jnp.sin(solution.x)) + solution.y @ jnp.arange(3.0), solution
-
-    def sparse(parts):
-        built = {
-            name: jsparse.BCOO((parts[name], np.argwhere(patterns[name])), shape=data[name].shape) for name in "PAG"
-        }
-        return parts | built
-
-    dense_parts = {k: jnp.asarray(v) for k, v in data.items()}
-    sparse_parts = dense_parts | {name: dense_parts[name][patterns[name]] for name in "PAG"}
-    wanted, expected = jax.grad(loss, has_aux=True)(dense_parts, lambda parts: parts)
-    found, solution = jax.grad(loss, has_aux=True)(sparse_parts, sparse)
-    assert solution.status == expected.status == 0
-    for name in ("x", "y", "z", "s", "z_lb", "z_ub", "objective"):
-        np.testing.assert_allclose(getattr(solution, name), getattr(expected, name), atol=1e-8)
-    for name in data:
-        whole = wanted[name][patterns[name]] if name in patterns else wanted[name]
-        np.testing.assert_allclose(found[name], whole, atol=1e-7, err_msg=name)
-
-
-def test_batches_and_recompilation():
-    data = bcoo(program())
-    cs = jnp.stack([data.pop("c"), jnp.ones(N), -jnp.arange(N) / N])
-    many = jax.jit(jax.vmap(lambda c: conic.solve_conic(c=c, **data)))(cs)
-    compiled = conic.compiled.cache_info
-    for lane, c in enumerate(cs):
-        alone = conic.solve_conic(c=c, **data)
-        assert many.status[lane] == alone.status == 0
-        np.testing.assert_allclose(many.x[lane], alone.x, atol=1e-8)
-        if lane == 0:
-            before = compiled().misses
-    assert compiled().misses == before
-
-
-def test_infeasible():
-    data = bcoo(program())
-    data["b"] = data["b"] + 100.0
-    assert conic.solve_conic(**data).status == pounce.ConicStatus.Primal_Infeasible
+    cs = jnp.stack([data["c"], jnp.ones(N), data["c"]])
+    bs = data["b"] + jnp.array([0.0, 0.0, 100.0])[:, None]
+    parts = data | {name: data[name][patterns[name]] for name in "PAG"}
+    lanes = parts | dict(c=cs, b=bs)
+    axes = {name: 0 if name in "cb" else None for name in parts}
+    many = jax.jit(jax.vmap(jax.grad(sparse_loss, has_aux=True), in_axes=(axes,)))
+    found, solutions = many(lanes)
+    assert solutions.status.tolist() == [0, 0, pounce.ConicStatus.Primal_Infeasible]
+    for lane in range(2):
+        wanted, expected = jax.grad(loss, has_aux=True)(data | dict(c=cs[lane], b=bs[lane]))
+        assert expected.status == 0
+        for name in ("x", "y", "z", "s", "z_lb", "z_ub", "objective"):
+            np.testing.assert_allclose(getattr(solutions, name)[lane], getattr(expected, name), atol=1e-8)
+        for name in data:
+            whole = wanted[name][patterns[name]] if name in patterns else wanted[name]
+            np.testing.assert_allclose(found[name][lane], whole, atol=1e-7, err_msg=name)
 
 
 def test_large_ones_of_scipy_stay_sparse(monkeypatch):
@@ -101,8 +85,10 @@ def test_large_ones_of_scipy_stay_sparse(monkeypatch):
     assert result.kkt_error < 1e-8
     x = result.x
     np.testing.assert_allclose(x.sum(), 0.0, atol=1e-6)
+    compiled = kernel_for.cache_info().misses
     again = pounce.solve_qp(P, -np.ones(n) / n, A, [0.0], G, np.full(n, 0.04))
     assert again.success
+    assert kernel_for.cache_info().misses == compiled
 
 
 def test_sparse_matrices_that_are_not_convex():

@@ -74,18 +74,19 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
     """Solves `conditions` and its transpose by one symmetric factorisation in the frame of the cones, refined."""
 
     solver: AbstractKKTSolver
-    lane_bytes: int = 0  # for `in_cache`, where many lanes are solved with
+    lane_bytes: int = eqx.field(static=True, default=0)  # for `in_cache`, where many lanes are solved with
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> LinearizedFactor:
         raise NotImplementedError("the factor is handed over as `state`")
 
     def factorize(self, program: ConicProgram, pair: Pair, prepared: PyTree = None) -> LinearizedFactor:
         """The factor at a pair. ``prepared``: by `system.prepare`."""
-        rows = self._in_cache(self._factorized)(program, pair, prepared)
+        rows = self._in_cache(LinearizedSolver._factorized, program, pair, prepared)
         return lax.stop_gradient(LinearizedFactor(program, pair, rows, False))
 
-    def _in_cache(self, function):
-        return in_cache(function, self.lane_bytes) if self.lane_bytes else function
+    def _in_cache(self, method, *arguments):
+        # The solver is an argument too: a rule of its own must not close over arrays, such as the tables of a sparse one.
+        return (in_cache(method, self.lane_bytes) if self.lane_bytes else method)(self, *arguments)
 
     def _factorized(self, program: ConicProgram, pair: Pair, prepared: PyTree) -> "_Rows":
         frame, factor = program.cones.frame(pair.s, pair.z)
@@ -134,7 +135,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
 
     def compute(self, state: LinearizedFactor, vector: Vector, options: dict[str, Any]):
         del options
-        return self._in_cache(self._refined)(state, vector), lx.RESULTS.successful, {}
+        return self._in_cache(LinearizedSolver._refined, state, vector), lx.RESULTS.successful, {}
 
     def _refined(self, state: LinearizedFactor, vector: Vector) -> Vector:
         def forward(v: Vector) -> Vector:
