@@ -114,6 +114,9 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
     dual_scale = jnp.maximum(one, _largest(c) + (size_x + size_z) / tau)
     # The gap is that of the products of slacks and multipliers plus these: small residuals can be worth much to a large point.
     effect = (jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)) / cost / tau**2
+    if not program.cones.polyhedral:
+        # Where cones curve, rounding near their boundary keeps residuals from falling so far.
+        effect = jnp.zeros_like(effect)
     farkas = (r.x + program.c * tau + r.curvature) / d / cost
     row_ray = (r.z + program.right_side() * tau) / rows
     equality_ray = (r.y + program.b * tau) / scaling.equalities

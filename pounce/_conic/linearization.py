@@ -20,6 +20,7 @@ from .._cone.product import ConeProduct, ProductFrame
 from .._lanes import in_cache
 from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.sparse import SparseMatrix
 from .blockwise import through_blocks
 from .program import ConicProgram
 from .system import Vector
@@ -124,7 +125,9 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
         (x, y), _, _ = self.solver.compute(state.rows.kkt, rhs, {})
         rows = frame.rotate(program.rows(x)[:, None])[:, 0]
-        pull = ((b / a) * (rows - right)).at[:m].set(y[program.b.shape[0] :])
+        pull = (b / a) * (rows - right)
+        if isinstance(program.G, SparseMatrix):
+            pull = pull.at[:m].set(y[program.b.shape[0] :])
         if state.transposed:
             # (R u) + a t = r with the pull w = -b t.
             t = jnp.where(a > b, (right - rows) / a, -pull / b)

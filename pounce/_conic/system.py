@@ -77,9 +77,12 @@ class System(eqx.Module):
         rows = white[:m, 0] if leading.diagonal is None else r.z[:m]
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
-        own = y[p:] if leading.diagonal is not None else leading.recover(y[p:, None])[:, 0]
-        # From the solver where it has them: what it leaves of the row of an active constraint would be multiplied by H^-1.
-        return Vector(x, y[:p], self._weighted(program.rows(x) - r.z).at[:m].set(own))
+        multipliers = self._weighted(program.rows(x) - r.z)
+        if isinstance(program.G, SparseMatrix):
+            # From the solver: what it leaves of the row of an active constraint would be multiplied by H^-1.
+            own = y[p:] if leading.diagonal is not None else leading.recover(y[p:, None])[:, 0]
+            multipliers = multipliers.at[:m].set(own)
+        return Vector(x, y[:p], multipliers)
 
     def solve(self, rhs: Vector) -> tuple[Vector, Bool[Array, ""]]:
         """The solution, refined against the matrix itself, and whether it is finite.
