@@ -116,7 +116,7 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
     effect = (jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)) / cost / tau**2
     if not program.cones.polyhedral:
         # Where cones curve, rounding near their boundary keeps residuals from falling so far.
-        effect = jnp.zeros_like(effect)
+        effect = jnp.zeros((), one.dtype)
     farkas = (r.x + program.c * tau + r.curvature) / d / cost
     row_ray = (r.z + program.right_side() * tau) / rows
     equality_ray = (r.y + program.b * tau) / scaling.equalities
@@ -134,13 +134,17 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
         ratio=v.kappa / tau,
         farkas_value=farkas_value,
         farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(farkas_value), size_z), tiny),
-        farkas_error=_largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny),
+        farkas_error=_largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny)
+        if program.cones.polyhedral
+        else 0.0 * one,
         ray_value=ray_value,
         ray_residual=jnp.maximum(
             _norm(curvature) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x), tiny),
             _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x + size_s), tiny),
         ),
-        ray_error=_largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny),
+        ray_error=_largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny)
+        if program.cones.polyhedral
+        else 0.0 * one,
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,
     )
