@@ -114,7 +114,7 @@ def sparse_solver(program: ConicSolve, data: ConicData) -> AbstractKKTSolver | N
 @functools.lru_cache(maxsize=64)
 def _solver_of(program: ConicSolve, structure: Any, shapes: tuple) -> AbstractKKTSolver:
     data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes])
-    return quasi_definite_solver(*program.kkt_patterns(data), program.equalities)
+    return quasi_definite_solver(*program.kkt_patterns(data))
 
 
 @functools.lru_cache(maxsize=512)

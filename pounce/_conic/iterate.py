@@ -112,39 +112,38 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
     size_x, size_s, size_z = _norm(x), _norm(s), _norm(y, z)
     primal_scale = jnp.maximum(one, _largest(h, b) + (size_x + size_s) / tau)
     dual_scale = jnp.maximum(one, _largest(c) + (size_x + size_z) / tau)
-    # The gap is that of the products of slacks and multipliers plus these: small residuals can be worth much to a large point.
-    effect = (jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)) / cost / tau**2
-    if not program.cones.polyhedral:
-        # Where cones curve, rounding near their boundary keeps residuals from falling so far.
-        effect = jnp.zeros((), one.dtype)
     farkas = (r.x + program.c * tau + r.curvature) / d / cost
     row_ray = (r.z + program.right_side() * tau) / rows
     equality_ray = (r.y + program.b * tau) / scaling.equalities
     curvature = r.curvature / d / cost
     farkas_value, ray_value = r.price / cost, r.linear / cost
     objective = jnp.maximum(one, jnp.minimum(jnp.abs(primal), jnp.abs(dual)))
+    # Where cones curve, rounding near their boundary keeps residuals from falling so far.
+    effect = farkas_error = ray_error = jnp.zeros((), one.dtype)
+    if program.cones.polyhedral:
+        # The gap is that of slacks and multipliers plus these products: small residuals can be worth much to a large point.
+        products = jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)
+        effect = products / cost / tau**2 / objective
+        farkas_error = _largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny)
+        ray_error = _largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny)
     return Measures(
         primal_objective=primal,
         dual_objective=dual,
         gap=gap,
         relative_gap=gap / objective,
-        effect=effect / objective,
+        effect=effect,
         primal=_norm(r_y, r_z) / tau / primal_scale,
         dual=_norm(r_x) / tau / dual_scale,
         ratio=v.kappa / tau,
         farkas_value=farkas_value,
         farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(farkas_value), size_z), tiny),
-        farkas_error=_largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny)
-        if program.cones.polyhedral
-        else 0.0 * one,
+        farkas_error=farkas_error,
         ray_value=ray_value,
         ray_residual=jnp.maximum(
             _norm(curvature) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x), tiny),
             _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x + size_s), tiny),
         ),
-        ray_error=_largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny)
-        if program.cones.polyhedral
-        else 0.0 * one,
+        ray_error=ray_error,
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,
     )

@@ -2,8 +2,6 @@
 
 import functools
 
-import numpy as np
-
 from .block_tridiagonal import BlockTridiagonalLDL
 from .dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from .hints import NOTHING_KNOWN, PivotHints
@@ -34,10 +32,9 @@ def dense_solver(name: str, n: int, m: int) -> AbstractKKTSolver:
 
 
 @functools.lru_cache(maxsize=64)
-def quasi_definite_solver(hessian: Pattern, jacobian: Pattern, equalities: int) -> AbstractKKTSolver:
-    """The sparse solver for operators with H positive semidefinite and D zero in the first rows alone."""
-    equality = np.arange(jacobian.shape[0]) < equalities
-    return QuasiDefiniteLDL(SparseLDL(analyze(hessian, jacobian, equality=equality, pairs=False, tail=True)))
+def quasi_definite_solver(hessian: Pattern, jacobian: Pattern) -> AbstractKKTSolver:
+    """The sparse solver for operators with H positive semidefinite."""
+    return QuasiDefiniteLDL(SparseLDL(analyze(hessian, jacobian, pairs=False, tail=True)))
 
 
 @functools.lru_cache(maxsize=64)

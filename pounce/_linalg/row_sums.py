@@ -26,7 +26,7 @@ class RowSums:
             pieces = np.ones(count, np.int64) if last else -(-lengths // LENGTH)
             start = np.cumsum(pieces) - pieces
             terms = np.full((longest if last else LENGTH, int(pieces.sum())), rows.size, np.int32)
-            terms[within % max(LENGTH, 1), start[rows[order]] + within // LENGTH] = order
+            terms[within % LENGTH, start[rows[order]] + within // LENGTH] = order
             self._gathers.append(terms)
             if last:
                 return

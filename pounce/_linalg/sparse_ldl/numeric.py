@@ -56,6 +56,16 @@ def _sum(products):
     return functools.reduce(jnp.add, products)
 
 
+def _square(blocks, width: int, lanes: tuple[int, ...]):
+    """Blocks ``[..., cc, *lanes]`` by rows and columns."""
+    return blocks.reshape(*blocks.shape[: blocks.ndim - 1 - len(lanes)], width, width, *lanes)
+
+
+def _terms(chunk) -> list[tuple[int, int]]:
+    """The depths of a chunk of square blocks, and the places in a row of each."""
+    return [(j, k) for j in range(chunk.shape[1]) for k in range(chunk.shape[2])]
+
+
 def equilibrate(rows: Rows, count: int, values, passes: int = 2):
     """Powers of two that bring the ``count`` rows of the matrix near one (Ruiz 2001); ``values`` end with a zero."""
     scale = jnp.ones((count, *values.shape[1:]), values.dtype)
@@ -135,13 +145,9 @@ def _pivot(blocks, sign):
     return inverse, jnp.where(determinant < 0, 1, jnp.where(a + c < 0, 2, 0)), bad
 
 
-def factorize(
-    symbolic: Symbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, ""] | None = None
-) -> Factor:
+def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, " *lanes"]) -> Factor:
     """``values``: the lower triangle of H, J, and -D, one behind the other. ``regularization``: what is added to the
-    equilibrated diagonal where the tables say so, the square root of the precision by default."""
-    if regularization is None:
-        regularization = jnp.sqrt(jnp.finfo(values.dtype).eps)
+    equilibrated diagonal where the tables say so."""
     tail = jnp.zeros_like(values[:1])
     scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
     scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
@@ -151,13 +157,12 @@ def factorize(
     shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.eye(width, dtype=dtype)
     shift = _spread(shift.reshape(-1, width * width), buffer) * regularization
 
-    def square(blocks):
-        return blocks.reshape(*blocks.shape[: blocks.ndim - 1 - len(lanes)], width, width, *lanes)
+    square = functools.partial(_square, width=width, lanes=lanes)
 
     def contract(w, v):
         w, v = square(w), square(v)
-        ways = [(j, k) for j in range(w.shape[1]) for k in range(width)]
-        return _sum(w[:, j, :, None, k] * v[:, j, None, :, k] for j, k in ways).reshape(-1, width * width, *lanes)
+        total = _sum(w[:, j, :, None, k] * v[:, j, None, :, k] for j, k in _terms(w))
+        return total.reshape(-1, width * width, *lanes)
 
     def step(level, carry):
         lower, done, buffer, pivots, inverse, spare, room = carry
@@ -222,21 +227,19 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Flo
     scaled = scale * rhs
     y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
 
-    def square(blocks):
-        lanes = factor.scale.shape[1:]
-        blocks = blocks.reshape(*blocks.shape[: blocks.ndim - 1 - len(lanes)], width, width, *lanes)
-        return blocks.reshape(*blocks.shape, *(1,) * (len(several) - len(lanes)))
+    lanes = factor.scale.shape[1:]
 
-    def ways(w):
-        return [(j, k) for j in range(w.shape[1]) for k in range(width)]
+    def square(blocks):
+        blocks = _square(blocks, width, lanes)
+        return blocks.reshape(*blocks.shape, *(1,) * (len(several) - len(lanes)))
 
     def forward(w, y):
         w = square(w)
-        return _sum(w[:, j, :, k] * y[:, j, None, k] for j, k in ways(w))
+        return _sum(w[:, j, :, k] * y[:, j, None, k] for j, k in _terms(w))
 
     def backward(w, z):
         w = square(w)
-        return _sum(w[:, j, k] * z[:, j, k, None] for j, k in ways(w))
+        return _sum(w[:, j, k] * z[:, j, k, None] for j, k in _terms(w))
 
     y = _sweep(symbolic.forward, symbolic.levels, factor.blocks, forward, y)
     last = y.reshape(-1, *several)
