@@ -11,7 +11,7 @@ from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
-from pounce._linalg.sparse_ldl import SparseLDL, analyze, numeric, rematch
+from pounce._linalg.sparse_ldl import SparseLDL, analyze, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
 from pounce._linalg.sparse_ldl.matching import match
@@ -31,7 +31,11 @@ def patterns(seed=0, n=N, m=M):
 
 
 HESSIAN, JACOBIAN = patterns()
-SOLVER = SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN)))
+SCHEDULES = ("columns", "levels")
+SOLVERS = {
+    schedule: SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, schedule=schedule))) for schedule in SCHEDULES
+}
+SOLVER = SOLVERS["columns"]
 
 
 def system(seed, shift=0.0, equalities=M // 2):
@@ -58,10 +62,14 @@ def vectors(seed, *lead):
     return jnp.asarray(rng.normal(size=(*lead, N))), jnp.asarray(rng.normal(size=(*lead, M)))
 
 
-@jax.jit
-def outcome(operators):
-    state = jax.vmap(lambda operator: SOLVER.init(operator, {}))(operators)
-    return state
+@pytest.fixture(params=SCHEDULES)
+def schedule(request):
+    return request.param
+
+
+@pytest.fixture
+def solver(schedule):
+    return SOLVERS[schedule]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +87,12 @@ def test_operator():
     assert lx.is_symmetric(operator) and not lx.is_positive_semidefinite(operator)
 
 
-def test_inertia_is_that_of_the_eigenvalues(batch):
-    state = outcome(stacked(batch))
+def test_the_schedule_is_that_of_the_machine():
+    assert type(analyze(HESSIAN, JACOBIAN)) is type(SOLVERS["columns"].symbolic)
+
+
+def test_inertia_is_that_of_the_eigenvalues(batch, solver):
+    state = jax.jit(jax.vmap(lambda operator: solver.init(operator, {})))(stacked(batch))
     values = np.linalg.eigvalsh(np.stack([operator.as_matrix() for operator in batch]))
     negative = np.sum(values < 0, axis=1)
     assert np.array_equal(state.factor.negative, negative)
@@ -89,24 +101,24 @@ def test_inertia_is_that_of_the_eigenvalues(batch):
     assert 0 < np.sum(negative == M) < len(batch)
 
 
-def test_residual_is_at_machine_precision_after_refinement(batch):
+def test_residual_is_at_machine_precision_after_refinement(batch, solver):
     @jax.jit
     def run(operators, rhs):
         def one(operator, rhs):
-            state = SOLVER.init(operator, {})
-            return refined_solve(operator.mv, lambda v: SOLVER.compute(state, v, {})[0], rhs).ratio
+            state = solver.init(operator, {})
+            return refined_solve(operator.mv, lambda v: solver.compute(state, v, {})[0], rhs).ratio
 
         return jax.vmap(one)(operators, rhs)
 
     assert float(jnp.max(run(stacked(batch), vectors(0, len(batch))))) < 1e-14
 
 
-def test_batch_is_its_lanes(batch):
-    operators, rhs = stacked(batch[:19]), vectors(1, 19)  # two tiles, the second not full
+def test_batch_is_its_lanes(batch, solver):
+    operators, rhs = stacked(batch[:19]), vectors(1, 19)
 
     def solve(operator, rhs):
-        state = SOLVER.init(operator, {})
-        return SOLVER.compute(state, rhs, {})[0], state
+        state = solver.init(operator, {})
+        return solver.compute(state, rhs, {})[0], state
 
     batched = jax.jit(jax.vmap(solve))(operators, rhs)
     single = jax.jit(solve)
@@ -115,34 +127,18 @@ def test_batch_is_its_lanes(batch):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-12), batched, alone)
 
 
-def test_lanes_side_by_side(batch):
-    """What accelerators run: all lanes on the last axis."""
-    symbolic, operators = SOLVER.symbolic, stacked(batch[:3])
-    values = jnp.concatenate([operators.hessian.values, operators.jacobian.values, -operators.diagonal], axis=1)
-    rhs = jnp.concatenate(vectors(8, 3), axis=1)
-
-    @jax.jit
-    def run(symbolic, values, rhs):
-        return numeric.solve(symbolic, numeric.factorize(symbolic, values.T, jnp.zeros(3)), rhs.T).T
-
-    solutions = run(symbolic, values, rhs)
-    for k in range(3):
-        dense = np.linalg.solve(np.asarray(batch[k].as_matrix()), rhs[k])
-        np.testing.assert_allclose(solutions[k], dense, rtol=1e-7, atol=1e-9)
-
-
-def test_several_right_hand_sides():
+def test_several_right_hand_sides(solver):
     operator, rhs = system(4), vectors(2, 10)
-    state = SOLVER.init(operator, {})
-    solutions = jax.vmap(lambda v: SOLVER.compute(state, v, {})[0])(rhs)
+    state = solver.init(operator, {})
+    solutions = jax.vmap(lambda v: solver.compute(state, v, {})[0])(rhs)
     dense = np.linalg.solve(np.asarray(operator.as_matrix()), np.concatenate(rhs, axis=1).T).T
     np.testing.assert_allclose(np.concatenate(solutions, axis=1), dense, rtol=1e-8, atol=1e-10)
 
 
-def test_several_right_hand_sides_of_a_batch(batch):
+def test_several_right_hand_sides_of_a_batch(batch, solver):
     operators, rhs = stacked(batch[:3]), vectors(3, 3, 2)
-    states = jax.vmap(lambda operator: SOLVER.init(operator, {}))(operators)
-    solve = jax.vmap(jax.vmap(lambda s, v: SOLVER.compute(s, v, {})[0], in_axes=(None, 0)))
+    states = jax.vmap(lambda operator: solver.init(operator, {}))(operators)
+    solve = jax.vmap(jax.vmap(lambda s, v: solver.compute(s, v, {})[0], in_axes=(None, 0)))
     x, y = solve(states, rhs)
     for k in range(3):
         dense = np.linalg.solve(np.asarray(batch[k].as_matrix()), np.concatenate([rhs[0][k], rhs[1][k]], axis=1).T).T
@@ -183,20 +179,20 @@ def singular_systems():
 
 
 @pytest.mark.parametrize("name", ["zero", "zero row"])
-def test_a_singular_matrix_is_never_correct(name):
+def test_a_singular_matrix_is_never_correct(name, solver):
     operator = singular_systems()[name]
-    state = jax.jit(lambda operator: SOLVER.init(operator, {}))(operator)
-    assert not bool(SOLVER.inertia(state).correct)
-    assert bool(SOLVER.inertia(state).singular)
-    solution = SOLVER.compute(state, vectors(6), {})[0]
+    state = jax.jit(lambda operator: solver.init(operator, {}))(operator)
+    assert not bool(solver.inertia(state).correct)
+    assert bool(solver.inertia(state).singular)
+    solution = solver.compute(state, vectors(6), {})[0]
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((state, solution)))
 
 
-def test_dependent_rows_are_singular():
+def test_dependent_rows_are_singular(schedule):
     # Two equal rows and a third that is free of them.
     hessian = Pattern.of(np.eye(4))
     jacobian = Pattern.of(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]))
-    solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(hessian, jacobian)))
+    solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(hessian, jacobian, schedule=schedule)))
     for rows, singular in (([1.0, 2.0, 1.0, 2.0, 1.0, 1.0], True), ([1.0, 2.0, 1.0, -2.0, 1.0, 1.0], False)):
         operator = KKTOperator(
             SparseMatrix(jnp.ones(4), hessian), SparseMatrix(jnp.asarray(rows), jacobian), jnp.zeros(3)
@@ -208,8 +204,8 @@ def test_dependent_rows_are_singular():
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(state))
 
 
-def test_nan_is_never_correct():
-    correct = jax.jit(lambda operator: SOLVER.inertia(SOLVER.init(operator, {})).correct)
+def test_nan_is_never_correct(solver):
+    correct = jax.jit(lambda operator: solver.inertia(solver.init(operator, {})).correct)
     operator = system(9)
     assert bool(correct(operator))
     for k in range(HESSIAN.nnz):
@@ -219,7 +215,7 @@ def test_nan_is_never_correct():
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 0), (1, 1), (5, 0), (3, 7)])
-def test_small_and_odd_shapes(n, m):
+def test_small_and_odd_shapes(n, m, schedule):
     rng = np.random.default_rng(n + m)
     jacobian = Pattern.full(m, n)
     hessian = Pattern.of(np.tril(np.ones((n, n))))
@@ -230,7 +226,7 @@ def test_small_and_odd_shapes(n, m):
         SparseMatrix(jnp.asarray(rng.normal(size=m * n)), jacobian),
         jnp.asarray(diagonal),
     )
-    solver = SparseLDL(analyze(hessian, jacobian, equality=diagonal == 0))
+    solver = SparseLDL(analyze(hessian, jacobian, equality=diagonal == 0, schedule=schedule))
     rhs = jnp.asarray(rng.normal(size=n)), jnp.asarray(rng.normal(size=m))
     state = solver.init(operator, {})
     dense = np.asarray(operator.as_matrix())
@@ -240,7 +236,7 @@ def test_small_and_odd_shapes(n, m):
     )
 
 
-def test_hessian_without_diagonal():
+def test_hessian_without_diagonal(schedule):
     """A linear program: no entry of H at all."""
     rng = np.random.default_rng(0)
     n = 6
@@ -251,7 +247,7 @@ def test_hessian_without_diagonal():
         SparseMatrix(jnp.asarray(rng.normal(size=jacobian.nnz)), jacobian),
         jnp.zeros(n),
     )
-    solver = SparseLDL(analyze(hessian, jacobian))
+    solver = SparseLDL(analyze(hessian, jacobian, schedule=schedule))
     state = solver.init(operator, {})
     assert bool(solver.inertia(state).correct)
     rhs = jnp.asarray(rng.normal(size=n)), jnp.asarray(rng.normal(size=n))
@@ -259,7 +255,7 @@ def test_hessian_without_diagonal():
     np.testing.assert_allclose(np.asarray(operator.as_matrix()) @ solution, np.concatenate(rhs), atol=1e-9)
 
 
-def test_rematching_finds_better_pivots_without_a_compilation():
+def test_rematching_finds_better_pivots_without_a_compilation(schedule):
     """Row 0 is matched to its only large entry; when that one fades, another takes over, in tables of the same shapes."""
     traces = []
 
@@ -273,7 +269,7 @@ def test_rematching_finds_better_pivots_without_a_compilation():
     pair = match(JACOBIAN, operator.jacobian.values, None, None)
     faded = (JACOBIAN.columns == pair[JACOBIAN.rows]) & (np.bincount(JACOBIAN.rows)[JACOBIAN.rows] > 1)
     values = [np.asarray(v) for v in (operator.hessian.values, operator.jacobian.values, operator.diagonal)]
-    first = analyze(HESSIAN, JACOBIAN, *values[:2])
+    first = analyze(HESSIAN, JACOBIAN, *values[:2], schedule=schedule)
     values[1] = np.where(faded, 1e-7 * values[1], values[1])
     operator = KKTOperator(operator.hessian, SparseMatrix(jnp.asarray(values[1]), JACOBIAN), operator.diagonal)
     second = rematch(first, HESSIAN, JACOBIAN, *values)
@@ -283,9 +279,9 @@ def test_rematching_finds_better_pivots_without_a_compilation():
     assert len(traces) == 1
 
 
-def test_without_pairs(batch):
+def test_without_pairs(batch, schedule):
     """Regularised pivots of size one: the same inertia, and as exact after refinement."""
-    solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, pairs=False)))
+    solver = SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, pairs=False, schedule=schedule)))
 
     @jax.jit
     def run(operators, rhs):
@@ -340,14 +336,14 @@ def test_matching_prefers_large_entries_and_equalities():
     assert np.array_equal(match(jacobian, None, None, np.array([True, False, True]))[[1]], [-1])
 
 
-def test_the_factor_is_updated_in_place():
-    """A copy of the buffer in a loop over chunks or levels would make it the work of every step."""
-    state = jax.jit(lambda operator: SOLVER.init(operator, {})).lower(system(0)).compile()
-    size = SOLVER.symbolic.source.shape[0]
-    text = state.as_text()
-    assert f"f64[{size},4]" in text
-    inside = True
+def test_the_factor_is_updated_in_place(schedule, solver):
+    """A copy of the buffer in a loop over chunks, levels or columns would make it the work of every step."""
+    state = jax.jit(lambda operator: solver.init(operator, {})).lower(system(0)).compile()
+    text, symbolic = state.as_text(), solver.symbolic
+    buffer = f"f64[{symbolic.source.shape[0]},4]" if schedule == "levels" else f"f64[{symbolic.below.shape[0]},2,2]"
+    assert buffer in text
+    loop = ""
     for line in text.splitlines():
         if line and not line.startswith(" "):
-            inside = not line.startswith("ENTRY")
-        assert not (inside and f" = f64[{size},4]" in line and " copy(" in line), line
+            loop = "" if line.startswith(("ENTRY", "%unmarked")) else line
+        assert not (loop and f" = {buffer}" in line and " copy(" in line), (loop, line)

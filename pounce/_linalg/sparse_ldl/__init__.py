@@ -4,5 +4,6 @@
 """
 
 from .analysis import analyze as analyze, rematch as rematch
+from .columns import ColumnSymbolic as ColumnSymbolic
 from .solver import LDLFactor as LDLFactor, SparseLDL as SparseLDL
 from .symbolic import Symbolic as Symbolic

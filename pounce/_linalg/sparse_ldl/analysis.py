@@ -1,8 +1,12 @@
 """The analysis of a KKT pattern on the host."""
 
+from typing import Literal
+
+import jax
 import numpy as np
 
 from ..sparse import Pattern
+from .columns import ColumnSymbolic, column_tables
 from .graph import PivotGraph, kkt_entries
 from .matching import match
 from .ordering import best_order
@@ -12,6 +16,7 @@ from .tables import build
 
 # A row whose D is below this share of its largest entry squared needs a partner.
 WEAK = 1e-6
+Schedule = Literal["columns", "levels"]
 
 
 def analyze(
@@ -25,8 +30,9 @@ def analyze(
     pairs: bool = True,
     ordering: str = "auto",
     tail: bool = False,
-    like: Symbolic | None = None,
-) -> Symbolic:
+    schedule: Schedule | None = None,
+    like: Symbolic | ColumnSymbolic | None = None,
+) -> Symbolic | ColumnSymbolic:
     """Index tables for the factorisation of ``[[H, J'], [J, -D]]``.
 
     ``hessian``: pattern of the lower triangle of H, with or without its diagonal; ``jacobian``: pattern of J. Values, where
@@ -40,6 +46,8 @@ def analyze(
     ``tail``: whether the last columns may be factorised as one dense matrix, where that is quicker. This takes H to be positive
     semidefinite.
     ``ordering``: "auto", "dissection", "minimum-degree" or "metis" (needs `pymetis`).
+    ``schedule``: "columns", one after the other, or "levels", all columns at once that do not depend on each other. The first
+    is for CPUs, the second for accelerators; by default, that of `jax.default_backend`, or of ``like``.
     """
     m, n = jacobian.shape
     if hessian.shape != (n, n):
@@ -54,18 +62,22 @@ def analyze(
     partner = match(jacobian, jacobian_values, curvature, equality, fixed) if pairs else np.full(m, -1)
     rows, columns = kkt_entries(hessian, jacobian)
     graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
-    order, structure, dense = best_order(graph.graph, graph.width, ordering, tail)
-    return build(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, tail=dense, like=like)
+    if schedule is None and like is None:
+        schedule = "columns" if jax.default_backend() == "cpu" else "levels"
+    by_columns = schedule == "columns" or isinstance(like, ColumnSymbolic)
+    order, structure, dense = best_order(graph.graph, graph.width, ordering, tail, stepwise=not by_columns)
+    make = column_tables if by_columns else build
+    return make(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, tail=dense, like=like)  # pyright: ignore
 
 
 def rematch(
-    symbolic: Symbolic,
+    symbolic: Symbolic | ColumnSymbolic,
     hessian: Pattern,
     jacobian: Pattern,
     hessian_values: np.ndarray,
     jacobian_values: np.ndarray,
     diagonal: np.ndarray,
-) -> Symbolic:
+) -> Symbolic | ColumnSymbolic:
     """New tables with pivots that suit these values, for when ``growth`` has become large or pivots were replaced.
 
     Tables get no smaller than those of ``symbolic``, so that its executables serve again unless something had to grow.

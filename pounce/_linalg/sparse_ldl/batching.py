@@ -1,15 +1,13 @@
-"""How factorisation and solve are batched.
+"""How factorisation and solve by levels are batched.
 
-Lanes become the last axis, so that every step takes a stretch of memory per block and works on it with vector units. On a CPU
-this goes by tiles of some lanes, for the factors of many do not fit into the cache: a lane of sixteen takes a third of the time
-of one alone. Elsewhere all lanes take each step together. Several right-hand sides of one factor share a sweep.
+Lanes become the last axis and take each step together, so that it takes a stretch of memory per block. Several right-hand
+sides of one factor share a sweep.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
@@ -18,28 +16,10 @@ from .numeric import Factor
 from .symbolic import Symbolic
 
 
-# Lanes of a tile: as many as have buffers of so many bytes together.
-TILE_BYTES, FEWEST, MOST = 6_000_000, 4, 16
-
-
-def _lanes(function, symbolic: Symbolic, size: int, *trees):
+def _lanes(function, symbolic: Symbolic, *trees):
     """``function(symbolic, ...)``, which takes lanes on the last axis, for lanes on the first."""
-    buffers = 3 * symbolic.source.size * jax.tree.leaves(trees)[0].dtype.itemsize
-    most = min(MOST, max(FEWEST, TILE_BYTES // buffers))
-
-    def together(trees):
-        trees = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), trees)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), function(symbolic, *trees))
-
-    def by_tiles(trees):
-        tiles = -(-size // most)
-        lanes = -(-size // tiles)
-        # The last tile is filled up with the last lane.
-        order = np.minimum(np.arange(tiles * lanes), size - 1).reshape(tiles, lanes)
-        results = lax.map(lambda tile: together(jax.tree.map(lambda leaf: leaf[tile], trees)), order)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], results)
-
-    return lax.platform_dependent(trees, cpu=by_tiles, default=together)
+    trees = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), trees)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), function(symbolic, *trees))
 
 
 def _in_turn(function, *trees):
@@ -72,7 +52,7 @@ def _(axis_size, in_batched, symbolic, values, regularization):
     _refuse(in_batched[0])
     numbers = _spread(axis_size, (values, regularization), tuple(in_batched[1:]))
     if symbolic.tail is None:
-        factor = _lanes(numeric.factorize, symbolic, axis_size, *numbers)
+        factor = _lanes(numeric.factorize, symbolic, *numbers)
     else:
         factor = _in_turn(partial(factorize, symbolic), *numbers)
     return factor, jax.tree.map(lambda _: True, factor)
@@ -93,7 +73,7 @@ def _(axis_size, in_batched, symbolic, factor, rhs):
         return solve_many(symbolic, factor, rhs), True
     factor = _spread(axis_size, factor, factors)
     if symbolic.tail is None:
-        return _lanes(numeric.solve, symbolic, axis_size, factor, rhs), True
+        return _lanes(numeric.solve, symbolic, factor, rhs), True
     return _in_turn(partial(solve, symbolic), factor, rhs), True
 
 

@@ -125,7 +125,7 @@ def _sweep(sweep: Sweep, levels, left, contract, target):
     return lax.fori_loop(0, levels, step, (target, spare))[0]
 
 
-def _pivot(blocks, sign):
+def invert_pivots(blocks, sign):
     """Inverses of pivots ``[s, c * c]``, the number of negative eigenvalues of each, and which were singular to working
     precision: those are moved in the direction of their expected signs first."""
     root = jnp.sqrt(jnp.finfo(blocks.dtype).eps)
@@ -175,7 +175,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
             # A gather whose result goes nowhere but into a slice is one kernel with it, never split between threads.
             pivots = _put(pivots, _take(buffer, _slice(symbolic.pivot_entry, start, PIVOTS)), start)
             blocks = _slice(pivots, start, PIVOTS) + _slice(shift, start, PIVOTS)
-            return pivots, _put(inverse, _pivot(blocks, _slice(sign, start, PIVOTS))[0], start)
+            return pivots, _put(inverse, invert_pivots(blocks, _slice(sign, start, PIVOTS))[0], start)
 
         pivots, inverse = lax.fori_loop(0, symbolic.pivot_slices[level, 1], invert, (pivots, inverse))
 
@@ -196,7 +196,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
     spare = _spare(symbolic.factor, empty, empty) if width > 1 or lanes else None
     carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width, *lanes), dtype)
     lower, done, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
-    inverse, negative, bad = _pivot(pivots + shift, sign)
+    inverse, negative, bad = invert_pivots(pivots + shift, sign)
     real = _spread(symbolic.real, bad)
     bad = bad & real
     inverse = jnp.where(real[:, None], inverse, 0.0)
@@ -205,8 +205,8 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
         blocks = _take(jnp.concatenate([scaled, tail]), symbolic.tail.source)
         room = _spare(symbolic.tail.sweep, empty, empty)
         blocks, _ = _level(symbolic.tail.sweep, 0, lower, done, contract, blocks, room)
-        dense = dense_tail.factorize(symbolic.tail, blocks, regularization)
-        finite, rest = finite & jnp.all(jnp.isfinite(dense.inverses)), symbolic.tail.dual.shape[0]
+        dense = dense_tail.factorize(symbolic.tail.dense, blocks, regularization)
+        finite, rest = finite & jnp.all(jnp.isfinite(dense.inverses)), symbolic.tail.dense.dual.shape[0]
     return Factor(
         scale,
         lower,
@@ -246,7 +246,7 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Flo
     inverse = square(factor.inverse)
     y = _sum(inverse[:, :, k] * y[:, None, k] for k in range(width))
     if symbolic.tail is not None and factor.tail is not None:
-        y = y + dense_tail.solve(symbolic.tail, factor.tail, last).reshape(y.shape)
+        y = y + dense_tail.solve(symbolic.tail.dense, factor.tail, last).reshape(y.shape)
     z = _take(y, symbolic.to_backward)
     z = _sweep(symbolic.backward, symbolic.levels, factor.blocks, backward, z)
     return scale * _take(z.reshape(-1, *several), symbolic.from_backward)

@@ -48,23 +48,26 @@ def permuted(graph: sps.csr_array, order: np.ndarray) -> sps.csr_array:
     return sps.csr_array((entries.data, (place[entries.row], place[entries.col])), shape=graph.shape)
 
 
-def work(columns: Columns, sizes: np.ndarray) -> float:
-    """Estimated cost of a factorisation, in multiply-adds; ``sizes`` are the widths of the pivots in their order."""
+def work(columns: Columns, sizes: np.ndarray, stepwise: bool) -> float:
+    """Estimated cost of a factorisation, in multiply-adds; ``sizes`` are the widths of the pivots in their order.
+    ``stepwise``: whether each level costs a step."""
     heights = np.bincount(columns.column, weights=sizes[columns.rows], minlength=sizes.size)
-    return float(np.sum(sizes * heights * (heights + 1)) / 2 + STEP * (columns.level.max(initial=0) + 1))
+    steps = columns.level.max(initial=0) + 1 if stepwise else 0
+    return float(np.sum(sizes * heights * (heights + 1)) / 2 + STEP * steps)
 
 
-def _little_to_gain(columns: Columns, graph: sps.csr_array) -> bool:
-    levels = columns.level.max(initial=-1) + 1
+def _little_to_gain(columns: Columns, graph: sps.csr_array, stepwise: bool) -> bool:
+    levels = columns.level.max(initial=-1) + 1 if stepwise else 0
     return columns.rows.size <= LITTLE_FILL * graph.nnz / 2 and levels <= FEW_LEVELS * np.log2(graph.indptr.size)
 
 
 def best_order(
-    graph: sps.csr_array, sizes: np.ndarray, method: str = "auto", tail: bool = False
+    graph: sps.csr_array, sizes: np.ndarray, method: str = "auto", tail: bool = False, stepwise: bool = True
 ) -> tuple[np.ndarray, Columns, int]:
     """The cheapest of the orders at hand, the structure of the factor in it, and how many of its last columns are to be
     factorised as one dense matrix: none unless ``tail`` allows it.
 
+    ``stepwise``: whether each level of the factor costs a step, as on an accelerator.
     ``method``: "auto", or the name of one of them: "dissection", "minimum-degree", "metis".
     """
     methods = {"minimum-degree": minimum_degree, "dissection": nested_dissection, "metis": metis}
@@ -78,10 +81,10 @@ def best_order(
         if order is None:
             continue
         columns = columns_of_factor(permuted(graph, order))
-        cost, level = seconds(columns, sizes[order]) if tail else (work(columns, sizes[order]), None)
+        cost, level = seconds(columns, sizes[order], stepwise) if tail else (work(columns, sizes[order], stepwise), None)
         if best is None or cost < best[0]:
             best = cost, order, columns, level
-        if _little_to_gain(columns, graph):
+        if _little_to_gain(columns, graph, stepwise):
             break  # dissection takes long on graphs without small separators, such as those with dense rows
     if best is None:
         raise ValueError(f"the ordering {method!r} is not available")

@@ -10,7 +10,8 @@ from lineax import RESULTS
 
 from ..kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from ..sparse import SparseMatrix
-from . import batching
+from . import batching, by_columns
+from .columns import ColumnSymbolic
 from .numeric import Factor
 from .symbolic import Symbolic
 
@@ -39,7 +40,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
     direction of the expected signs.
     """
 
-    symbolic: Symbolic
+    symbolic: Symbolic | ColumnSymbolic
 
     def init(self, operator: KKTOperator[SparseMatrix], options: dict[str, Any]) -> LDLFactor:
         amount = options.get("regularization")
@@ -47,7 +48,11 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         amount = root if amount is None else amount
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
-        factor = batching.factorize(*lax.stop_gradient((self.symbolic, values, amount)))
+        symbolic, values, amount = lax.stop_gradient((self.symbolic, values, amount))
+        if isinstance(symbolic, ColumnSymbolic):
+            factor = by_columns.factorize(symbolic, values, amount)
+        else:
+            factor = batching.factorize(symbolic, values, amount)
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
@@ -60,6 +65,10 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
     def compute(self, state: LDLFactor, vector: KKTVector, options: dict[str, Any]):
         del options
         r_x, r_y = vector
-        solution = batching.solve(lax.stop_gradient(self.symbolic), state.factor, jnp.concatenate([r_x, r_y]))
+        rhs, symbolic = jnp.concatenate([r_x, r_y]), lax.stop_gradient(self.symbolic)
+        if isinstance(symbolic, ColumnSymbolic):
+            solution = by_columns.solve(symbolic, state.factor, rhs)
+        else:
+            solution = batching.solve(symbolic, state.factor, rhs)
         n = r_x.shape[0]
         return (solution[:n], solution[n:]), RESULTS.successful, {}

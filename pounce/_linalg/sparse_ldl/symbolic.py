@@ -61,6 +61,6 @@ class Symbolic(eqx.Module):
     def sizes(self) -> dict[str, int]:
         """Figures for reports: levels, blocks of the factor, their size, unknowns of the tail, and bytes of tables."""
         table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self))
-        tail = 0 if self.tail is None else self.tail.primal.shape[0] + self.tail.dual.shape[0]
+        tail = 0 if self.tail is None else self.tail.dense.primal.shape[0] + self.tail.dense.dual.shape[0]
         sizes = dict(levels=int(self.levels), blocks=self.source.shape[0], width=self.width, tail=tail)
         return sizes | dict(table_bytes=table_bytes)

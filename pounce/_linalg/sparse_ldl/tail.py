@@ -25,15 +25,22 @@ LARGEST_TAIL = 6000  # unknowns
 BLOCK = 128  # unknowns that a triangular solve takes at a time
 
 
-class Tail(NamedTuple):
-    """Tables: which values of the matrix the blocks of the tail begin with, what is taken away from them, where each number of
-    a block stands in the dense matrix, and which numbers of the forward order its primal and its dual unknowns are."""
+class DenseTail(NamedTuple):
+    """Where each number of a block stands in the dense matrix, and which numbers of all pivots its primal and its dual unknowns
+    are."""
 
-    source: Int[Table, "e cc"]
-    sweep: Sweep
     place: Int[Table, "e cc"]
     primal: Int[Table, " a"]
     dual: Int[Table, " b"]
+
+
+class Tail(NamedTuple):
+    """Tables: which values of the matrix the blocks of the tail begin with, what is taken away from them, and what becomes of
+    them."""
+
+    source: Int[Table, "e cc"]
+    sweep: Sweep
+    dense: DenseTail
 
 
 class TailFactor(NamedTuple):
@@ -43,8 +50,9 @@ class TailFactor(NamedTuple):
     inverses: Float[Array, "k b b"]
 
 
-def seconds(columns: Columns, widths: np.ndarray) -> tuple[float, int]:
-    """Estimated time of a factorisation and the solves that go with it, and from which level on to be dense for it."""
+def seconds(columns: Columns, widths: np.ndarray, stepwise: bool) -> tuple[float, int]:
+    """Estimated time of a factorisation and the solves that go with it, and from which level on to be dense for it.
+    ``stepwise``: whether each level costs a step."""
     heights = np.bincount(columns.column, weights=widths[columns.rows], minlength=widths.size)
     levels = int(columns.level.max(initial=-1)) + 1
 
@@ -56,7 +64,9 @@ def seconds(columns: Columns, widths: np.ndarray) -> tuple[float, int]:
         below(v) for v in (widths * heights * (heights + 1) / 2, widths * heights, widths.astype(float))
     )
     left = unknowns[-1] - unknowns
-    time = PRODUCT * products + 2 * SOLVES * ENTRY * entries + LEVEL * (1 + 2 * SOLVES) * np.arange(levels + 1)
+    time = PRODUCT * products + 2 * SOLVES * ENTRY * entries
+    if stepwise:
+        time += LEVEL * (1 + 2 * SOLVES) * np.arange(levels + 1)
     dense = DENSE_FLOP * left**3 / 3 + 2 * SOLVES * DENSE_ENTRY * left**2 + DENSE_START
     time = time + np.where(left > 0, dense, 0.0)
     time[left > LARGEST_TAIL] = np.inf
@@ -106,6 +116,24 @@ def tail_tables(
     on = p == q
     source[number[p[on] * (p[on] + 1) // 2 + q[on]], v[on], u[on]] = value[on]
 
+    rows = np.repeat(np.arange(count), np.arange(1, count + 1))
+    columns = np.arange(total) - rows * (rows + 1) // 2
+    dense = dense_tail(members, dual, forward, rows, columns)
+    place = np.empty_like(dense.place)
+    place[number] = dense.place
+    return Tail(source.reshape(total, width * width), sums, dense._replace(place=place))
+
+
+def dense_tail(
+    members: np.ndarray, dual: np.ndarray, pivots: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> DenseTail:
+    """**Arguments:**
+
+    - `members`: whether pivot ``i`` of the tail has a first and a second unknown; `dual`: whether that is a row of J;
+      `pivots`: its number among all pivots.
+    - `rows`, `columns`: the pivots of each block.
+    """
+    count, width = members.shape
     # Unknowns of the dense matrix: the primal ones first.
     kind = np.where(members, np.where(dual, 1, 0), 2).ravel()
     order = np.argsort(kind, kind="stable")
@@ -113,24 +141,14 @@ def tail_tables(
     dense = np.full(count * width, size)
     dense[order[:size]] = np.arange(size)
     dense = dense.reshape(count, width)
-    rows = np.repeat(np.arange(count), np.arange(1, count + 1))
-    columns = np.arange(total) - rows * (rows + 1) // 2
     a, b = dense[rows][:, :, None], dense[columns][:, None, :]
     flat = np.maximum(a, b).astype(np.int64) * size + np.minimum(a, b)
-    place = np.empty_like(source)
-    place[number] = np.where(np.maximum(a, b) < size, flat, size * size)
-    at = (forward[:, None] * width + np.arange(width)).ravel()[order]
-    shape = (total, width * width)
-    return Tail(
-        source.reshape(shape),
-        sums,
-        place.reshape(shape),
-        at[:primal].astype(np.int32),
-        at[primal:size].astype(np.int32),
-    )
+    place = np.where(np.maximum(a, b) < size, flat, size * size).astype(np.int32).reshape(-1, width * width)
+    at = (pivots[:, None] * width + np.arange(width)).ravel()[order]
+    return DenseTail(place, at[:primal].astype(np.int32), at[primal:size].astype(np.int32))
 
 
-def factorize(tail: Tail, blocks: Float[Array, "e cc"], regularization: Float[Array, ""]) -> TailFactor:
+def factorize(tail: DenseTail, blocks: Float[Array, "e cc"], regularization: Float[Array, ""]) -> TailFactor:
     """The factor of what the sums have left of the blocks."""
     a, b = tail.primal.shape[0], tail.dual.shape[0]
     u, dtype = a + b, blocks.dtype
@@ -165,7 +183,7 @@ def _cholesky(matrix: Float[Array, "k k"], regularization: Float[Array, ""]) -> 
     return jnp.tril(lower)
 
 
-def solve(tail: Tail, factor: TailFactor, y: Float[Array, " s *r"]) -> Float[Array, " s *r"]:
+def solve(tail: DenseTail, factor: TailFactor, y: Float[Array, " s *r"]) -> Float[Array, " s *r"]:
     """The unknowns of the tail, from what the forward sweep has left in their places; nothing elsewhere."""
     places = jnp.concatenate([jnp.asarray(tail.primal), jnp.asarray(tail.dual)])
     a, u = tail.primal.shape[0], places.shape[0]

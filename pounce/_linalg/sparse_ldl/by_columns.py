@@ -1,0 +1,224 @@
+"""Factorisation ``S K S = L D L'`` and its solves, column after column, on the tables of a `ColumnSymbolic`.
+
+Left-looking: a column is spread out in a working vector, what columns before it contribute is taken away, and it is gathered
+again (Davis, "Direct Methods for Sparse Linear Systems", 2006, chapter 6). This is how a processor does it by itself; the loops
+are native code (`..native`), and memory is linear in the entries of L. An accelerator wants many columns at once: `numeric`.
+"""
+
+import functools
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..native import ONE, ZERO, item, native, put
+from . import tail as dense_tail
+from .columns import ColumnSymbolic
+from .numeric import Factor, invert_pivots
+
+
+def _product(a, b):
+    """``a b`` of small matrices, written out."""
+    return functools.reduce(jnp.add, (a[:, k, None] * b[k, None, :] for k in range(a.shape[1])))
+
+
+def _product_transposed(a, b):
+    """``a b'``."""
+    return functools.reduce(jnp.add, (a[:, k, None] * b[None, :, k] for k in range(a.shape[1])))
+
+
+def _image(a, v):
+    return functools.reduce(jnp.add, (a[:, k] * v[k] for k in range(a.shape[1])))
+
+
+def _between(table, k):
+    """The range that ``table`` gives for k."""
+    return item(table, k), item(table, k + ONE)
+
+
+def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
+    """Powers of two that bring the rows of the matrix near one (Ruiz 2001)."""
+    rows = symbolic.rows
+    count = symbolic.place.shape[0]
+    scale = jnp.ones(count, values.dtype)
+    for _ in range(passes):
+
+        def row(i, new, scale=scale):
+            def entry(k, largest):
+                return jnp.maximum(largest, jnp.abs(item(values, item(rows.value, k))) * item(scale, item(rows.column, k)))
+
+            own = item(scale, i)
+            largest = own * lax.fori_loop(*_between(rows.start, i), entry, jnp.zeros((), values.dtype))
+            usable = (largest > 0) & (largest < jnp.inf)
+            return put(new, own * lax.rsqrt(jnp.where(usable, largest, 1.0)), i)
+
+        scale = lax.fori_loop(ZERO, jnp.uint32(count), row, jnp.zeros_like(scale))
+    return jnp.exp2(jnp.round(jnp.log2(scale)))
+
+
+def _blocks(symbolic: ColumnSymbolic, scale, values):
+    """The blocks of the scaled matrix."""
+    width = symbolic.width
+    flat = jnp.zeros(symbolic.below.shape[0] * width * width, values.dtype)
+
+    def value(k, flat):
+        scaled = item(values, k) * item(scale, item(symbolic.row, k)) * item(scale, item(symbolic.column, k))
+        return put(put(flat, scaled, item(symbolic.target, k)), scaled, item(symbolic.mirror, k))
+
+    flat = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, flat)
+    one = jnp.ones((), values.dtype)
+    flat = lax.fori_loop(
+        ZERO, jnp.uint32(symbolic.vacant.shape[0]), lambda k, flat: put(flat, one, item(symbolic.vacant, k)), flat
+    )
+    return flat.reshape(-1, width, width)
+
+
+def _factorize(symbolic: ColumnSymbolic, values, regularization):
+    width, dtype = symbolic.width, values.dtype
+    scale = _equilibrate(symbolic, values)
+    matrix = _blocks(symbolic, scale, values)
+    start, below = symbolic.start, symbolic.below
+    sign = jnp.asarray(symbolic.sign, dtype)
+    unit = jnp.eye(width, dtype=dtype)
+
+    def column(j, work, lower, unscaled):
+        """Column j of the matrix less what the columns before it contribute, in the places of its rows."""
+        work = lax.fori_loop(*_between(start, j), lambda e, work: put(work, item(matrix, e), item(below, e)), work)
+
+        def earlier(q, work):
+            e = item(symbolic.prior, q)
+            multiplier = item(lower, e)
+
+            def down(f, work):
+                row = item(below, f)
+                return put(work, item(work, row) - _product_transposed(item(unscaled, f), multiplier), row)
+
+            return lax.fori_loop(e, item(symbolic.prior_end, q), down, work)
+
+        return lax.fori_loop(*_between(symbolic.prior_start, j), earlier, work)
+
+    def gather(j, work, unscaled):
+        return lax.fori_loop(*_between(start, j), lambda e, v: put(v, item(work, item(below, e)), e), unscaled)
+
+    def step(j, carry):
+        lower, unscaled, inverses, work, counts, growth = carry
+        work = column(j, work, lower, unscaled)
+        unscaled = gather(j, work, unscaled)
+        own_sign = item(sign, j)
+        shift = item(symbolic.shift, j).astype(dtype)[:, None] * unit * regularization
+        pivot = (item(work, j) + shift).reshape(1, width * width)
+        inverse, negative, bad = invert_pivots(pivot, own_sign[None])
+        inverse = inverse.reshape(width, width)
+        counts = counts + jnp.stack(
+            [negative[0], jnp.where(bad[0], 1, 0), jnp.where(bad[0] & (own_sign[-1] < 0), 1, 0)]
+        )
+        # A pivot that is not finite may have no entries of L below it to show it.
+        growth = jnp.where(jnp.all(jnp.isfinite(inverse)), growth, jnp.nan)
+
+        def divide(e, carry):
+            lower, growth = carry
+            block = _product(item(unscaled, e), inverse)
+            return put(lower, block, e), jnp.maximum(growth, jnp.max(jnp.abs(block)))
+
+        first, last = _between(start, j)
+        lower, growth = lax.fori_loop(first + ONE, last, divide, (lower, growth))
+        return lower, unscaled, put(inverses, inverse, j), work, counts, growth
+
+    none = jnp.zeros((sign.shape[0], width, width), dtype)
+    carry = jnp.zeros_like(matrix), jnp.zeros_like(matrix), none, none, jnp.zeros(3, jnp.int32), jnp.zeros((), dtype)
+    lower, unscaled, inverses, work, counts, growth = lax.fori_loop(ZERO, symbolic.early, step, carry)
+
+    def late(j, carry):
+        unscaled, work = carry
+        work = column(j, work, lower, unscaled)
+        return gather(j, work, unscaled), work
+
+    if symbolic.tail is None:
+        return scale, lower, inverses, counts, growth, None
+    unscaled, _ = lax.fori_loop(symbolic.early, symbolic.pivots, late, (unscaled, work))
+    count = symbolic.tail.place.shape[0]
+    rest = lax.dynamic_slice_in_dim(unscaled, item(start, symbolic.early), count)
+    return scale, lower, inverses, counts, growth, rest.reshape(count, width * width)
+
+
+def factorize(symbolic: ColumnSymbolic, values: Float[Array, " k"], regularization: Float[Array, ""]) -> Factor:
+    """As `numeric.factorize`."""
+    found = native(_factorize)(symbolic, values, jnp.asarray(regularization, values.dtype))
+    scale, lower, inverses, (negative, perturbed, dependent), growth, rest = found
+    dense = None
+    if symbolic.tail is not None:
+        dense = dense_tail.factorize(symbolic.tail, rest, regularization)
+        growth = jnp.where(jnp.all(jnp.isfinite(dense.inverses)), growth, jnp.nan)
+        negative = negative + symbolic.tail.dual.shape[0]
+    return Factor(scale, lower, inverses, negative, perturbed, dependent, growth, dense)
+
+
+def _forward(symbolic: ColumnSymbolic, lower, y):
+    def column(j, y):
+        own = item(y, j)
+
+        def down(e, y):
+            row = item(symbolic.below, e)
+            return put(y, item(y, row) - _image(item(lower, e), own), row)
+
+        first, last = _between(symbolic.start, j)
+        return lax.fori_loop(first + ONE, last, down, y)
+
+    return lax.fori_loop(ZERO, symbolic.early, column, y)
+
+
+def _backward(symbolic: ColumnSymbolic, lower, z):
+    def column(i, z):
+        j = symbolic.early - ONE - i
+        first, last = _between(symbolic.start, j)
+
+        def up(e, own):
+            block, other = item(lower, e), item(z, item(symbolic.below, e))
+            return own - _image(block.T, other)
+
+        return put(z, lax.fori_loop(first + ONE, last, up, item(z, j)), j)
+
+    return lax.fori_loop(ZERO, symbolic.early, column, z)
+
+
+def _solve(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
+    y = _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
+    return _collected(symbolic, scale, _backward(symbolic, lower, _divided(symbolic, inverses, y)))
+
+
+def _divided(symbolic: ColumnSymbolic, inverses, y):
+    return lax.fori_loop(ZERO, symbolic.early, lambda j, y: put(y, _image(item(inverses, j), item(y, j)), j), y)
+
+
+def _spread_out(symbolic: ColumnSymbolic, scale, rhs):
+    """The scaled right-hand side by pivots."""
+    place, width = symbolic.place, symbolic.width
+    flat = jnp.zeros(symbolic.sign.shape[0] * width, rhs.dtype)
+    unknown = lambda i, flat: put(flat, item(scale, i) * item(rhs, i), item(place, i))
+    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, flat).reshape(-1, width)
+
+
+def _collected(symbolic: ColumnSymbolic, scale, z):
+    flat, place = z.reshape(-1), symbolic.place
+    unknown = lambda i, x: put(x, item(scale, i) * item(flat, item(place, i)), i)
+    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros_like(scale))
+
+
+def _begin(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
+    y = _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
+    return y, _divided(symbolic, inverses, y)
+
+
+def _end(symbolic: ColumnSymbolic, scale, lower, z):
+    return _collected(symbolic, scale, _backward(symbolic, lower, z))
+
+
+def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
+    """``K^-1 rhs`` by the factor."""
+    if symbolic.tail is None or factor.tail is None:
+        return native(_solve)(symbolic, factor.scale, factor.blocks, factor.inverse, rhs)
+    y, z = native(_begin)(symbolic, factor.scale, factor.blocks, factor.inverse, rhs)
+    late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1)).reshape(y.shape)
+    # The divided unknowns are those of the columns, the others are left as they were.
+    z = jnp.where(symbolic.dense[:, None], late, z)
+    return native(_end)(symbolic, factor.scale, factor.blocks, z)

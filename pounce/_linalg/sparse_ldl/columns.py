@@ -1,0 +1,174 @@
+"""The index tables of a factorisation that goes column after column."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import scipy.sparse as sps
+from jaxtyping import Bool, Int, UInt
+
+from .elimination import Columns
+from .graph import PivotGraph
+from .schedule import Table, rounded
+from .tail import DenseTail, dense_tail
+
+
+class CompressedRows(eqx.Module):
+    """The full symmetric matrix by rows: entries ``start[i]`` to ``start[i + 1]`` are those of row i, the values they are and
+    the columns they stand in."""
+
+    start: UInt[Table, " u1"]
+    value: UInt[Table, " q"]
+    column: UInt[Table, " q"]
+
+
+class ColumnSymbolic(eqx.Module):
+    """Index tables: a pytree of arrays, to be an argument of compiled functions.
+
+    The matrix is cut into blocks of one or two unknowns, its *pivots*, in the order of their elimination. Blocks are numbered
+    column by column, that of the diagonal first; the last number is vacant.
+    """
+
+    row: UInt[Table, " k"]  # of each value of the matrix: its row and column
+    column: UInt[Table, " k"]
+    target: UInt[Table, " k"]  # where it stands among the numbers of all blocks,
+    mirror: UInt[Table, " k"]  # and where it stands again, if it is off the diagonal of a block of the diagonal
+    vacant: UInt[Table, " v"]  # where a pivot has a one instead of a second unknown
+    rows: CompressedRows
+    start: UInt[Table, " s1"]  # the first block of each column
+    below: UInt[Table, " e"]  # the pivot in whose row each block stands
+    # The blocks left of the diagonal, row by row; and for each of them the end of its column.
+    prior_start: UInt[Table, " s1"]
+    prior: UInt[Table, " l"]
+    prior_end: UInt[Table, " l"]
+    sign: Int[Table, "s c"]  # the expected sign of each unknown of a pivot
+    shift: Int[Table, "s c"]  # what is added to its diagonal, in units of the regularisation
+    place: UInt[Table, " u"]  # of each unknown, among those of all pivots
+    early: UInt[Table, ""]  # how many columns are eliminated one by one
+    pivots: UInt[Table, ""]  # how many there are
+    dense: Bool[Table, " s"]  # which are part of the tail
+    tail: DenseTail | None = None  # what is factorised as one dense matrix
+
+    @property
+    def width(self) -> int:
+        """The size of the blocks."""
+        return self.sign.shape[1]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Figures for reports: pivots, blocks of the factor, their size, unknowns of the tail, and bytes of tables."""
+        table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+        tail = 0 if self.tail is None else self.tail.primal.shape[0] + self.tail.dual.shape[0]
+        sizes = dict(pivots=int(self.pivots), blocks=self.below.shape[0], width=self.width, tail=tail)
+        return sizes | dict(table_bytes=table_bytes)
+
+
+def column_tables(
+    n: int,
+    total: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    graph: PivotGraph,
+    order: np.ndarray,
+    structure: Columns,
+    *,
+    shifted: bool,
+    tail: int = 0,
+    like: ColumnSymbolic | None = None,
+) -> ColumnSymbolic:
+    """Tables for a matrix of ``total`` unknowns, the first ``n`` of them primal, with values at ``rows, columns`` of one of its
+    triangles; ``order`` and ``structure`` are of the pivots. ``shifted``: the diagonal is regularised.
+    ``tail``: how many of the last pivots are left for a dense factorisation. Tables get no smaller than those of ``like``."""
+    width, pivots = int(graph.width.max(initial=1)), order.size
+    place = np.empty(pivots, np.int64)
+    place[order] = np.arange(pivots)
+    pivot, second = place[graph.pivot_of], graph.second.astype(np.int64)
+    early = pivots - tail
+
+    # Columns with their diagonals; those of the tail are full.
+    heights = np.diff(structure.start)
+    heights[early:] = np.arange(tail - 1, -1, -1)
+    start = np.concatenate([[0], np.cumsum(heights + 1)])
+    blocks = int(start[-1])
+    column = np.repeat(np.arange(pivots), heights + 1)
+    below = column + np.arange(blocks) - start[column]
+    off = below > column
+    inside = off & (column < early)
+    below[inside] = structure.rows
+
+    size = max(rounded(blocks + 1), 0 if like is None else like.below.shape[0])
+    count = max(rounded(pivots + 1), 0 if like is None else like.sign.shape[0])
+    numbers = width * width
+    dump = size * numbers - 1
+
+    left = np.flatnonzero(inside)
+    left = left[_stable_order(below[left], pivots)]
+    prior_size = max(rounded(left.size + 1), 0 if like is None else like.prior.shape[0])
+
+    # From values of the matrix to blocks: the later pivot is the row.
+    p, q = pivot[rows], pivot[columns]
+    swap = p < q
+    u, v = np.where(swap, columns, rows), np.where(swap, rows, columns)
+    p, q = pivot[u], pivot[v]
+    block = np.searchsorted(column * pivots + below, q * pivots + p)
+    target = block * numbers + second[u] * width + second[v]
+    mirrored = (p == q) & (u != v)
+    mirror = np.where(mirrored, block * numbers + second[v] * width + second[u], dump)
+    vacant = start[place[np.flatnonzero(graph.width < width)]] * numbers + numbers - 1
+    vacant_size = max(rounded(vacant.size + 1), 0 if like is None else like.vacant.shape[0])
+
+    sign = np.ones((count, width), np.int8)
+    sign[pivot[n:], second[n:]] = -1
+    unknowns = pivot * width + second
+    dense = np.zeros(count, bool)
+    dense[early:pivots] = True
+    end = None
+    if tail:
+        late = np.full((tail, width), -1)
+        of_tail = np.flatnonzero(pivot >= early)
+        late[pivot[of_tail] - early, second[of_tail]] = of_tail
+        first = start[early]
+        end = dense_tail(
+            late >= 0, late >= n, np.arange(early, pivots), below[first:] - early, column[first:] - early
+        )
+    return ColumnSymbolic(
+        row=_unsigned(rows),
+        column=_unsigned(columns),
+        target=_unsigned(target),
+        mirror=_unsigned(mirror),
+        vacant=_unsigned(vacant, vacant_size, dump),
+        rows=_compressed_rows(rows, columns, total),
+        start=_unsigned(start, count + 1, blocks),
+        below=_unsigned(below, size, pivots),
+        prior_start=_unsigned(np.searchsorted(below[left], np.arange(pivots + 1)), count + 1, left.size),
+        prior=_unsigned(left, prior_size, blocks),
+        prior_end=_unsigned(start[column[left] + 1], prior_size, blocks),
+        sign=sign,
+        shift=sign * np.int8(shifted),
+        place=_unsigned(unknowns),
+        early=np.asarray(early, np.uint32),
+        pivots=np.asarray(pivots, np.uint32),
+        dense=dense,
+        tail=end,
+    )
+
+
+def _unsigned(values: np.ndarray, size: int | None = None, fill: int = 0) -> np.ndarray:
+    """Indices without a sign, filled up."""
+    padded = np.full(values.size if size is None else size, fill, np.uint32)
+    padded[: values.size] = values
+    return padded
+
+
+def _stable_order(keys: np.ndarray, count: int) -> np.ndarray:
+    """A stable counting sort: COO to CSR is one, written in C."""
+    places = np.arange(keys.size)
+    return sps.csr_array((places, (keys, places)), shape=(count, max(keys.size, 1))).data
+
+
+def _compressed_rows(rows: np.ndarray, columns: np.ndarray, total: int) -> CompressedRows:
+    off = rows != columns
+    value = np.concatenate([np.arange(rows.size), np.flatnonzero(off)])
+    row, column = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
+    order = _stable_order(row, total)
+    start = np.searchsorted(row[order], np.arange(total + 1))
+    return CompressedRows(_unsigned(start), _unsigned(value[order]), _unsigned(column[order]))
