@@ -39,6 +39,8 @@ def in_cache(function: Callable, lane_bytes: int) -> Callable:
 
         if jax.default_backend() != "cpu" or size >= axis_size:
             result = jax.vmap(lane)(lanes)
+        elif size == 1:
+            result = jax.lax.map(lane, lanes)
         else:
             result = _by_parts(jax.vmap(lane), lanes, axis_size, size)
         return result, jax.tree.map(lambda _: True, result)

@@ -13,6 +13,7 @@ from ._adjoint.nonlinear import Inputs
 from ._adjoint.rule import OnFailure, differentiable_solve
 from ._compile import compiler_options
 from ._interior.solver import InteriorPointMethod
+from ._lanes import in_cache
 from ._linalg.kkt import AbstractKKTSolver
 from ._problem.nlp import FunctionNLP
 from ._problem.sparse_nlp import SparseFunctionNLP, Structure
@@ -21,6 +22,8 @@ from ._solve import ActiveFactor, Start, solve_and_keep, solve_nlp
 
 
 NO_BOUND = 1e19
+# How many numbers a sparse solve works on for each variable, slack and multiplier, and for each unknown of a linear system.
+STATE, FACTOR = 100, 40
 
 
 class Program(eqx.Module):
@@ -42,6 +45,11 @@ class Program(eqx.Module):
             return FunctionNLP(functions, data.parameters)
         return SparseFunctionNLP(functions, data.parameters, self.structure)
 
+    def lane_bytes(self, data: "Data") -> int:
+        """What a sparse solve works on: its state and its factor."""
+        n, m = data.start.x0.size, data.start.bounds.cl.size
+        return (STATE * (n + 4 * m) + FACTOR * (n + m)) * data.start.x0.dtype.itemsize
+
     def __call__(self, data: "Data") -> Solution:
         start = data.start
 
@@ -56,11 +64,19 @@ class Program(eqx.Module):
         inputs = Inputs(self.nlp(data), start.bounds, data.tables)
         rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
 
+        def some_lanes(function: Callable) -> Callable:
+            def call(inputs: Inputs, rest):
+                arrays, static = eqx.partition((inputs, rest), eqx.is_array)
+                solve = lambda arrays: function(*arguments(*eqx.combine(arrays, static)))
+                return in_cache(solve, self.lane_bytes(data))(arrays)
+
+            return call if self.structure is not None else lambda *given: function(*arguments(*given))
+
         def run(inputs: Inputs, rest) -> Solution:
-            return solve_nlp(*arguments(inputs, rest))
+            return some_lanes(solve_nlp)(inputs, rest)
 
         def run_and_keep(inputs: Inputs, rest) -> tuple[Solution, tuple[ActiveFactor]]:
-            return solve_and_keep(*arguments(inputs, rest))
+            return some_lanes(solve_and_keep)(inputs, rest)
 
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
             return nonlinear.tangent(inputs, rates, solution, kept, solver(inputs), NO_BOUND, self.relaxation)

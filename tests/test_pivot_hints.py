@@ -11,7 +11,7 @@ import pytest
 
 import pounce
 from pounce._linalg.hints import PivotHints
-from pounce._linalg.row_sums import RowSums
+from pounce._linalg.row_reductions import RowReductions
 from pounce._linalg.sparse import Pattern
 from pounce._linalg.sparse_ldl.matching import match
 from pounce._problem.coloring import color_jacobian
@@ -22,11 +22,15 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.mark.parametrize("lengths", [[], [0, 0], [1, 0, 3], [8, 1], [9, 0, 70], [700, 2, 0, 9]])
-def test_row_sums(lengths):
+def test_reductions_by_rows(lengths):
     rows = np.random.default_rng(0).permutation(np.repeat(np.arange(len(lengths)), lengths))
     terms = np.random.default_rng(1).standard_normal(rows.size)
     wanted = np.bincount(rows, weights=terms, minlength=len(lengths))
-    np.testing.assert_allclose(RowSums(rows, len(lengths))(jnp.asarray(terms)), wanted, rtol=1e-12, atol=1e-12)
+    reductions = RowReductions(rows, len(lengths))
+    np.testing.assert_allclose(reductions.sums(jnp.asarray(terms)), wanted, rtol=1e-12, atol=1e-12)
+    largest = np.zeros(len(lengths))
+    np.maximum.at(largest, rows, np.abs(terms))
+    np.testing.assert_array_equal(reductions.largest(jnp.asarray(np.abs(terms))), largest)
 
 
 def test_equalities_choose_first_and_fixed_columns_are_left_alone():

@@ -82,7 +82,7 @@ def row_squares(matrix: Matrix) -> Float[Array, " m"]:
 def column_sizes(matrix: Matrix) -> Float[Array, " n"]:
     """The largest magnitude of each column; zero for an empty one."""
     if isinstance(matrix, SparseMatrix):
-        return jnp.zeros(matrix.shape[1], matrix.dtype).at[matrix.pattern.columns].max(jnp.abs(matrix.values))
+        return matrix.pattern.by_columns.largest(jnp.abs(matrix.values))
     return jnp.max(jnp.abs(matrix), axis=0, initial=0.0)
 
 
@@ -98,9 +98,7 @@ def symmetric_column_sizes(matrix: Matrix, rows: Float[Array, " n"]) -> Float[Ar
 def row_sizes(matrix: Matrix) -> Float[Array, " m"]:
     """The largest magnitude of each row; zero for an empty one."""
     if isinstance(matrix, SparseMatrix):
-        rows, count = matrix.pattern.rows, matrix.shape[0]
-        sizes = jax.ops.segment_max(jnp.abs(matrix.values), rows, count, indices_are_sorted=True)
-        return jnp.where(np.bincount(rows, minlength=count) > 0, sizes, 0.0)
+        return matrix.pattern.by_rows.largest(jnp.abs(matrix.values))
     return jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sps
 from jaxtyping import Array, Float
 
-from .row_sums import RowSums
+from .row_reductions import RowReductions
 
 
 class Content:
@@ -108,20 +108,20 @@ class Pattern(Content):
         return np.flatnonzero(self.rows != self.columns)
 
     @functools.cached_property
-    def row_sums(self) -> RowSums:
-        """Sums of values by rows."""
-        return RowSums(self.rows, self.shape[0])
+    def by_rows(self) -> RowReductions:
+        """Reductions of values by rows."""
+        return RowReductions(self.rows, self.shape[0])
 
     @functools.cached_property
-    def column_sums(self) -> RowSums:
-        """Sums of values by columns."""
-        return RowSums(self.columns, self.shape[1])
+    def by_columns(self) -> RowReductions:
+        """Reductions of values by columns."""
+        return RowReductions(self.columns, self.shape[1])
 
     @functools.cached_property
-    def symmetric_sums(self) -> RowSums:
-        """Sums by rows of the symmetric matrix of which this is one triangle: of the values, then of those off the diagonal once
+    def by_symmetric_rows(self) -> RowReductions:
+        """Reductions by rows of the symmetric matrix of which this is one triangle: of the values, then of those off the diagonal once
         more."""
-        return RowSums(np.concatenate([self.rows, self.columns[self.below]]), self.shape[0])
+        return RowReductions(np.concatenate([self.rows, self.columns[self.below]]), self.shape[0])
 
     @functools.cached_property
     def lower(self) -> "Pattern":
@@ -168,17 +168,17 @@ class SparseMatrix(eqx.Module):
         return self.values.dtype
 
     def __matmul__(self, v: Float[Array, " n"]) -> Float[Array, " m"]:
-        return self.pattern.row_sums(self.values * v[self.pattern.columns])
+        return self.pattern.by_rows.sums(self.values * v[self.pattern.columns])
 
     def transposed_times(self, v: Float[Array, " m"]) -> Float[Array, " n"]:
         """``A' v``."""
-        return self.pattern.column_sums(self.values * v[self.pattern.rows])
+        return self.pattern.by_columns.sums(self.values * v[self.pattern.rows])
 
     def symmetric_times(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
         """``A v`` of the symmetric matrix whose lower triangle this is."""
         pattern, below = self.pattern, self.pattern.below
         mirrored = self.values[below] * v[pattern.rows[below]]
-        return pattern.symmetric_sums(jnp.concatenate([self.values * v[pattern.columns], mirrored]))
+        return pattern.by_symmetric_rows.sums(jnp.concatenate([self.values * v[pattern.columns], mirrored]))
 
     def todense(self) -> Float[Array, "m n"]:
         dense = jnp.zeros(self.shape, self.values.dtype)

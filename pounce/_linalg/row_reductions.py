@@ -1,6 +1,7 @@
-"""Sums over the terms of each row in a fixed pattern, by gathers alone: XLA scatters one term after the other."""
+"""Reductions over the terms of each row in a fixed pattern, by gathers alone: XLA scatters one term after the other."""
 
 import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,8 @@ from jaxtyping import Array, Float
 LENGTH = 8  # of the terms that are added at once
 
 
-class RowSums:
-    """Which terms belong to which of ``count`` rows: ``rows[t]`` is that of term t. Rows without any have the sum zero."""
+class RowReductions:
+    """Which terms belong to which of ``count`` rows: ``rows[t]`` is that of term t. Rows without any have a zero."""
 
     def __init__(self, rows: np.ndarray, count: int):
         rows = np.asarray(rows)
@@ -32,10 +33,17 @@ class RowSums:
                 return
             rows = np.repeat(np.arange(count), pieces)
 
-    def __call__(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
+    def sums(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
         """The sum of each row."""
+        return self._reduced(jnp.add, terms)
+
+    def largest(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
+        """The largest of each row, of terms that are not negative."""
+        return self._reduced(jnp.maximum, terms)
+
+    def _reduced(self, operation: Callable, terms):
         for gather in self._gathers:
             extended = jnp.concatenate([terms, jnp.zeros(1, terms.dtype)])
             parts = [extended.at[index].get(mode="promise_in_bounds") for index in gather]
-            terms = functools.reduce(jnp.add, parts, jnp.zeros(gather.shape[1], terms.dtype))
+            terms = functools.reduce(operation, parts, jnp.zeros(gather.shape[1], terms.dtype))
         return terms
