@@ -41,11 +41,12 @@ def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
     rows = symbolic.rows
     count = symbolic.place.shape[0]
     scale = jnp.ones(count, values.dtype)
-    for _ in range(passes):
+    for k in range(passes):
 
-        def row(i, new, scale=scale):
+        def row(i, new, scale=scale, first=k == 0):
             def entry(k, largest):
-                return jnp.maximum(largest, jnp.abs(item(values, item(rows.value, k))) * item(scale, item(rows.column, k)))
+                size = jnp.abs(item(values, item(rows.value, k)))
+                return jnp.maximum(largest, size if first else size * item(scale, item(rows.column, k)))
 
             own = item(scale, i)
             largest = own * lax.fori_loop(*_between(rows.start, i), entry, jnp.zeros((), values.dtype))
@@ -167,27 +168,19 @@ def _forward(symbolic: ColumnSymbolic, lower, y):
     return lax.fori_loop(ZERO, symbolic.early, column, y)
 
 
-def _backward(symbolic: ColumnSymbolic, lower, z):
+def _backward(symbolic: ColumnSymbolic, lower, inverses, y):
+    """The division by D and the backward sweep."""
+
     def column(i, z):
         j = symbolic.early - ONE - i
         first, last = _between(symbolic.start, j)
 
         def up(e, own):
-            block, other = item(lower, e), item(z, item(symbolic.below, e))
-            return own - _image(block.T, other)
+            return own - _image(item(lower, e).T, item(z, item(symbolic.below, e)))
 
-        return put(z, lax.fori_loop(first + ONE, last, up, item(z, j)), j)
+        return put(z, lax.fori_loop(first + ONE, last, up, _image(item(inverses, j), item(z, j))), j)
 
-    return lax.fori_loop(ZERO, symbolic.early, column, z)
-
-
-def _solve(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
-    y = _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
-    return _collected(symbolic, scale, _backward(symbolic, lower, _divided(symbolic, inverses, y)))
-
-
-def _divided(symbolic: ColumnSymbolic, inverses, y):
-    return lax.fori_loop(ZERO, symbolic.early, lambda j, y: put(y, _image(item(inverses, j), item(y, j)), j), y)
+    return lax.fori_loop(ZERO, symbolic.early, column, y)
 
 
 def _spread_out(symbolic: ColumnSymbolic, scale, rhs):
@@ -204,21 +197,24 @@ def _collected(symbolic: ColumnSymbolic, scale, z):
     return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros_like(scale))
 
 
-def _begin(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
-    y = _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
-    return y, _divided(symbolic, inverses, y)
+def _begin(symbolic: ColumnSymbolic, scale, lower, rhs):
+    return _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
 
 
-def _end(symbolic: ColumnSymbolic, scale, lower, z):
-    return _collected(symbolic, scale, _backward(symbolic, lower, z))
+def _end(symbolic: ColumnSymbolic, scale, lower, inverses, y):
+    return _collected(symbolic, scale, _backward(symbolic, lower, inverses, y))
+
+
+def _solve(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
+    return _end(symbolic, scale, lower, inverses, _begin(symbolic, scale, lower, rhs))
 
 
 def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
     """``K^-1 rhs`` by the factor."""
+    scale, lower, inverses = factor.scale, factor.blocks, factor.inverse
     if symbolic.tail is None or factor.tail is None:
-        return native(_solve)(symbolic, factor.scale, factor.blocks, factor.inverse, rhs)
-    y, z = native(_begin)(symbolic, factor.scale, factor.blocks, factor.inverse, rhs)
+        return native(_solve)(symbolic, scale, lower, inverses, rhs)
+    y = native(_begin)(symbolic, scale, lower, rhs)
     late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1)).reshape(y.shape)
-    # The divided unknowns are those of the columns, the others are left as they were.
-    z = jnp.where(symbolic.dense[:, None], late, z)
-    return native(_end)(symbolic, factor.scale, factor.blocks, z)
+    y = jnp.where(symbolic.dense[:, None], late, y)
+    return native(_end)(symbolic, scale, lower, inverses, y)
