@@ -5,8 +5,9 @@ tenths of a microsecond, however little it does. A call that carries the mark be
 instead, loops and all, and a step of such a loop takes nanoseconds. An XLA that does not know the mark takes it for an
 ordinary call. (Loops of bodies that touch less than a kilobyte are compiled so without a mark.)
 
-What stands in such a function has to be written for it: an array that a loop updates may be read in the same body only by what
-updates it, or XLA copies the whole of it at every step.
+What stands in such a function has to be written for it: scatters, sorts and calls of libraries are not to be had; nothing large
+may be done at once in a loop, as XLA would want threads for it; and an array that a loop updates may be read in the same body
+only by what updates it, or XLA copies the whole of it at every step.
 """
 
 from collections.abc import Callable
@@ -49,19 +50,16 @@ def native(function: Callable) -> Callable:
 
     @call.def_vmap
     def _(axis_size, in_batched, *arguments):
+        del axis_size
         leaves, structure = jax.tree.flatten(arguments)
-        moves = tuple(jax.tree.leaves(in_batched))
+        moves = jax.tree.leaves(in_batched)
 
-        def lanes(moving, still):
-            def lane(own):
-                own, rest = iter(own), iter(still)
-                return function(*jax.tree.unflatten(structure, [next(own if yes else rest) for yes in moves]))
+        def lane(own):
+            own = iter(own)
+            given = [next(own) if yes else leaf for leaf, yes in zip(leaves, moves, strict=True)]
+            return native(function)(*jax.tree.unflatten(structure, given))
 
-            return lax.map(lane, moving)
-
-        moving = [leaf for leaf, yes in zip(leaves, moves, strict=True) if yes]
-        still = [leaf for leaf, yes in zip(leaves, moves, strict=True) if not yes]
-        result = native(lanes)(moving, still)
+        result = lax.map(lane, [leaf for leaf, yes in zip(leaves, moves, strict=True) if yes])
         return result, jax.tree.map(lambda _: True, result)
 
     return call
