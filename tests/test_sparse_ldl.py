@@ -33,7 +33,8 @@ def patterns(seed=0, n=N, m=M):
 HESSIAN, JACOBIAN = patterns()
 SCHEDULES = ("columns", "levels")
 SOLVERS = {
-    schedule: SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, schedule=schedule))) for schedule in SCHEDULES
+    schedule: SparseLDL(jax.tree.map(jnp.asarray, analyze(HESSIAN, JACOBIAN, schedule=schedule)))
+    for schedule in SCHEDULES
 }
 SOLVER = SOLVERS["columns"]
 

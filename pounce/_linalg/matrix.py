@@ -5,7 +5,6 @@ A symmetric matrix that is sparse is given by its lower triangle, with the whole
 
 from typing import overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float

@@ -119,8 +119,8 @@ class Pattern(Content):
 
     @functools.cached_property
     def by_symmetric_rows(self) -> RowReductions:
-        """Reductions by rows of the symmetric matrix of which this is one triangle: of the values, then of those off the diagonal once
-        more."""
+        """Reductions by rows of the symmetric matrix of which this is one triangle: of the values, then of those off the
+        diagonal once more."""
         return RowReductions(np.concatenate([self.rows, self.columns[self.below]]), self.shape[0])
 
     @functools.cached_property

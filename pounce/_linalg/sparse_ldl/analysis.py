@@ -62,12 +62,17 @@ def analyze(
     partner = match(jacobian, jacobian_values, curvature, equality, fixed) if pairs else np.full(m, -1)
     rows, columns = kkt_entries(hessian, jacobian)
     graph = PivotGraph(n, m, partner, rows, columns, merge=bool(np.any(partner >= 0)))
-    if schedule is None and like is None:
-        schedule = "columns" if jax.default_backend() == "cpu" else "levels"
-    by_columns = schedule == "columns" or isinstance(like, ColumnSymbolic)
-    order, structure, dense = best_order(graph.graph, graph.width, ordering, tail, stepwise=not by_columns)
-    make = column_tables if by_columns else build
-    return make(n, n + m, rows, columns, graph, order, structure, shifted=not pairs, tail=dense, like=like)  # pyright: ignore
+    if schedule is None:
+        by_columns = jax.default_backend() == "cpu" if like is None else isinstance(like, ColumnSymbolic)
+        schedule = "columns" if by_columns else "levels"
+    stepwise = schedule == "levels"
+    order, structure, dense = best_order(graph.graph, graph.width, ordering, tail, stepwise)
+    matrix = n, n + m, rows, columns, graph, order, structure
+    if stepwise:
+        return build(*matrix, shifted=not pairs, tail=dense, like=like if isinstance(like, Symbolic) else None)
+    return column_tables(
+        *matrix, shifted=not pairs, tail=dense, like=like if isinstance(like, ColumnSymbolic) else None
+    )
 
 
 def rematch(

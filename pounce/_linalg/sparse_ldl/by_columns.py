@@ -110,9 +110,8 @@ def _factorize(symbolic: ColumnSymbolic, values, regularization):
         pivot = (item(work, j) + shift).reshape(1, width * width)
         inverse, negative, bad = invert_pivots(pivot, own_sign[None])
         inverse = inverse.reshape(width, width)
-        counts = counts + jnp.stack(
-            [negative[0], jnp.where(bad[0], 1, 0), jnp.where(bad[0] & (own_sign[-1] < 0), 1, 0)]
-        )
+        of_row = (own_sign[0] < 0) | (own_sign[-1] < 0)
+        counts = counts + jnp.stack([negative[0], jnp.where(bad[0], 1, 0), jnp.where(bad[0] & of_row, 1, 0)])
         # A pivot that is not finite may have no entries of L below it to show it.
         growth = jnp.where(jnp.all(jnp.isfinite(inverse)), growth, jnp.nan)
 

@@ -127,9 +127,7 @@ def column_tables(
         of_tail = np.flatnonzero(pivot >= early)
         late[pivot[of_tail] - early, second[of_tail]] = of_tail
         first = start[early]
-        end = dense_tail(
-            late >= 0, late >= n, np.arange(early, pivots), below[first:] - early, column[first:] - early
-        )
+        end = dense_tail(late >= 0, late >= n, np.arange(early, pivots), below[first:] - early, column[first:] - early)
     return ColumnSymbolic(
         row=_unsigned(rows),
         column=_unsigned(columns),

@@ -81,7 +81,9 @@ def best_order(
         if order is None:
             continue
         columns = columns_of_factor(permuted(graph, order))
-        cost, level = seconds(columns, sizes[order], stepwise) if tail else (work(columns, sizes[order], stepwise), None)
+        cost, level = (
+            seconds(columns, sizes[order], stepwise) if tail else (work(columns, sizes[order], stepwise), None)
+        )
         if best is None or cost < best[0]:
             best = cost, order, columns, level
         if _little_to_gain(columns, graph, stepwise):
