@@ -128,6 +128,47 @@ def test_what_callbacks_see(capsys):
     assert np.max(np.abs(gradient)) <= 1e-6 and violation.shape == (N - 1,)
 
 
+def without_hessian(problem):
+    """The same callbacks but for second derivatives."""
+    names = ("objective", "gradient", "constraints", "jacobian", "jacobianstructure")
+    problem.problem_obj = type("FirstOrder", (), {name: getattr(problem.problem_obj, name) for name in names})()
+    return problem
+
+
+def test_limited_memory():
+    """With a Hessian that is not asked for, without one, and by JAX: the iterations of dense solves."""
+    x0 = np.full(N, 0.5)
+    dense = chain(N, "null-space", hessian_approximation="limited-memory").solve(x0)
+    sparse = without_hessian(chain(N, "sparse-ldl"))
+    assert structure_of(sparse).jacobian.nnz == 2 * (N - 1) and not sparse.has_hessian
+    found = sparse.solve(x0)
+    same(dense, found)
+    assert found[1]["n_hess_evals"] == 0 and found[1]["n_jac_evals"] > 0
+    bounds = dict(lb=[-2.0] * N, ub=[0.9] * N, cl=[0.3] * (N - 1), cu=[2e19] * (N - 1))
+    traced = from_jax(objective, rows, n=N, m=N - 1, sparse=True, **bounds)
+    for name, value in dict(hessian_approximation="limited-memory", print_level=0).items():
+        traced.add_option(name, value)
+    found = traced.solve(x0)
+    same(dense, found)
+    assert found[1]["n_hess_evals"] == 0
+
+
+def test_nothing_but_a_gradient():
+    """Without rows and Hessian there is no matrix to be dense."""
+    n = 2000
+    quartic = type(
+        "Quartic",
+        (),
+        dict(objective=lambda _, x: np.sum((x - 1) ** 4 + x**2), gradient=lambda _, x: 4 * (x - 1) ** 3 + 2 * x),
+    )
+    problem = pounce.Problem(n, 0, quartic())
+    problem.add_option("print_level", 0)
+    assert structure_of(problem).hessian.nnz == n
+    x, info = problem.solve(np.zeros(n))
+    assert info["status"] == 0
+    np.testing.assert_allclose(4 * (x - 1) ** 3 + 2 * x, 0.0, atol=1e-7)
+
+
 def structure_of(problem):
     """What a solve would work with."""
     options, solver = problem._prepare(dict(problem._options))
@@ -135,14 +176,14 @@ def structure_of(problem):
 
 
 def test_the_choice_is_automatic():
-    """By size and density, unless an option says otherwise; without a Hessian there is nothing sparse to factorise."""
+    """By size and density, unless an option says otherwise; a Hessian that is approximated counts as diagonal."""
     assert structure_of(chain(N)) is None
     found = structure_of(chain(300))
     assert found.jacobian.shape == (299, 300) and found.hessian.nnz == 599
     assert structure_of(chain(300, "null-space")) is None
-    assert structure_of(chain(300, hessian_approximation="limited-memory")) is None
-    with pytest.raises(ValueError, match="dense problem"):
-        chain(N, "sparse-ldl", hessian_approximation="limited-memory").solve(np.full(N, 0.5))
+    found = structure_of(chain(300, hessian_approximation="limited-memory"))
+    assert found.jacobian.nnz == 598 and found.hessian.nnz == 300
+    assert structure_of(chain(300, "null-space", hessian_approximation="limited-memory")) is None
 
     class Full(Chain):
         def hessianstructure(self):
