@@ -255,6 +255,55 @@ def minimized(kind, solver, x0):
     return pounce.minimize(f, x0, bounds=[(-2.0, None)] * N, constraints=constraints, linear_solver=solver, **more)
 
 
+def first_order(kind, solver, x0):
+    """The chain for `minimize` without second derivatives: sparse Jacobians, differences of a known pattern, or JAX, beside
+    objectives of several kinds."""
+    from scipy.optimize import BFGS, LinearConstraint, NonlinearConstraint
+
+    c, calls = Chain(N), []
+
+    def jacobian(x):
+        return sps.coo_array((c.jacobian(x), c.jacobianstructure()), shape=(N - 1, N))
+
+    def called(x):
+        calls.append(x)
+        return np.array([x[i + 1] * (1 + float(x[i])) for i in range(N - 1)])
+
+    pattern = sps.eye_array(N - 1, N) + sps.eye_array(N - 1, N, k=1)
+    f, more, g, own = {
+        "jacobian": (c.objective, dict(jac=c.gradient), c.constraints, dict(jac=jacobian)),
+        "beside a traced objective": (objective, {}, c.constraints, dict(jac=jacobian)),
+        "differences": (c.objective, dict(jac=c.gradient), called, dict(finite_diff_jac_sparsity=pattern)),
+        "complex step": (
+            c.objective,
+            dict(jac="cs"),
+            c.constraints,
+            dict(jac="cs", finite_diff_jac_sparsity=pattern.toarray()),
+        ),
+        "traced": (objective, dict(hess=BFGS()), rows, {}),
+    }[kind]
+    constraints = [
+        NonlinearConstraint(g, 0.3, np.inf, **own),
+        LinearConstraint(sps.eye_array(N, format="csr")[::2], -1.0, 0.9),
+    ]
+    result = pounce.minimize(f, x0, bounds=[(-2.0, None)] * N, constraints=constraints, linear_solver=solver, **more)
+    return result, len(calls)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["jacobian", "beside a traced objective", "differences", "complex step", "traced"])
+def test_minimize_without_hessians(kind, kernels):
+    """A limited-memory Hessian beside a sparse Jacobian, with the iterations of dense algebra."""
+    x0 = np.full(N, 0.5)
+    (dense, _), (sparse, calls) = (first_order(kind, solver, x0) for solver in ("null-space", "sparse-ldl"))
+    assert dense.success and sparse.success and sparse.nhev == 0
+    assert sparse.nit == dense.nit or kind == "differences"  # whose rounding shows in the last iterations
+    np.testing.assert_allclose(sparse.x, dense.x, atol=1e-6)
+    assert all(structure is None or structure.hessian.nnz == N for structure in kernels)
+    if kind == "differences":  # four points a Jacobian, for there are two colours
+        assert calls <= 4 * sparse.njev + 2 * sparse.nfev + 5
+
+
 @pytest.mark.parametrize("kind", ["traced", "mixed", "callables"])
 def test_minimize(kind, kernels):
     """SciPy's sparse matrices reach the linear solver as they are."""
