@@ -24,7 +24,7 @@ ACTIVE_TOLERANCE = 1e-6
 
 
 def wants_sparse(linear_solver: str, n: int, m: int, default: bool | None = None) -> bool | None:
-    """As `HostSolver.wants_sparse`, for programs with exact Hessians."""
+    """As `HostSolver.wants_sparse`, for a linear solver of that name."""
     if linear_solver in DENSE + SPARSE:
         return linear_solver in SPARSE
     if default is not None:
@@ -44,8 +44,7 @@ class HostSolver:
     def wants_sparse(self, n: int, m: int, default: bool | None = None) -> bool | None:
         """Whether matrices of a program are to be sparse: by the options, or else the ``default``, or else their size. None where
         it depends on the patterns."""
-        exact = self.choices.hessian_approximation == "exact"
-        return wants_sparse(self._linear_solver, n, m, default) if exact else False
+        return wants_sparse(self._linear_solver, n, m, default)
 
     def _kernels(self, functions: AbstractHostFunctions, x0: np.ndarray, bounds: Bounds) -> Kernels:
         structure = functions.structure

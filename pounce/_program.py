@@ -14,9 +14,12 @@ from ._adjoint.rule import OnFailure, differentiable_solve
 from ._compile import compiler_options
 from ._interior.solver import InteriorPointMethod
 from ._lanes import in_cache
+from ._linalg.choice import sparse_solver
+from ._linalg.hints import PivotHints
 from ._linalg.kkt import AbstractKKTSolver
+from ._linalg.sparse import Pattern
 from ._problem.nlp import FunctionNLP
-from ._problem.sparse_nlp import SparseFunctionNLP, Structure
+from ._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
 from ._solution import Solution
 from ._solve import ActiveFactor, Start, solve_and_keep, solve_nlp
 
@@ -24,6 +27,13 @@ from ._solve import ActiveFactor, Start, solve_and_keep, solve_nlp
 NO_BOUND = 1e19
 # How many numbers a sparse solve works on for each variable, slack and multiplier, and for each unknown of a linear system.
 STATE, FACTOR = 100, 40
+
+
+class Approximated(eqx.Module):
+    """What a sparse solve with limited-memory Hessians knows of the exact ones, for its derivatives are those of the program."""
+
+    pattern: Pattern | None = eqx.field(static=True)
+    hints: PivotHints = eqx.field(static=True)
 
 
 class Program(eqx.Module):
@@ -34,6 +44,7 @@ class Program(eqx.Module):
     structure: Structure | None = eqx.field(static=True)
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
+    approximated: Approximated | None = eqx.field(static=True, default=None)
 
     def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
@@ -79,13 +90,39 @@ class Program(eqx.Module):
             return some_lanes(solve_and_keep)(inputs, rest)
 
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
-            return nonlinear.tangent(inputs, rates, solution, kept, solver(inputs), NO_BOUND, self.relaxation)
+            if self.approximated is None:
+                return nonlinear.tangent(inputs, rates, solution, kept, solver(inputs), NO_BOUND, self.relaxation)
+            structure = self._exact_structure(data, self.approximated.pattern)
+            patterns = structure.hessian.pattern, structure.jacobian.pattern
+            linear_solver = jax.tree.map(jnp.asarray, sparse_solver("auto", *patterns, self.approximated.hints))
 
-        # A dense factor costs less than carrying it through the loop of a batch; a relaxed derivative has a matrix of its own.
-        keep = run_and_keep if self.structure is not None and self.relaxation == 0 else None
+            def with_structure(nlp) -> SparseFunctionNLP:
+                return SparseFunctionNLP(nlp.functions, nlp.parameters, structure)
+
+            inputs, rates = (eqx.tree_at(lambda i: i.nlp, each, with_structure(each.nlp)) for each in (inputs, rates))
+            return nonlinear.tangent(inputs, rates, solution, None, linear_solver, NO_BOUND, self.relaxation)
+
+        # A dense factor costs less than carrying it through the loop of a batch; a relaxed derivative has a matrix of its own,
+        # and so has one whose solve approximates its Hessians.
+        reusable = self.structure is not None and self.approximated is None and self.relaxation == 0
+        keep = run_and_keep if reusable else None
         return differentiable_solve(
             run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure, keep
         )
+
+    def _exact_structure(self, data: "Data", hessian: Pattern | None) -> Structure:
+        """With where the Hessian has entries. Found only where derivatives are taken."""
+        leaves, structure = self.functions
+        static = jax.tree.unflatten(structure, leaves)
+
+        def evaluate(x, functions, parameters):
+            f, g = eqx.combine(functions, static)
+            return together(f, g, x.dtype)(x, parameters)
+
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), data)
+        jacobian = None if self.structure is None else self.structure.jacobian.pattern
+        arguments = shapes.start.x0, shapes.functions, shapes.parameters
+        return find_structure(evaluate, *arguments, jacobian=jacobian, hessian=hessian)
 
 
 class Data(eqx.Module):

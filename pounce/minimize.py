@@ -85,7 +85,8 @@ def minimize(
     - `hessp`: ``hessp(x, p, *args)``, the Hessian times ``p``; called ``n`` times for one Hessian.
     - `bounds`: one ``(lo, hi)`` or None per variable, with None for no bound, or a `scipy.optimize.Bounds`.
     - `constraints`: one or several of: ``{"type": "eq" | "ineq", "fun", "jac", "hess", "args"}``, where ``ineq`` means
-      ``fun(x) >= 0`` and ``hess(x, v, *args)`` is the Hessian of ``v @ fun(x)``; `LinearConstraint`; `NonlinearConstraint`.
+      ``fun(x) >= 0`` and ``hess(x, v, *args)`` is the Hessian of ``v @ fun(x)``; `LinearConstraint`; `NonlinearConstraint`, with
+      ``finite_diff_jac_sparsity`` for differences. SciPy sparse matrices stay sparse in large programs.
     - `tol`: for the scaled optimality error; less than 1.
     - `callback`: called after every iteration as ``callback(xk)``, or ``callback(intermediate_result=...)`` if that is the
       name of its parameter. Raising `StopIteration` or returning True stops with status 5.

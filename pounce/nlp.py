@@ -17,6 +17,7 @@ from ._interior.options import Choices, Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
+from ._linalg.woodbury import Woodbury
 from ._problem.sparse_nlp import (
     LEAST_SPARSE,
     Structure,
@@ -25,7 +26,7 @@ from ._problem.sparse_nlp import (
     find_structure_if_sparse,
 )
 from ._problem.typical import pivot_hints
-from ._program import Data, Program, compiled, together
+from ._program import Approximated, Data, Program, compiled, together
 from ._solution import Multipliers, Solution
 from ._solve import Start
 from .options import split_options
@@ -186,12 +187,11 @@ def prepare(
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
     numbers, constants = numbers_for(solver.numbers, dtype)
-    sparsity = sparse_structure(problem, x0, parameters, m)
+    exact = solver.choices.hessian_approximation == "exact"
+    sparsity, approximated = sparse_structure(problem, x0, parameters, m, exact), None
     if sparsity is None:
         linear_solver = dense_solver(solver.linear_solver, n, m)
     else:
-        if solver.choices.hessian_approximation != "exact":
-            raise ValueError("a sparse problem needs exact Hessians: `hessian_approximation='exact'` or `sparse=False`")
         patterns = sparsity.hessian.pattern, sparsity.jacobian.pattern
         key = tuple(leaves), structure, sparsity, x0.shape, x0.dtype, *_signature((dynamic, parameters))
 
@@ -201,14 +201,21 @@ def prepare(
 
         hints = pivot_hints(key, rows, sparsity.jacobian, x0, (lb, ub, cl, cu), dynamic, parameters)
         linear_solver = sparse_solver(solver.linear_solver, *patterns, hints)
+        if not exact:
+            linear_solver, given = Woodbury(linear_solver), problem.hess_pattern
+            curvature = None if given is None else as_pattern(given, patterns[0].shape, "hess_pattern")
+            approximated = Approximated(curvature, hints)
     tables, linear_solver = eqx.partition(linear_solver, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
-    method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history)
-    program = Program(method, (tuple(leaves), structure), sparsity, float(relaxation), on_failure)
+    rows_of = None if sparsity is None else sparsity.jacobian.pattern
+    method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history, sparse=rows_of)
+    functions = tuple(leaves), structure
+    program = Program(method, functions, sparsity, float(relaxation), on_failure, approximated)
     return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers), tables)
 
 
-def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int) -> Structure | None:
-    """Where the derivatives of a sparse problem have entries; None for a dense one."""
+def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int, exact: bool = True) -> Structure | None:
+    """Where the derivatives of a sparse problem have entries; None for a dense one. Hessians that are not ``exact`` are
+    diagonal here."""
     n = x0.shape[0]
     auto = problem.sparse == "auto"
     if not problem.sparse or (auto and n + m < LEAST_SPARSE):
@@ -217,7 +224,7 @@ def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int) -> Str
         None if value is None else as_pattern(value, shape, name)
         for value, shape, name in (
             (problem.jac_pattern, (m, n), "jac_pattern"),
-            (problem.hess_pattern, (n, n), "hess_pattern"),
+            (problem.hess_pattern if exact else ([], []), (n, n), "hess_pattern"),
         )
     ]
     key = (auto, problem.f, problem.g, *given, x0.shape, x0.dtype, *_signature(parameters))

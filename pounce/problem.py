@@ -53,8 +53,8 @@ class Problem:
     Where ``gradient`` or ``jacobian`` is missing, ``objective`` and ``constraints`` must be JAX functions: exact first and
     second derivatives are taken from them. Without a Hessian, ``hessian_approximation`` is ``limited-memory``.
 
-    Programs with 400 variables and rows or more, a Hessian, and structures with few entries keep sparse matrices up to the linear
-    solver; the option ``linear_solver`` decides otherwise (``sparse-ldl``, or one of the dense ones).
+    Programs with 400 variables and rows or more and structures with few entries, with a Hessian or without, keep sparse matrices
+    up to the linear solver; the option ``linear_solver`` decides otherwise (``sparse-ldl``, or one of the dense ones).
     """
 
     def __init__(
@@ -222,9 +222,9 @@ class Problem:
             ) from error
         if program.size != 1 + self.m:
             raise ValueError(f"`constraints` must return {self.m} numbers, got {program.size - 1}")
-        structure = traced_structure(program, sparse, *self._sparsity.patterns)
+        structure = traced_structure(program, sparse, *self._sparsity.patterns, exact=exact)
         if structure is not None:
-            return SparseTracedFunctions(program, structure)
+            return SparseTracedFunctions(program, structure, exact)
         return TracedFunctions(program, exact)
 
     def __getstate__(self) -> dict[str, Any]:

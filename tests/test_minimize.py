@@ -16,7 +16,9 @@ from scipy.sparse.linalg import aslinearoperator
 
 import pounce
 from pounce import CyIpoptEvaluationError
+from pounce._linalg.sparse import Pattern
 from pounce._problem import tracing
+from pounce._problem.coloring import color_columns
 from pounce._problem.finite_differences import Differences
 from pounce.minimize import minimize, minimize_ipopt
 
@@ -416,6 +418,36 @@ def test_differences(scheme, error):
         np.testing.assert_allclose(
             Differences(lb, ub, scheme).jacobian(function, x, function(x)), exact, atol=10 * error
         )
+
+
+@pytest.mark.parametrize("scheme", ["2-point", "3-point", "cs"])
+def test_differences_of_a_known_pattern(scheme):
+    """Variables of one colour are moved together, and each as it would be alone: at bounds, fixed, or where values are NaN."""
+    n = 9
+    pattern = Pattern.of(np.tri(n, n, 1, bool) & ~np.tri(n, n, -2, bool))
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 1.5, n)
+    x[7] = 1e-9  # a step to the left leads out of where the logarithm is defined
+    lb, ub = x - 0.5, x + 0.5
+    lb[1], ub[3] = x[1], x[3] + 1e-7
+    lb[4] = ub[4] = x[4]
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        assert np.all((x.real >= lb) & (x.real <= ub))
+        with np.errstate(invalid="ignore"):
+            logarithm = np.log(x)
+        return np.cos(logarithm) * np.append(x[1:], 1.0) ** 2 + np.append(0.0, np.sin(x[:-1]))
+
+    differences, value = Differences(lb, ub, scheme), function(x)
+    dense = differences.jacobian(function, x, value)
+    calls.clear()
+    found = differences.entries(function, x, value, color_columns(pattern))
+    np.testing.assert_allclose(found, dense[pattern.rows, pattern.columns], rtol=1e-12, atol=1e-12)
+    assert not np.any(dense[~pattern.scipy().toarray().astype(bool)])
+    assert len(calls) < {"2-point": 9, "3-point": 15, "cs": 4}[scheme]
+    assert differences.entries(lambda x: x[:0], x, value[:0], color_columns(Pattern.empty(0, n))).shape == (0,)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -198,6 +198,16 @@ CASES = {
         "constraints[0].fun must be callable",
         {"constraints": NonlinearConstraint(None, 0, 1)},
     ),
+    "nonlinear sparsity": (
+        ValueError,
+        "constraints[0].finite_diff_jac_sparsity` must have shape (2, 2), got shape (3, 2)",
+        {"constraints": rows(finite_diff_jac_sparsity=np.ones((3, 2)))},
+    ),
+    "nonlinear sparsity text": (
+        ValueError,
+        "constraints[0].finite_diff_jac_sparsity` must be a matrix of numbers",
+        {"constraints": rows(finite_diff_jac_sparsity=[["a", "b"]])},
+    ),
     "nonlinear jac": (ValueError, "constraints[0].jac` must be callable", {"constraints": rows(jac="exact")}),
     "nonlinear Jacobian shape": (
         ValueError,

@@ -10,7 +10,7 @@ import pytest
 
 from pounce._interior.iterate import Iterate
 from pounce._interior.options import Choices, Numbers
-from pounce._interior.quasi_newton import bfgs_matrix, sr1_matrix, updated
+from pounce._interior.quasi_newton import bfgs_columns, bfgs_matrix, sr1_columns, sr1_matrix, updated
 from pounce._interior.restoration import phase_view
 from pounce._interior.solver import InteriorPointMethod
 from pounce._interior.start import Bounds
@@ -176,6 +176,9 @@ def test_bfgs_matrix_is_the_recursion(n, k, absent):
     matrix, sound = bfgs_matrix(*map(jnp.asarray, (steps, changes, present)), jnp.asarray(sigma))
     assert sound
     np.testing.assert_allclose(matrix, b, rtol=1e-10, atol=1e-10)
+    unwritten, sound = bfgs_columns(*map(jnp.asarray, (steps, changes, present)), jnp.asarray(sigma))
+    assert sound and np.count_nonzero(unwritten.signs) == 2 * (k - absent)
+    np.testing.assert_allclose(unwritten.todense(), b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("n", "k", "absent"), [(7, 5, 0), (7, 5, 3), (4, 2, 2)])
@@ -195,6 +198,9 @@ def test_sr1_matrix_is_the_recursion(n, k, absent):
     matrix, sound = sr1_matrix(*map(jnp.asarray, (steps, changes, present)), jnp.asarray(sigma))
     assert sound
     np.testing.assert_allclose(matrix, b, rtol=1e-10, atol=1e-10)
+    unwritten, sound = sr1_columns(*map(jnp.asarray, (steps, changes, present)), jnp.asarray(sigma))
+    assert sound and np.count_nonzero(unwritten.signs) == k - absent
+    np.testing.assert_allclose(unwritten.todense(), b, rtol=1e-10, atol=1e-10)
 
 
 def test_negative_curvature_is_not_sound():

@@ -128,6 +128,47 @@ def test_what_callbacks_see(capsys):
     assert np.max(np.abs(gradient)) <= 1e-6 and violation.shape == (N - 1,)
 
 
+def without_hessian(problem):
+    """The same callbacks but for second derivatives."""
+    names = ("objective", "gradient", "constraints", "jacobian", "jacobianstructure")
+    problem.problem_obj = type("FirstOrder", (), {name: getattr(problem.problem_obj, name) for name in names})()
+    return problem
+
+
+def test_limited_memory():
+    """With a Hessian that is not asked for, without one, and by JAX: the iterations of dense solves."""
+    x0 = np.full(N, 0.5)
+    dense = chain(N, "null-space", hessian_approximation="limited-memory").solve(x0)
+    sparse = without_hessian(chain(N, "sparse-ldl"))
+    assert structure_of(sparse).jacobian.nnz == 2 * (N - 1) and not sparse.has_hessian
+    found = sparse.solve(x0)
+    same(dense, found)
+    assert found[1]["n_hess_evals"] == 0 and found[1]["n_jac_evals"] > 0
+    bounds = dict(lb=[-2.0] * N, ub=[0.9] * N, cl=[0.3] * (N - 1), cu=[2e19] * (N - 1))
+    traced = from_jax(objective, rows, n=N, m=N - 1, sparse=True, **bounds)
+    for name, value in dict(hessian_approximation="limited-memory", print_level=0).items():
+        traced.add_option(name, value)
+    found = traced.solve(x0)
+    same(dense, found)
+    assert found[1]["n_hess_evals"] == 0
+
+
+def test_nothing_but_a_gradient():
+    """Without rows and Hessian there is no matrix to be dense."""
+    n = 2000
+    quartic = type(
+        "Quartic",
+        (),
+        dict(objective=lambda _, x: np.sum((x - 1) ** 4 + x**2), gradient=lambda _, x: 4 * (x - 1) ** 3 + 2 * x),
+    )
+    problem = pounce.Problem(n, 0, quartic())
+    problem.add_option("print_level", 0)
+    assert structure_of(problem).hessian.nnz == n
+    x, info = problem.solve(np.zeros(n))
+    assert info["status"] == 0
+    np.testing.assert_allclose(4 * (x - 1) ** 3 + 2 * x, 0.0, atol=1e-7)
+
+
 def structure_of(problem):
     """What a solve would work with."""
     options, solver = problem._prepare(dict(problem._options))
@@ -135,14 +176,14 @@ def structure_of(problem):
 
 
 def test_the_choice_is_automatic():
-    """By size and density, unless an option says otherwise; without a Hessian there is nothing sparse to factorise."""
+    """By size and density, unless an option says otherwise; a Hessian that is approximated counts as diagonal."""
     assert structure_of(chain(N)) is None
     found = structure_of(chain(300))
     assert found.jacobian.shape == (299, 300) and found.hessian.nnz == 599
     assert structure_of(chain(300, "null-space")) is None
-    assert structure_of(chain(300, hessian_approximation="limited-memory")) is None
-    with pytest.raises(ValueError, match="dense problem"):
-        chain(N, "sparse-ldl", hessian_approximation="limited-memory").solve(np.full(N, 0.5))
+    found = structure_of(chain(300, hessian_approximation="limited-memory"))
+    assert found.jacobian.nnz == 598 and found.hessian.nnz == 300
+    assert structure_of(chain(300, "null-space", hessian_approximation="limited-memory")) is None
 
     class Full(Chain):
         def hessianstructure(self):
@@ -212,6 +253,55 @@ def minimized(kind, solver, x0):
         LinearConstraint(sps.eye_array(N, format="csr")[::2], -1.0, 0.9),
     ]
     return pounce.minimize(f, x0, bounds=[(-2.0, None)] * N, constraints=constraints, linear_solver=solver, **more)
+
+
+def first_order(kind, solver, x0):
+    """The chain for `minimize` without second derivatives: sparse Jacobians, differences of a known pattern, or JAX, beside
+    objectives of several kinds."""
+    from scipy.optimize import BFGS, LinearConstraint, NonlinearConstraint
+
+    c, calls = Chain(N), []
+
+    def jacobian(x):
+        return sps.coo_array((c.jacobian(x), c.jacobianstructure()), shape=(N - 1, N))
+
+    def called(x):
+        calls.append(x)
+        return np.array([x[i + 1] * (1 + float(x[i])) for i in range(N - 1)])
+
+    pattern = sps.eye_array(N - 1, N) + sps.eye_array(N - 1, N, k=1)
+    f, more, g, own = {
+        "jacobian": (c.objective, dict(jac=c.gradient), c.constraints, dict(jac=jacobian)),
+        "beside a traced objective": (objective, {}, c.constraints, dict(jac=jacobian)),
+        "differences": (c.objective, dict(jac=c.gradient), called, dict(finite_diff_jac_sparsity=pattern)),
+        "complex step": (
+            c.objective,
+            dict(jac="cs"),
+            c.constraints,
+            dict(jac="cs", finite_diff_jac_sparsity=pattern.toarray()),
+        ),
+        "traced": (objective, dict(hess=BFGS()), rows, {}),
+    }[kind]
+    constraints = [
+        NonlinearConstraint(g, 0.3, np.inf, **own),
+        LinearConstraint(sps.eye_array(N, format="csr")[::2], -1.0, 0.9),
+    ]
+    result = pounce.minimize(f, x0, bounds=[(-2.0, None)] * N, constraints=constraints, linear_solver=solver, **more)
+    return result, len(calls)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["jacobian", "beside a traced objective", "differences", "complex step", "traced"])
+def test_minimize_without_hessians(kind, kernels):
+    """A limited-memory Hessian beside a sparse Jacobian, with the iterations of dense algebra."""
+    x0 = np.full(N, 0.5)
+    (dense, _), (sparse, calls) = (first_order(kind, solver, x0) for solver in ("null-space", "sparse-ldl"))
+    assert dense.success and sparse.success and sparse.nhev == 0
+    assert sparse.nit == dense.nit or kind == "differences"  # whose rounding shows in the last iterations
+    np.testing.assert_allclose(sparse.x, dense.x, atol=1e-6)
+    assert all(structure is None or structure.hessian.nnz == N for structure in kernels)
+    if kind == "differences":  # four points a Jacobian, for there are two colours
+        assert calls <= 4 * sparse.njev + 2 * sparse.nfev + 5
 
 
 @pytest.mark.parametrize("kind", ["traced", "mixed", "callables"])

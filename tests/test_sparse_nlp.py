@@ -128,6 +128,59 @@ def test_given_patterns():
             prepare(program(True, jac_pattern=pattern), pounce.InteriorPoint(), np.full(N, 0.5), 0.1)
 
 
+def gentle(x, p):
+    """With curvatures of one size, so that limited-memory Hessians get to the end."""
+    return jnp.sum(3 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2) + p * jnp.sum(x)
+
+
+def approximate(sparse, p, f=gentle, **options):
+    solver = pounce.InteriorPoint(hessian_approximation="limited-memory", **options)
+    problem = pounce.NLP(f, rows, lb=-5.0, ub=5.0, cl=0.1, cu=10.0, sparse=sparse)
+    return pounce.solve(problem, solver, jnp.full(N, 0.5), p)
+
+
+def same_path(dense, sparse):
+    assert sparse.success and int(sparse.stats.iterations) == int(dense.stats.iterations)
+    assert int(sparse.stats.factorizations) == int(dense.stats.factorizations)
+    np.testing.assert_allclose(sparse.x, dense.x, atol=1e-7)
+    np.testing.assert_allclose(sparse.multipliers.constraints, dense.multipliers.constraints, atol=1e-5)
+
+
+def test_limited_memory():
+    """The path of a dense solve, and exact derivatives of its end; alone and in a batch."""
+    same_path(*(approximate(kind, 0.1) for kind in (False, True)))
+
+    def total(p, kind):
+        return jnp.sum(approximate(kind, p).x ** 2)
+
+    parameters, step = jnp.asarray([0.1, 0.15]), 1e-3
+    values, slopes = jax.vmap(jax.value_and_grad(total), (0, None))(parameters, True)
+    for p, value, slope in zip(parameters, values, slopes):
+        np.testing.assert_allclose(value, total(p, False), rtol=1e-7)
+        np.testing.assert_allclose(slope, (total(p + step, False) - total(p - step, False)) / (2 * step), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_limited_memory_with_sr1():
+    """Its matrix may be indefinite."""
+    options = dict(limited_memory_update_type="sr1", limited_memory_max_history=12)
+    dense, sparse = (
+        approximate(kind, 0.1, lambda x, p: jnp.sum((x - p) ** 4 + x**2), **options) for kind in (False, True)
+    )
+    same_path(dense, sparse)
+
+
+def test_limited_memory_asks_nobody_for_second_derivatives():
+    """A Hessian that is full does not keep a program from being sparse."""
+    problem = pounce.NLP(
+        lambda x, p: jnp.sum(x * p) ** 4, rows, cl=0.1, sparse="auto", hess_pattern=np.ones((500, 500))
+    )
+    solver = pounce.InteriorPoint(hessian_approximation="limited-memory")
+    structure = prepare(problem, solver, np.full(500, 0.5), 0.1)[0].structure
+    assert structure.hessian.pattern.nnz == 500 and structure.jacobian.pattern.nnz == 2 * 499
+    assert prepare(problem, pounce.InteriorPoint(), np.full(500, 0.5), 0.1)[0].structure is None
+
+
 def test_auto():
     """Small problems stay dense; large sparse ones become sparse; large dense ones do not."""
 
@@ -151,9 +204,6 @@ def test_auto_finds_out_early(monkeypatch):
 def test_bad_input():
     with pytest.raises(ValueError, match="`sparse`"):
         program("yes")
-    with pytest.raises(ValueError, match="exact Hessians"):
-        solver = pounce.InteriorPoint(hessian_approximation="limited-memory")
-        pounce.solve(program(True), solver, np.full(N, 0.5), 0.1)
     with pytest.raises(ValueError, match="sparse-ldl"):
         pounce.solve(program(True), pounce.InteriorPoint(linear_solver="lu"), np.full(N, 0.5), 0.1)
     with pytest.raises(ValueError, match="dense problem"):

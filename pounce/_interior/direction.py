@@ -5,6 +5,8 @@ eliminated into the row diagonal and the linear solver only ever sees ``[[H, J']
 before that elimination.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
-from .._linalg.matrix import Matrix, masked, plus_diagonal, symmetric_times, transposed_times
+from .._linalg.matrix import Hessian, Matrix, masked, plus_diagonal, symmetric_times, transposed_times
 from .._linalg.refinement import refined_solve
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View, select
@@ -24,7 +26,7 @@ class System(eqx.Module):
     """The symmetric Newton system in ``(x, s, n, p | y)``, before elimination and perturbation."""
 
     n: int = eqx.field(static=True)
-    hessian: Matrix  # zero rows and columns at fixed variables
+    hessian: Hessian  # zero rows and columns at fixed variables
     jacobian: Matrix
     sigma: Float[Array, " N"]
     active: Bool[Array, " N"]
@@ -38,7 +40,7 @@ class System(eqx.Module):
     def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator:
         """The condensed operator in ``(x | y)``; fixed variables and absent rows get a unit diagonal."""
         free = self.active[: self.n]
-        hessian = plus_diagonal(self.hessian, jnp.where(free, self.sigma[: self.n] + dw, 1.0))
+        hessian: Any = plus_diagonal(self.hessian, jnp.where(free, self.sigma[: self.n] + dw, 1.0))
         diagonal = jnp.where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
         return KKTOperator(hessian, self.jacobian, diagonal)
 
@@ -70,13 +72,13 @@ class System(eqx.Module):
         return jnp.concatenate([x, (inverse * (r_u - signs * y)).ravel()]), y
 
 
-def newton_system(view: View, hessian: Matrix, jacobian: Matrix, sigma: Float[Array, " N"]) -> System:
+def newton_system(view: View, hessian: Hessian, jacobian: Matrix, sigma: Float[Array, " N"]) -> System:
     free = view.active[: view.n]
     jacobian = masked(jacobian, view.present, free)
     return System(view.n, masked(hessian, free, free), jacobian, sigma, view.active, view.present)
 
 
-def least_squares_system(view: View, hessian: Matrix, jacobian: Matrix) -> System:
+def least_squares_system(view: View, hessian: Hessian, jacobian: Matrix) -> System:
     """``[[I, A'], [A, 0]]``: its multipliers minimise the dual infeasibility (Waechter and Biegler 2006, section 3.6)."""
     ones = jnp.ones(view.active.shape, jacobian.dtype)
     nothing = jax.tree.map(jnp.zeros_like, hessian)
@@ -90,7 +92,7 @@ def active_set(view: View, bound_active: Bool[Array, " N"]) -> tuple[Bool[Array,
     return view.active[:n] & ~bound_active[:n], view.equality | bound_active[n : n + m]
 
 
-def active_set_system(view: View, hessian: Matrix, jacobian: Matrix, bound_active: Bool[Array, " N"]) -> System:
+def active_set_system(view: View, hessian: Hessian, jacobian: Matrix, bound_active: Bool[Array, " N"]) -> System:
     """The KKT system of the equality-constrained problem with every active bound and row held."""
     n, m = view.n, view.present.shape[0]
     moving, held = active_set(view, bound_active)

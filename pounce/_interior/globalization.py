@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from .._linalg.sparse import Pattern
 from . import quasi_newton
 from .filter import Filter, Reference
 from .options import Choices, Numbers
@@ -11,8 +12,10 @@ from .perturbation import Perturbation
 from .state import Adaptive, Direction, Globalization, Memory, Point, Watchdog
 
 
-def first_globalization(point: Point, o: Numbers, choices: Choices, capacity: int) -> Globalization:
-    """The state of the main phase before its first pass."""
+def first_globalization(
+    point: Point, o: Numbers, choices: Choices, capacity: int, sparse: Pattern | None = None
+) -> Globalization:
+    """The state of the main phase before its first pass. ``sparse``: where the entries of a sparse Jacobian are."""
     dtype, m = point.objective.dtype, point.rows.size
     zero, none = jnp.zeros((), dtype), jnp.array(0)
     # The adaptive strategy has no mu of its own before its first update.
@@ -29,7 +32,7 @@ def first_globalization(point: Point, o: Numbers, choices: Choices, capacity: in
         perturbation=Perturbation.fresh(dtype),
         acceptable_count=none,
         adaptive=adaptive,
-        quasi_newton=quasi_newton.fresh(point.iterate.primal.size - 3 * m, m, o, choices),
+        quasi_newton=quasi_newton.fresh(point.iterate.primal.size - 3 * m, m, o, choices, sparse),
     )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
+from .._linalg.sparse import Pattern
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from . import quasi_newton, start
@@ -79,6 +80,7 @@ class InteriorPointMethod(eqx.Module):
     constants: tuple[float, ...] = eqx.field(static=True, default=Numbers().split()[1])
     filter_capacity: int = eqx.field(static=True, default=32)
     history: int = eqx.field(static=True, default=0)
+    sparse: Pattern | None = eqx.field(static=True, default=None)  # where the entries of a sparse Jacobian are
 
     def init(
         self,
@@ -104,7 +106,7 @@ class InteriorPointMethod(eqx.Module):
         y = jnp.zeros(m, x.dtype)
         iterate = Iterate(jnp.concatenate([x, jnp.zeros(3 * m, x.dtype)]), y, jnp.zeros(frame.bound.shape, x.dtype))
         point = Point(iterate, zero, y)
-        globalization = first_globalization(point, numbers, choices, self.filter_capacity)
+        globalization = first_globalization(point, numbers, choices, self.filter_capacity, self.sparse)
         row = Row(globalization.mu, zero, zero, zero, zero, none, none)
         history = None
         if self.history:

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._linalg.matrix import Hessian, Matrix
 from .._problem.nlp import Scaling
 from .._solution import History
 from .filter import Filter, Reference
@@ -91,7 +92,7 @@ class Pairs(eqx.Module):
     steps: Float[Array, "n k"]
     changes: Float[Array, "n k"]  # in restoration without the proximity term
     present: Bool[Array, " k"]
-    matrix: Float[Array, "n n"]
+    matrix: Hessian
 
 
 class QuasiNewton(eqx.Module):
@@ -103,7 +104,7 @@ class QuasiNewton(eqx.Module):
     ready: Bool[Array, ""]  # there is a previous point
     previous_x: Float[Array, " n"]
     previous_gradient: Float[Array, " n"]
-    previous_jacobian: Float[Array, "m n"]
+    previous_jacobian: Matrix
 
 
 class Globalization(eqx.Module):

@@ -23,7 +23,7 @@ M = TypeVar("M", Float[Array, "m n"], SparseMatrix, Matrix)
 class KKTOperator(lx.AbstractLinearOperator, Generic[M]):
     """Symmetric operator ``(x, y) -> (H x + J' y, J x - D y)`` with ``D >= 0`` diagonal.
 
-    H and J are dense or sparse; of a sparse H this is the *lower triangle*.
+    H and J are dense or sparse; of a sparse H this is the *lower triangle*. For `Woodbury` H is a `LowRankMatrix`.
     """
 
     hessian: M

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .low_rank import LowRankMatrix
 from .sparse import Pattern, SparseMatrix
 
 
 Matrix = Float[Array, "m n"] | SparseMatrix
+Hessian = Matrix | LowRankMatrix
 
 
 def transposed_times(matrix: Matrix, y: Float[Array, " m"]) -> Float[Array, " n"]:
@@ -20,21 +22,33 @@ def transposed_times(matrix: Matrix, y: Float[Array, " m"]) -> Float[Array, " n"
     return matrix.transposed_times(y) if isinstance(matrix, SparseMatrix) else y @ matrix
 
 
-def symmetric_times(matrix: Matrix, x: Float[Array, " n"]) -> Float[Array, " n"]:
+def symmetric_times(matrix: Hessian, x: Float[Array, " n"]) -> Float[Array, " n"]:
     """``H x``."""
-    return matrix.symmetric_times(x) if isinstance(matrix, SparseMatrix) else matrix @ x
+    return matrix.symmetric_times(x) if isinstance(matrix, SparseMatrix | LowRankMatrix) else matrix @ x
 
 
-def masked(matrix: Matrix, rows: Bool[Array, " m"], columns: Bool[Array, " n"]) -> Matrix:
+@overload
+def masked(matrix: Matrix, rows: Bool[Array, " m"], columns: Bool[Array, " n"]) -> Matrix: ...
+@overload
+def masked(matrix: LowRankMatrix, rows: Bool[Array, " n"], columns: Bool[Array, " n"]) -> LowRankMatrix: ...
+def masked(matrix: Hessian, rows: Bool[Array, " m"], columns: Bool[Array, " n"]) -> Hessian:
     """Zero wherever the row or the column is not wanted."""
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.masked(rows & columns)
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
         return SparseMatrix(jnp.where(rows[pattern.rows] & columns[pattern.columns], matrix.values, 0.0), pattern)
     return jnp.where(rows[:, None] & columns, matrix, 0.0)
 
 
-def plus_diagonal(matrix: Matrix, diagonal: Float[Array, " n"]) -> Matrix:
+@overload
+def plus_diagonal(matrix: Matrix, diagonal: Float[Array, " n"]) -> Matrix: ...
+@overload
+def plus_diagonal(matrix: LowRankMatrix, diagonal: Float[Array, " n"]) -> LowRankMatrix: ...
+def plus_diagonal(matrix: Hessian, diagonal: Float[Array, " n"]) -> Hessian:
     """A symmetric matrix with something added to its diagonal."""
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.plus_diagonal(diagonal)
     if isinstance(matrix, SparseMatrix):
         # Every entry gets what belongs to its row or, off the diagonal, nothing.
         pattern = matrix.pattern
@@ -106,8 +120,10 @@ def largest(matrix: Matrix) -> Float[Array, ""]:
     return jnp.max(jnp.abs(_entries(matrix)), initial=0.0)
 
 
-def all_finite(matrix: Matrix) -> Bool[Array, ""]:
+def all_finite(matrix: Hessian) -> Bool[Array, ""]:
     """Whether no entry is infinite or NaN."""
+    if isinstance(matrix, LowRankMatrix):
+        return jnp.all(jnp.isfinite(matrix.diagonal)) & jnp.all(jnp.isfinite(matrix.columns))
     return jnp.all(jnp.isfinite(_entries(matrix)))
 
 
@@ -171,7 +187,9 @@ def dense(matrix: Matrix) -> Float[Array, "m n"]:
     return matrix.todense() if isinstance(matrix, SparseMatrix) else matrix
 
 
-def symmetric_dense(matrix: Matrix) -> Float[Array, "n n"]:
+def symmetric_dense(matrix: Hessian) -> Float[Array, "n n"]:
     """All entries of a symmetric matrix."""
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.todense()
     whole = dense(matrix)
     return whole + jnp.tril(whole, -1).T if isinstance(matrix, SparseMatrix) else whole

@@ -73,6 +73,11 @@ class Pattern(Content):
         """Every entry."""
         return cls(np.repeat(np.arange(m), n), np.tile(np.arange(n), m), (m, n))
 
+    @classmethod
+    def empty(cls, m: int, n: int) -> "Pattern":
+        """No entry at all."""
+        return cls([], [], (m, n))
+
     @property
     def nnz(self) -> int:
         return self.rows.size

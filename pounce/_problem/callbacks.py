@@ -97,27 +97,28 @@ class CallbackFunctions(AbstractHostFunctions):
 
     @property
     def has_structures(self) -> bool:
-        """Whether anything was said about where entries are."""
+        """Whether anything was said about where entries are, if there are any."""
         names = ("jacobianstructure",) * (self.m > 0) + ("hessianstructure",) * self.exact
-        return any(hasattr(self._callbacks, name) for name in names)
+        return not names or any(hasattr(self._callbacks, name) for name in names)
 
     @property
     def patterns(self) -> tuple[Pattern, Pattern]:
-        """Of the Jacobian and, of one triangle or both, the Hessian, which has to be exact."""
-        assert self.hessian_structure is not None
-        jacobian = self.jacobian_structure
-        empty = Pattern(np.zeros(0), np.zeros(0), (0, self.n))
-        return empty if jacobian is None else jacobian.pattern, self.hessian_structure.pattern
+        """Of the Jacobian and, of one triangle or both, the Hessian; of one that is not exact, nothing."""
+        jacobian, hessian, n = self.jacobian_structure, self.hessian_structure, self.n
+        return (
+            Pattern.empty(0, n) if jacobian is None else jacobian.pattern,
+            Pattern.empty(n, n) if hessian is None else hessian.pattern,
+        )
 
     def become_sparse(self) -> None:
         """From now on derivatives are sparse matrices."""
         self.structure = HostStructure.of(*self.patterns)
         j, h = self.jacobian_structure, self.hessian_structure
-        assert h is not None
         if j is not None:
             self._jacobian_matrix = Entries(j.rows, j.columns, self.structure.jacobian).matrix
-        lower = np.maximum(h.rows, h.columns), np.minimum(h.rows, h.columns)
-        self._hessian_matrix = Entries(*lower, self.structure.hessian).matrix
+        if h is not None:
+            lower = np.maximum(h.rows, h.columns), np.minimum(h.rows, h.columns)
+            self._hessian_matrix = Entries(*lower, self.structure.hessian).matrix
 
     def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         key = x.tobytes()

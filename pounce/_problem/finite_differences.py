@@ -1,9 +1,11 @@
 """First derivatives from differences of values that never leave a box."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
+
+from .coloring import Coloring
 
 
 Scheme = Literal["2-point", "3-point", "cs"]
@@ -43,6 +45,43 @@ class Differences:
         columns = [self._column(function, x, value, i, float(step)) for i, step in enumerate(steps)]
         return np.stack(columns, axis=1) if columns else np.zeros((value.size, 0))
 
+    def entries(self, function: Function, x: np.ndarray, value: np.ndarray, coloring: Coloring) -> np.ndarray:
+        """The entries of the Jacobian in the order of a pattern whose columns are coloured: variables of one colour are moved
+        together (Curtis, Powell and Reid 1974)."""
+        pattern = coloring.pattern
+        rows, columns = pattern.rows, pattern.columns
+        steps = self._relative_step * np.maximum(1.0, np.abs(x))
+        groups = [coloring.colors == color for color in range(coloring.count)]
+        if self._scheme == "cs":
+            products = [np.imag(function(x + np.where(group, 1j * steps, 0.0))) for group in groups]
+            return np.ravel(products)[coloring.places] / steps[columns] if groups else np.zeros(0)
+        points = np.clip(x + self._first_offsets(x, steps), self._lb, self._ub)
+        h = points - x
+        usable = np.all(h != 0.0, axis=0) & (h[0] != h[-1] if len(h) > 1 else True)
+        slopes = []
+        for point, step in zip(points, h):
+            products = [function(np.where(group & usable, point, x)) - value for group in groups]
+            slopes.append(
+                np.ravel(products)[coloring.places] / np.where(usable, step, 1.0)[columns] if groups else np.zeros(0)
+            )
+        found = slopes[0] if len(h) == 1 else _at_zero(slopes, h[:, columns], usable[columns])
+        # Where that leads to nothing, a variable is moved alone, and if need be less far.
+        alone = ~usable[columns] | (~np.isfinite(found) & np.isfinite(value)[rows])
+        for i in np.unique(columns[alone]):
+            here = columns == i
+            found[here] = self._column(function, x, value, i, float(steps[i]))[rows[here]]
+        return found
+
+    def _first_offsets(self, x: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """The first of the `_stencils` of every variable, ``(points, n)``."""
+        below, above = x - self._lb, self._ub - x
+        count = 1 if self._scheme == "2-point" else 2
+        up, down = np.minimum(steps, above / count), np.minimum(steps, below / count)
+        offsets = np.arange(1, count + 1)[:, None] * np.where(down > up, -down, up)
+        if count == 2:
+            offsets = np.where(np.minimum(below, above) >= steps, steps * np.array([[-1.0], [1.0]]), offsets)
+        return offsets
+
     def _column(self, function: Function, x: np.ndarray, value: np.ndarray, i: int, step: float) -> np.ndarray:
         if self._scheme == "cs":
             return _complex_step(function, x, i, step)
@@ -80,10 +119,13 @@ class Differences:
         if 0.0 in h or len(set(h)) < len(h):
             return None
         slopes = [(function(point) - value) / step for point, step in zip(points, h)]
-        if len(h) == 1:
-            return slopes[0]
-        # Newton's divided differences: second order for any two distinct steps.
-        return (h[1] * slopes[0] - h[0] * slopes[1]) / (h[1] - h[0])
+        return slopes[0] if len(h) == 1 else _at_zero(slopes, h)
+
+
+def _at_zero(slopes: Sequence[np.ndarray], h: Any, usable: Any = True) -> np.ndarray:
+    """The derivative from two slopes, by Newton's divided differences: of second order for any two distinct steps."""
+    with np.errstate(invalid="ignore"):
+        return (h[1] * slopes[0] - h[0] * slopes[1]) / np.where(usable, h[1] - h[0], 1.0)
 
 
 def _complex_step(function: Function, x: np.ndarray, i: int, step: float) -> np.ndarray:

@@ -10,16 +10,18 @@ from .._linalg.sparse import Pattern
 
 
 class HostStructure(NamedTuple):
-    """The patterns of the Jacobian of the rows, and of the lower triangle of the Hessian with the whole diagonal."""
+    """The patterns of the Jacobian of the rows, and of the lower triangle of the Hessian with the whole diagonal. Hessians that
+    are approximated count as diagonal."""
 
     jacobian: Pattern
     hessian: Pattern
 
     @classmethod
-    def of(cls, jacobian: Pattern, hessian: Pattern) -> "HostStructure":
-        """From patterns; that of the Hessian may be of a triangle or of all of it."""
-        n = np.arange(hessian.shape[0])
-        return cls(jacobian, (hessian | hessian.transpose | Pattern(n, n, hessian.shape)).lower)
+    def of(cls, jacobian: Pattern, hessian: Pattern | None) -> "HostStructure":
+        """From patterns; that of the Hessian may be of a triangle or of all of it, and is None where there is no Hessian."""
+        n = np.arange(jacobian.shape[1])
+        diagonal = Pattern(n, n, (n.size, n.size))
+        return cls(jacobian, diagonal if hessian is None else (hessian | hessian.transpose | diagonal).lower)
 
 
 class Assembly:

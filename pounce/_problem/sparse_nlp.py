@@ -113,8 +113,21 @@ class SparseFunctionNLP(AbstractNLP):
 
     def derivatives(self, x, y, weight, second_order):
         if not second_order:
-            raise NotImplementedError("sparse derivatives come with second ones")
+            return sparse_first_derivatives(self.evaluate, self.structure.jacobian, x)
         return sparse_derivatives(self.evaluate, self.structure, x, y, weight)
+
+
+def sparse_first_derivatives(evaluate: Callable, jacobian: Coloring, x: Float[Array, " n"]) -> Derivatives:
+    """Values, gradient and Jacobian at a point: the gradient pulled back alone, the Jacobian by its colours."""
+    (f, c), pullback = jax.vjp(evaluate, x)
+    gradient = pullback((jnp.ones_like(f), jnp.zeros_like(c)))[0]
+    if jacobian.by == "rows" and jacobian.count:
+        matrix = entries(
+            jax.vmap(lambda seed: pullback((jnp.zeros_like(f), seed))[0])(seeds(jacobian, c.dtype)), jacobian
+        )
+    else:
+        matrix = sparse_jacobian(lambda x: evaluate(x)[1], x, jacobian)
+    return Derivatives(f, c, gradient, matrix, None)
 
 
 def sparse_derivatives(

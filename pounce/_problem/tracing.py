@@ -18,7 +18,7 @@ from .._compile import compiler_options
 from .._linalg.sparse import Pattern, SparseMatrix
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .sparse_host import in_pattern
-from .sparse_nlp import Structure, sparse_derivatives
+from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
 from .terms import Counts, Term
 
 
@@ -150,6 +150,7 @@ class _Compiled:
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
         self.values, self.first, self.second = compiled(self._values), compiled(self._first), compiled(self._second)
         self.sparse = compiled(self._sparse, static_argnums=0)
+        self.sparse_first = compiled(self._sparse_first, static_argnums=0)
 
     def _values(self, constants, x):
         parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in zip(self._jaxprs, constants)]
@@ -179,11 +180,17 @@ class _Compiled:
         columns, hessian = self._along(lambda unit: jax.jvp(weighted_gradient, (x,), (unit,))[1], x.size)
         return jnp.concatenate([function(x), columns.T.ravel(), hessian.ravel()])
 
-    def _sparse(self, structure, constants, x, y, weight):
-        def evaluate(x):
-            values = self._values(constants, x)
-            return values[0], values[1:]
+    def _objective_and_rows(self, constants, x):
+        values = self._values(constants, x)
+        return values[0], values[1:]
 
+    def _sparse_first(self, structure, constants, x):
+        d = sparse_first_derivatives(functools.partial(self._objective_and_rows, constants), structure.jacobian, x)
+        jacobian: Any = d.jacobian
+        return jnp.concatenate([d.objective[None], d.rows, d.gradient, jacobian.values])
+
+    def _sparse(self, structure, constants, x, y, weight):
+        evaluate = functools.partial(self._objective_and_rows, constants)
         d = sparse_derivatives(evaluate, structure, x, y, weight)
         matrices: Any = d.jacobian, d.hessian
         return jnp.concatenate([d.objective[None], d.rows, d.gradient, *(matrix.values for matrix in matrices)])
@@ -255,13 +262,16 @@ class TracedProgram:
 
     def objective_and_rows(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The first value and the others; to be traced."""
-        values = self._compiled._values(self._constants, x)
-        return values[0], values[1:]
+        return self._compiled._objective_and_rows(self._constants, x)
 
     def sparse_derivatives(self, structure: Structure) -> Callable[..., jax.Array]:
         """From a point, row multipliers and the weight of the first value: values, gradient, and the entries of the Jacobian and
         of the lower triangle of the Hessian, one after the other."""
         return functools.partial(self._compiled.sparse, structure, self._constants)
+
+    def sparse_first_derivatives(self, structure: Structure) -> Callable[..., jax.Array]:
+        """From a point: values, gradient and the entries of the Jacobian, one after the other."""
+        return functools.partial(self._compiled.sparse_first, structure, self._constants)
 
     def term(self) -> Term:
         """This function as one term of a program."""

@@ -1,12 +1,13 @@
 """The equations that hold on a set of active inequalities and bounds, as one symmetric system."""
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from .._conic.data import NO_BOUND
 from .data import Point, Program
+from .lu import factorized
 
 
 REGULARIZATION = 1e-10
@@ -52,51 +53,64 @@ def dominant(data: Program, point: Point) -> Working:
     return Working._make([np.flatnonzero(z > s) for s, z in pairs] + [np.flatnonzero(d.fixed)])
 
 
-@functools.cache
-def _lapack(name: str) -> Any:
-    """A routine of LAPACK for float64."""
-    from scipy.linalg import get_lapack_funcs
-
-    return get_lapack_funcs(name, dtype=np.float64)
-
-
 class ActiveSystem:
-    """``[[P, J'], [J, 0]]`` with the equality rows, the active inequalities and the active bounds in ``J``."""
+    """``[[P, J'], [J, 0]]`` with the equality rows, the active inequalities and the active bounds in ``J``; sparse if the
+    program is."""
 
     def __init__(self, data: Program, working: Working):
         self._data, self._working = data, working
         n = data.c.shape[0]
-        unit = np.eye(n)
-        blocks = [np.zeros((0, n)) if data.A is None else data.A]
-        blocks.append(np.zeros((0, n)) if data.G is None else data.G[working.rows])
+        self.sparse = any(map(scipy.sparse.issparse, (data.P, data.A, data.G)))
+        unit: Any = scipy.sparse.eye_array(n, format="csr") if self.sparse else np.eye(n)
+        blocks: list[Any] = [
+            unit[:0] if data.A is None else data.A,
+            unit[:0] if data.G is None else data.G[working.rows],
+        ]
         blocks += [-unit[working.lower], unit[working.upper], unit[working.fixed]]
-        self.jacobian = np.vstack(blocks)
         self.equalities, self.n = blocks[0].shape[0], n
         hessian = np.zeros((n, n)) if data.P is None else data.P
-        k = self.jacobian.shape[0]
-        self.matrix = np.block([[hessian, self.jacobian.T], [self.jacobian, np.zeros((k, k))]])
+        if self.sparse:
+            self.jacobian: Any = scipy.sparse.vstack(blocks, format="csr")
+            k = self.jacobian.shape[0]
+            nothing = scipy.sparse.csr_array((k, k))
+            hessian = scipy.sparse.csr_array((n, n)) if data.P is None else data.P
+            self.matrix: Any = scipy.sparse.block_array(
+                [[hessian, self.jacobian.T], [self.jacobian, nothing]], format="csr"
+            )
+        else:
+            self.jacobian = np.vstack(blocks)
+            k = self.jacobian.shape[0]
+            self.matrix = np.block([[hessian, self.jacobian.T], [self.jacobian, np.zeros((k, k))]])
         self._scale = np.ones(n + k)
         for _ in range(5):
-            largest = np.max(np.abs(self._scale[:, None] * self.matrix * self._scale), axis=1)
+            largest = self._column_sizes(self._scaled())
             self._scale /= np.sqrt(np.where(largest > 0, largest, 1.0))
+
+    def _scaled(self) -> Any:
+        if self.sparse:
+            scale = scipy.sparse.diags_array(self._scale)
+            return scale @ self.matrix @ scale
+        return self._scale[:, None] * self.matrix * self._scale
+
+    def _column_sizes(self, matrix: Any) -> np.ndarray:
+        """The largest magnitude in each column of a symmetric matrix."""
+        if not self.sparse:
+            return np.max(np.abs(matrix), axis=1)
+        return abs(matrix).max(axis=0).toarray().ravel() if matrix.nnz else np.zeros(matrix.shape[0])
 
     def factorize(self, regularization: float = REGULARIZATION) -> float:
         """An LU factorisation of the equilibrated matrix; its condition number in the 1-norm, estimated."""
-        scaled = self._scale[:, None] * self.matrix * self._scale
-        signs = np.concatenate([np.ones(self.n), -np.ones(self.jacobian.shape[0])])
-        norm = float(np.max(np.sum(np.abs(scaled), axis=0)))
-        self._lu, self._pivots, info = _lapack("getrf")(scaled + regularization * np.diag(signs))
-        if info != 0 or not np.isfinite(norm):
-            return float("inf")
-        reciprocal, _ = _lapack("gecon")(self._lu, norm)
-        return float("inf") if reciprocal == 0 else 1.0 / float(reciprocal)
+        scaled = self._scaled()
+        shift = regularization * np.concatenate([np.ones(self.n), -np.ones(self.jacobian.shape[0])])
+        norm = float(np.max(abs(scaled).sum(axis=0)))
+        self._lu = factorized(scaled + (scipy.sparse.diags_array(shift) if self.sparse else np.diag(shift)))
+        return norm * self._lu.inverse_norm() if np.isfinite(norm) else float("inf")
 
     def solve(self, right: np.ndarray) -> tuple[np.ndarray, float]:
         """The solution, refined against the matrix without regularisation, and its residual relative to ``right``."""
         solution, residual, error = np.zeros_like(right), right, np.inf
         for _ in range(MAX_REFINEMENTS):
-            step, _ = _lapack("getrs")(self._lu, self._pivots, self._scale * residual)
-            trial = solution + self._scale * step
+            trial = solution + self._scale * self._lu.solve(self._scale * residual)
             remaining = right - self.matrix @ trial
             new = float(np.max(np.abs(remaining)))
             if not new < error:

@@ -37,12 +37,6 @@ def kernel_data(data: Program) -> Program:
     return data._replace(P=P, A=A, G=G)
 
 
-def dense_data(data: Program) -> Program:
-    """The program with its matrices as arrays of NumPy."""
-    P, A, G = (given.toarray() if scipy.sparse.issparse(given) else given for given in (data.P, data.A, data.G))
-    return data._replace(P=P, A=A, G=G)
-
-
 def _kernel_matrix(given: Any, symmetric: bool) -> Any:
     if not scipy.sparse.issparse(given):
         return given

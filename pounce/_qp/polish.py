@@ -6,11 +6,11 @@ import scipy.sparse
 
 from .._results import ConicStatus
 from .active import ActiveSystem, dominant
-from .data import Point, dense_data
+from .data import Point
 from .result import Asked, QpResult, verdict
 
 
-LARGEST = 3000  # variables and rows of a sparse program
+LARGEST = 50_000  # variables and rows of a sparse program
 
 
 def polished(asked: Asked, result: QpResult) -> QpResult:
@@ -18,10 +18,8 @@ def polished(asked: Asked, result: QpResult) -> QpResult:
     if result.status not in (ConicStatus.Optimal.label, ConicStatus.Optimal_Inaccurate.label):
         return result
     data = asked.data
-    if any(scipy.sparse.issparse(given) for given in (data.P, data.A, data.G)):
-        if sum(data.sizes) > LARGEST:
-            return result  # the equations are solved as a dense system; the kernel has been on them already
-        data = dense_data(data)
+    if any(scipy.sparse.issparse(given) for given in (data.P, data.A, data.G)) and sum(data.sizes) > LARGEST:
+        return result  # fill-in may take hours; the kernel has been on these equations already
     old = Point(result.x, result.y, result.z, result.z_lb, result.z_ub)
     point = ActiveSystem(data, dominant(data, old)).point()
     if point is None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .active import EPS, ActiveSystem, Distances, Working
 from .arguments import host_array, host_data, limits
-from .data import Point, dense_data
+from .data import Point
 from .polish import polished
 from .result import QpResult
 from .solve import asked_of, inequalities, solve_one
@@ -81,7 +81,6 @@ class QpSensitivity:
         if not result.success:
             raise ValueError(f"there is no optimal solution to differentiate: the status is {result.status!r}")
         working, weak_rows, weak_bounds = _active(data, result, float(active_tol))
-        data = dense_data(data)
         system = ActiveSystem(data, working)
         self.kkt_cond_estimate: float = system.factorize(regularization=0.0)
         if not self.kkt_cond_estimate < 1.0 / EPS:
@@ -128,7 +127,7 @@ class QpSensitivity:
         return step[:n]
 
     def reduced_hessian(self, rank_tol: float = 1e-9) -> ReducedHessian:
-        """The curvature that is left on the manifold of the active constraints.
+        """The curvature that is left on the manifold of the active constraints; in dense matrices, of a sparse program too.
 
         **Arguments:** `rank_tol`: singular values of the active constraints below this share of the largest count as
         zero.
@@ -138,10 +137,10 @@ class QpSensitivity:
         jacobian, n = self._system.jacobian, self._system.n
         basis = np.eye(n)
         if jacobian.shape[0]:
-            _, sizes, directions = np.linalg.svd(jacobian)
+            _, sizes, directions = np.linalg.svd(jacobian.toarray() if self._system.sparse else jacobian)
             basis = directions[int(np.sum(sizes > rank_tol * sizes[0])) :].T
         curvature = np.zeros((n, n)) if self._data.P is None else self._data.P
-        matrix = basis.T @ curvature @ basis
+        matrix = basis.T @ (curvature @ basis)
         matrix = 0.5 * (matrix + matrix.T)
         eigenvalues, eigenvectors = np.linalg.eigh(matrix)
         count = eigenvalues.size

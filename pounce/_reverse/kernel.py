@@ -22,6 +22,7 @@ from .._interior.trial import candidate, judge_trial
 from .._linalg.choice import sparse_solver
 from .._linalg.hints import PivotHints
 from .._linalg.sparse import SparseMatrix
+from .._linalg.woodbury import Woodbury
 from .._packing import Handover, Packing, looked_at
 from .._problem.host import HostStructure
 from .._problem.nlp import Derivatives
@@ -242,7 +243,10 @@ def sparse_kernels_for(
     held = _sparse_kernels(solver, choices, constants, structure)
     if not held:
         linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian, hints())
-        held.append(Kernels(InteriorPointMethod(linear_solver, choices, constants), structure))
+        if choices.hessian_approximation != "exact":
+            linear_solver = Woodbury(linear_solver)
+        method = InteriorPointMethod(linear_solver, choices, constants, sparse=structure.jacobian)
+        held.append(Kernels(method, structure))
     return held[0]
 
 

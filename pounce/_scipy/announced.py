@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sps
 
+from .._linalg.sparse import Pattern
 from .._problem.answers import matrix
 from .._problem.finite_differences import SCHEMES
 from .arguments import checked_sides, real_vector
@@ -24,6 +25,7 @@ class Announced:
     - `lower`, `upper`: of a constraint, a number or one per row.
     - `fixed_pattern`: a sparse Jacobian keeps the pattern it has at first.
     - `relative_step`: of differences.
+    - `sparsity`: where a Jacobian by differences may have entries; None where nothing was said.
     - `keep_feasible`: it was asked for.
     """
 
@@ -38,6 +40,7 @@ class Announced:
     upper: Any = np.inf
     fixed_pattern: bool = False
     relative_step: Any = None
+    sparsity: Pattern | None = None
     keep_feasible: bool = False
 
     def sides(self, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -238,8 +241,21 @@ def _from_nonlinear(constraint: Any, name: str) -> Announced:
         lower=constraint.lb,
         upper=constraint.ub,
         relative_step=constraint.finite_diff_rel_step,
+        sparsity=_sparsity(constraint.finite_diff_jac_sparsity, f"{name}.finite_diff_jac_sparsity"),
         keep_feasible=bool(np.any(constraint.keep_feasible)),
     )
+
+
+def _sparsity(value: Any, name: str) -> Pattern | None:
+    """Entries that are zero do not count, stored or not."""
+    if value is None:
+        return None
+    given = value if sps.issparse(value) else np.asarray(value)
+    if given.dtype.kind not in "fiub" or given.ndim > 2:
+        raise ValueError(f"`{name}` must be a matrix of numbers, got dtype {given.dtype}, shape {given.shape}")
+    entries = sps.coo_array(given if sps.issparse(given) else np.atleast_2d(given))
+    entries.eliminate_zeros()
+    return Pattern.of(entries)
 
 
 def _row_bounds(lower: Any, upper: Any, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,11 @@ class Function:
         self.callback = Callback(self._remembered, self._check)
         self.start = self.callback(x)
         self.size = self.start.size
+        if announced.sparsity is not None and announced.sparsity.shape != (self.size, x.size):
+            name, shape = announced.name.removesuffix(".fun"), announced.sparsity.shape
+            raise ValueError(
+                f"`{name}.finite_diff_jac_sparsity` must have shape {(self.size, x.size)}, got shape {shape}"
+            )
         # Functions written for JAX are traced whatever else they do: their authors know. Others had better be pure.
         arrays = [leaf for leaf in jax.tree.leaves(self.answer) if isinstance(leaf, jax.Array)]
         self.may_be_traced = announced.jac is None and (
@@ -61,7 +66,7 @@ class Points:
         room = np.where(upwards, ub - x, x - lb)
         # Steps of different lengths, lest an antisymmetric difference cancel.
         step = np.minimum(1e-2 * np.maximum(1.0, np.abs(x)) * (1.0 + np.arange(x.size) % 7 / 10.0), 0.5 * room)
-        self.start = x
+        self.start, self.lb, self.ub = x, lb, ub
         self.near = np.clip(x + np.where(upwards, step, -step), lb, ub)
 
     def originals(self, function: Function) -> list[np.ndarray] | None:

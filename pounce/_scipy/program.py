@@ -2,14 +2,13 @@
 else by differences."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .._check import real_array
 from .._host_solve import wants_sparse
-from .._problem.answers import matrix, vector
+from .._problem.answers import matrix
 from .._problem.finite_differences import Differences
 from .._problem.host import AbstractHostFunctions, Evaluations
 from .._problem.sparse_tracing import SparseTracedFunctions, traced_structure
@@ -17,6 +16,7 @@ from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
 from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product, try_to_trace
 from .announced import Announced, Linear
 from .functions import Function, Points, agree, densified, finite_where
+from .opaque import opaque_term, with_hessian
 from .sparse_program import sparse_terms
 
 
@@ -57,7 +57,7 @@ def build_program(
         for each in functions[1:]
     ]
     lower, upper = (np.concatenate([np.zeros(0), *(pair[k] for pair in sides)]) for k in (0, 1))
-    sparse = wants_sparse(linear_solver, n, lower.size) if want_hessian else False
+    sparse = wants_sparse(linear_solver, n, lower.size)
     if sparse is False:
         functions = [densified(each) for each in functions]
     traced: dict[int, ClosedJaxpr] = {}
@@ -75,25 +75,33 @@ def build_program(
         if whole is not None:
             return Program(whole, lower, upper)
     if sparse is not False:
-        whole = sparse_terms(functions, traced, points, sparse)
+        whole = sparse_terms(functions, traced, points, sparse, want_hessian)
         if whole is not None:
-            answered = (f for i, f in enumerate(functions) if isinstance(f, Function) and i not in traced)
-            return Program(whole, lower, upper, in_single=tuple(f.announced.name for f in answered if f.in_single))
+            answered = [f for i, f in enumerate(functions) if isinstance(f, Function) and i not in traced]
+            return Program(whole, lower, upper, *_noteworthy(answered))
     functions = [densified(each) for each in functions]
-    approximated, in_single, terms = [], [], []
+    opaque, terms = [], []
     for i, each in enumerate(functions):
         if isinstance(each, Linear):
             terms.append(linear_term(each.matrix))
             continue
         term = _traced_term(each, traced[i], points) if i in traced else None
         if term is None:
-            term = _opaque_term(each, lb, ub)
-            in_single.extend([each.announced.name] * each.in_single)
-            if each.announced.jac is None:
-                approximated.append("constraint Jacobian" if i else "objective gradient")
+            term = opaque_term(each, lb, ub)
+            opaque.append(each)
         terms.append(_with_own_hessian(term, each, lb, ub))
     whole = TermFunctions(terms[0], terms[1:], n)
-    return Program(whole, lower, upper, tuple(dict.fromkeys(approximated)), tuple(in_single))
+    return Program(whole, lower, upper, *_noteworthy(opaque))
+
+
+def _noteworthy(opaque: Sequence[Function]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Derivatives that nobody gave, or said anything about, and the names of functions in single precision."""
+    approximated = [
+        "objective gradient" if each.is_objective else "constraint Jacobian"
+        for each in opaque
+        if each.announced.jac is None and each.announced.sparsity is None
+    ]
+    return tuple(dict.fromkeys(approximated)), tuple(each.announced.name for each in opaque if each.in_single)
 
 
 def _traced_as_a_whole(
@@ -110,10 +118,8 @@ def _traced_as_a_whole(
     if not program.differentiable:
         return None
     exact = want_hessian and program.has_hessian
-    structure = traced_structure(program, sparse) if exact else None
-    found: AbstractHostFunctions = TracedFunctions(program, exact)
-    if structure is not None:
-        found = SparseTracedFunctions(program, structure)
+    found = _of_program(program, sparse, exact)
+    if isinstance(found, SparseTracedFunctions):
         values, jacobian, *hessian = _at_start(found, points.start)
     else:
         values, jacobian, *hessian = (
@@ -131,17 +137,22 @@ def _traced_as_a_whole(
     if len(traced) < sum(isinstance(each, Function) for each in functions):
         return None
     if exact and not finite_where(values[:1], hessian[0][None]):
-        return TracedFunctions(program, False)
+        return _of_program(program, sparse, False)
     return found
 
 
-def _at_start(functions: SparseTracedFunctions, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values; for each of them, a number that is finite if its derivatives are; and the entries of the Hessian."""
+def _of_program(program: TracedProgram, sparse: bool | None, exact: bool) -> TracedFunctions:
+    structure = traced_structure(program, sparse, exact=exact)
+    return TracedFunctions(program, exact) if structure is None else SparseTracedFunctions(program, structure, exact)
+
+
+def _at_start(functions: SparseTracedFunctions, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Values; for each of them, a number that is finite if its derivatives are; and the entries of an exact Hessian."""
     d: Any = functions.derivatives(x, np.ones(functions.m), 1.0, True)
     functions.evaluations = Evaluations()
     # Zeros or NaN: sums of the derivatives themselves might overflow.
     slopes = np.concatenate([[np.sum(d.gradient * 0.0)], (d.jacobian * 0.0).sum(axis=1)])[:, None]
-    return np.concatenate([[d.objective], d.rows]), slopes, d.hessian.data
+    return np.concatenate([[d.objective], d.rows]), slopes, *((d.hessian.data,) if functions.exact else ())
 
 
 def _traced_term(function: Function, closed: ClosedJaxpr, points: Points) -> Term | None:
@@ -156,66 +167,6 @@ def _traced_term(function: Function, closed: ClosedJaxpr, points: Points) -> Ter
     return program.term()
 
 
-def _opaque_term(function: Function, lb: np.ndarray, ub: np.ndarray) -> Term:
-    """The user's values with the user's first derivatives, or differences; no second ones yet."""
-    announced, callback, n = function.announced, function.callback, lb.size
-    size = function.start.size
-    if callable(announced.jac):
-        jac = Callback(announced.jac, _jacobian_check(announced, size, n))
-        return Term(size, callback, jac, None, lambda: Counts(callback.calls, jac.calls))
-    scheme: Any = announced.jac or "3-point"
-    differences = Differences(lb, ub, scheme, announced.relative_step)
-    sweeps = Counts()
-
-    def evaluate(point: np.ndarray) -> np.ndarray:
-        return _complex_values(function, point) if np.iscomplexobj(point) else callback.fresh(point)
-
-    def jacobian(x: np.ndarray) -> np.ndarray:
-        sweeps.first += 1
-        return differences.jacobian(evaluate, x, callback(x))
-
-    return Term(size, callback, jacobian, None, lambda: Counts(callback.calls, sweeps.first))
-
-
-def _complex_values(function: Function, point: np.ndarray) -> np.ndarray:
-    function.callback.calls += 1
-    answer = np.asarray(function.announced.fun(point)).reshape(-1)
-    if not np.iscomplexobj(answer) or answer.size != function.start.size:
-        raise ValueError(
-            f"`{function.announced.name}` must return {function.start.size} complex number(s) for the scheme 'cs', "
-            f"got dtype {answer.dtype}, shape {answer.shape}"
-        )
-    return answer
-
-
-def _jacobian_check(announced: Announced, size: int, n: int) -> Callable[[Any], np.ndarray]:
-    name, is_objective = announced.jac_name, announced.name == "fun"
-    patterns: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def check(answer: Any) -> np.ndarray:
-        if is_objective:
-            gradient = real_array(answer.toarray() if hasattr(answer, "toarray") else answer, name)
-            return vector(gradient, name, n)[None]
-        if announced.fixed_pattern and hasattr(answer, "toarray"):
-            _check_pattern(answer, patterns, name)
-        return matrix(answer, name, (size, n))
-
-    return check
-
-
-def _check_pattern(sparse: Any, patterns: list[tuple[np.ndarray, np.ndarray]], name: str) -> None:
-    """Entries that are stored, zero or not."""
-    canonical = sparse.tocsr(copy=True)
-    canonical.sum_duplicates()
-    pattern = (canonical.indptr, canonical.indices)
-    if not patterns:
-        patterns.append(pattern)
-    if not all(np.array_equal(a, b) for a, b in zip(pattern, patterns[0])):
-        raise ValueError(
-            f"{name}: the sparsity pattern changed since the first call; store the zeros too, or return it dense"
-        )
-
-
 def _with_own_hessian(term: Term, function: Function, lb: np.ndarray, ub: np.ndarray) -> Term:
     """The term with the second derivatives that were announced, if any."""
     announced, n = function.announced, lb.size
@@ -223,7 +174,7 @@ def _with_own_hessian(term: Term, function: Function, lb: np.ndarray, ub: np.nda
         return term
     if callable(announced.hess):
         hess = Callback(announced.hess, lambda answer: matrix(answer, announced.hess_name, (n, n)))
-        return _with_hessian(term, hess, lambda: hess.calls)
+        return with_hessian(term, hess, lambda: hess.calls)
     if term.hessian is not None:
         return term  # differences were asked for, but exact ones are to be had
     if not callable(announced.jac):
@@ -232,14 +183,6 @@ def _with_own_hessian(term: Term, function: Function, lb: np.ndarray, ub: np.nda
             f"give `{announced.jac_name}` as a callable"
         )
     return _hessian_by_differences(term, function, announced.hess, lb, ub)
-
-
-def _with_hessian(term: Term, hessian: Callable, calls: Callable[[], int]) -> Term:
-    def counts() -> Counts:
-        before = term.counts()
-        return Counts(before.values, before.first, calls())
-
-    return dataclasses.replace(term, hessian=hessian, counts=counts)
 
 
 def _hessian_by_differences(term: Term, function: Function, scheme: Any, lb: np.ndarray, ub: np.ndarray) -> Term:
@@ -257,4 +200,4 @@ def _hessian_by_differences(term: Term, function: Function, scheme: Any, lb: np.
         sweeps.second += 1
         return differences.jacobian(lambda point: weights @ evaluate(point), x, weights @ term.jacobian(x))
 
-    return _with_hessian(term, hessian, lambda: sweeps.second)
+    return with_hessian(term, hessian, lambda: sweeps.second)

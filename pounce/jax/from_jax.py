@@ -44,7 +44,7 @@ def from_jax(
     - `lb`, `ub`, `cl`, `cu`: bounds; `cl` and `cu` are required with rows.
     - `x0`, `seed`, `n_probes`: no longer needed: where derivatives have entries is read from the functions, not probed.
     - `sparse`: whether derivatives, and the linear algebra of a solve, are those of sparse matrices; ``"auto"`` decides by what
-      they look like. Structure and solution are the same either way. Needs exact Hessians.
+      they look like. Structure and solution are the same either way.
     - `jac_pattern`, `hess_pattern`: where entries may be, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for
       the Jacobian of ``g`` and for the Hessian of the Lagrangian (a triangle is enough).
 
