@@ -15,6 +15,9 @@ from .sparse_ldl import LDLFactor, SparseLDL
 
 # What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take.
 REDUCTION, DIRECTIONS = 1e-6, 10
+# The power of the precision that regularisation begins with. Where a variable is free, or 1e7 from its bounds, there is not
+# much more than that on its diagonal.
+LEAST = 0.9
 # A factor that leaves more than this of a random right-hand side is not worth refining with.
 GOOD = 0.01
 FACTOR, TRIES = 100.0, 4
@@ -42,7 +45,7 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> QuasiDefiniteFactor:
         dtype = operator.diagonal.dtype
-        least = jnp.finfo(dtype).eps ** 0.75
+        least = jnp.finfo(dtype).eps ** LEAST
         amount = options.get("regularization")
         amount = least if amount is None else jnp.maximum(least, amount)
         operator = lax.stop_gradient(operator)
