@@ -13,7 +13,7 @@ from .equilibration import Scaling
 from .iterate import Iterate, Measures, Residuals, evaluate, measure
 from .program import ConicProgram
 from .start import cold_start
-from .system import System, factorize
+from .system import factorize
 
 
 STEP_FRACTION = 0.99
@@ -142,15 +142,12 @@ class ConicMethod(eqx.Module):
         residuals = evaluate(program, new)
         measures = measure(program, scaling, new, residuals)
         moved = Progress(new, residuals, measures, alpha, sigma)
-        state = self._learnt(state, system)
-        return self._concluded(state, moved, solved, system.usable(), cones.symmetric, tolerances, max_iter)
-
-    def _learnt(self, state: State, system: System) -> State:
-        """The state with the regularisation its system recommends."""
-        advice = self.solver.advised_regularization(system.factor)
-        if advice is None:
-            return state
-        return eqx.tree_at(lambda s: s.regularization, state, jnp.where(system.usable(), advice, state.regularization))
+        usable, advice = system.usable(), self.solver.advised_regularization(system.factor)
+        if advice is not None:
+            solved = solved & usable  # a factor that is none may give finite directions
+            regularization = jnp.where(usable, advice, state.regularization)
+            state = eqx.tree_at(lambda s: s.regularization, state, regularization)
+        return self._concluded(state, moved, solved, usable, cones.symmetric, tolerances, max_iter)
 
     def terminate(self, state: State, until: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether the loop pauses here: with a status, or after ``until`` iterations."""

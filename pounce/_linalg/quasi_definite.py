@@ -13,8 +13,9 @@ from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .sparse_ldl import LDLFactor, SparseLDL
 
 
-# What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take.
-REDUCTION, DIRECTIONS = 1e-6, 10
+# What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take: two
+# or three as a rule, but each variable that is far from its bounds and hardly held by rows may need one of its own.
+REDUCTION, DIRECTIONS = 1e-6, 25
 # The power of the precision that regularisation begins with. Where a variable is free, or 1e7 from its bounds, there is not
 # much more than that on its diagonal.
 LEAST = 0.9
