@@ -576,3 +576,10 @@ def test_small_residuals_that_matter():
         assert verdict(proof, tolerances) == status
         doubtful = dataclasses.replace(proof, **{f"{kind}_error": jnp.asarray(1e-5)})
         assert verdict(doubtful, tolerances) == verdict(doubtful, tolerances.reduced()) == ConicStatus.Running
+
+
+def test_no_linear_objective():
+    """Nothing that a stopping test looks at is infinite where the objective has no linear term."""
+    solution = pounce.solve_conic(np.eye(3), np.zeros(3), np.ones((1, 3)), np.ones(1), lb=np.array([0.5, 0.0, -1.0]))
+    assert solution.status == ConicStatus.Optimal
+    np.testing.assert_allclose(solution.x, [0.5, 0.25, 0.25], atol=1e-9)

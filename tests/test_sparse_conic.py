@@ -162,9 +162,12 @@ def test_dense_tail(pairs, schedule, monkeypatch):
     @jax.jit
     def solve(operator):
         factor = solver.init(operator, {})
-        return solver.compute(factor, right, {})[0], solver.inertia(factor).correct
+        wasteful = solver.init(operator, {"regularization": jnp.asarray(1e-8)})
+        advised = solver.advised_regularization(wasteful)
+        return solver.compute(factor, right, {})[0], solver.inertia(factor).correct, advised
 
-    (x, y), correct = solve(operator)
+    (x, y), correct, advised = solve(operator)
+    assert advised < 1e-8  # more is more than this matrix needs
     exact = np.linalg.solve(operator.as_matrix(), jnp.concatenate(right))
     assert correct
     np.testing.assert_allclose(jnp.concatenate([x, y]), exact, atol=1e-5 * np.abs(exact).max())

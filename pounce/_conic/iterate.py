@@ -92,6 +92,12 @@ def _largest(*vectors):
     return jnp.max(jnp.abs(jnp.concatenate(vectors)), initial=0.0)
 
 
+def _share(size, value):
+    """``size / |value|``, finite where nothing is left of the value: there may be no linear objective."""
+    limits = jnp.finfo(size.dtype)
+    return jnp.minimum(size / jnp.maximum(jnp.abs(value), limits.tiny), 1.0 / limits.eps)
+
+
 def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -> Measures:
     """The measures of an iterate of the scaled program."""
     one = jnp.ones((), v.x.dtype)
@@ -124,8 +130,8 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
         # The gap is that of slacks and multipliers plus these products: small residuals can be worth much to a large point.
         products = jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)
         effect = products / cost / tau**2 / objective
-        farkas_error = _largest(farkas) / jnp.maximum(jnp.abs(farkas_value), tiny)
-        ray_error = _largest(curvature, equality_ray, row_ray) / jnp.maximum(jnp.abs(ray_value), tiny)
+        farkas_error = _share(_largest(farkas), farkas_value)
+        ray_error = _share(_largest(curvature, equality_ray, row_ray), ray_value)
     return Measures(
         primal_objective=primal,
         dual_objective=dual,

@@ -142,7 +142,12 @@ class ConicMethod(eqx.Module):
         residuals = evaluate(program, new)
         measures = measure(program, scaling, new, residuals)
         moved = Progress(new, residuals, measures, alpha, sigma)
-        return self._concluded(state, moved, solved, system.usable(), cones.symmetric, tolerances, max_iter)
+        usable, advice = system.usable(), self.solver.advised_regularization(system.factor)
+        if advice is not None:
+            solved = solved & usable  # a factor that is none may give finite directions
+            regularization = jnp.where(usable, advice, state.regularization)
+            state = eqx.tree_at(lambda s: s.regularization, state, regularization)
+        return self._concluded(state, moved, solved, usable, cones.symmetric, tolerances, max_iter)
 
     def terminate(self, state: State, until: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether the loop pauses here: with a status, or after ``until`` iterations."""

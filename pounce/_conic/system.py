@@ -79,8 +79,12 @@ class System(eqx.Module):
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
         multipliers = self._weighted(program.rows(x) - r.z)
         if isinstance(program.G, SparseMatrix):
-            # From the solver: what it leaves of the row of an active constraint would be multiplied by H^-1.
-            own = y[p:] if leading.diagonal is not None else leading.recover(y[p:, None])[:, 0]
+            # From the solver: what it leaves of the row of an active constraint would be multiplied by H^-1. Where that is small,
+            # the multiplier is too, and the solver's would have the rounding errors of large ones.
+            if leading.diagonal is None:
+                own = leading.recover(y[p:, None])[:, 0]
+            else:
+                own = jnp.where(leading.diagonal > 1.0, multipliers[:m], y[p:])
             multipliers = multipliers.at[:m].set(own)
         return Vector(x, y[:p], multipliers)
 

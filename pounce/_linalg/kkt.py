@@ -109,6 +109,11 @@ class AbstractKKTSolver(lx.AbstractLinearSolver[State], Generic[State]):
     def inertia(self, state: State) -> Inertia:
         """What ``init`` learnt about the eigenvalues."""
 
+    def advised_regularization(self, state: State) -> Float[Array, ""] | None:
+        """What the next factorisation of a similar matrix should begin with, as its option ``"regularization"``; None where this
+        one does not tell."""
+        del state
+
     def prepare(self, jacobian: Matrix) -> PyTree:
         """What many factorisations share whose Jacobian begins with these rows: to be handed to `init` as the option
         ``"prepared"``. Nothing by default."""

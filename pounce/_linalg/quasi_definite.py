@@ -13,11 +13,17 @@ from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .sparse_ldl import LDLFactor, SparseLDL
 
 
-# What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take.
-REDUCTION, DIRECTIONS = 1e-6, 10
-# A factor that leaves more than this of a random right-hand side is not worth refining with.
-GOOD = 0.01
-FACTOR, TRIES = 100.0, 4
+# What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take: two
+# or three as a rule, but each variable that is far from its bounds and hardly held by rows may need one of its own.
+REDUCTION, DIRECTIONS = 1e-6, 25
+# The power of the precision that regularisation begins with. Where a variable is free, or 1e7 from its bounds, there is not
+# much more than that on its diagonal.
+LEAST = 0.9
+# A factor that leaves more than this of a random right-hand side is not worth refining with; one that leaves less than the
+# other was regularised more than it had to be.
+GOOD, MORE_THAN_GOOD = 1e-2, 1e-6
+# Regularisations grow by this factor, while they are below that power of the precision.
+FACTOR, MOST = 100.0, 0.4
 
 
 class QuasiDefiniteFactor(eqx.Module):
@@ -26,6 +32,7 @@ class QuasiDefiniteFactor(eqx.Module):
     operator: KKTOperator
     factor: LDLFactor
     good: Bool[Array, ""]
+    regularization: Float[Array, ""]  # for the next matrix of its kind to begin with
 
 
 class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
@@ -42,23 +49,29 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> QuasiDefiniteFactor:
         dtype = operator.diagonal.dtype
-        least = jnp.finfo(dtype).eps ** 0.75
+        least, most = (jnp.asarray(jnp.finfo(dtype).eps ** power, dtype) for power in (LEAST, MOST))
         amount = options.get("regularization")
         amount = least if amount is None else jnp.maximum(least, amount)
         operator = lax.stop_gradient(operator)
 
         def attempt(carry):
-            amount, _, _, count = carry
+            amount, _, _ = carry
             factor = self.solver.init(operator, {"regularization": amount})
-            return FACTOR * amount, factor, self._reduces(operator, factor), count + 1
+            return FACTOR * amount, factor, self._left(operator, factor)
+
+        def wanted(carry):
+            amount, _, left = carry
+            return jnp.isnan(left) | ((left > GOOD) & (amount <= most))
 
         blank = jax.eval_shape(lambda: self.solver.init(operator, {"regularization": amount}))
         blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
-        start = amount, blank, jnp.array(False), jnp.zeros((), int)
-        _, factor, good, _ = lax.while_loop(lambda c: ~c[2] & (c[3] < TRIES), attempt, start)
-        return QuasiDefiniteFactor(operator, factor, good)
+        following, factor, left = lax.while_loop(wanted, attempt, (amount, blank, jnp.full_like(amount, jnp.nan)))
+        used, good = following / FACTOR, left <= GOOD
+        following = jnp.where(good & (left > MORE_THAN_GOOD), used, jnp.maximum(least, used / FACTOR))
+        return QuasiDefiniteFactor(operator, factor, good, following)
 
-    def _reduces(self, operator: KKTOperator, factor: LDLFactor) -> Bool[Array, ""]:
+    def _left(self, operator: KKTOperator, factor: LDLFactor) -> Float[Array, ""]:
+        """What the factor leaves of a right-hand side, relatively; infinite for a factor that is none."""
         scale = factor.factor.scale
         n = operator.hessian.shape[0]
         # Signs without a pattern, the same everywhere.
@@ -67,10 +80,14 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
         probe = jnp.concatenate(operator.mv(_parts(scale * signs, n)))
         step, _, _ = self.solver.compute(factor, _parts(probe, n), {})
         left = scale * (probe - jnp.concatenate(operator.mv(step)))
-        return factor.correct & (jnp.sum(left * left) <= GOOD**2 * jnp.sum((scale * probe) ** 2))
+        share = jnp.sqrt(jnp.sum(left * left) / jnp.sum((scale * probe) ** 2))
+        return jnp.where(factor.correct & jnp.isfinite(share), share, jnp.inf)
 
     def inertia(self, state: QuasiDefiniteFactor) -> Inertia:
         return Inertia(state.factor.correct & jnp.isfinite(state.factor.growth), jnp.array(False))
+
+    def advised_regularization(self, state: QuasiDefiniteFactor) -> Float[Array, ""]:
+        return state.regularization
 
     def compute(self, state: QuasiDefiniteFactor, vector: KKTVector, options: dict[str, Any]):
         n, scale = vector[0].shape[0], state.factor.factor.scale

@@ -18,9 +18,10 @@ from .elimination import Columns
 from .schedule import Sweep, Table, longest_first, sweep
 
 
-# Nanoseconds on a CPU, and how many solves go with a factorisation.
-PRODUCT, ENTRY, LEVEL, SOLVES = 3.0, 3.0, 1500.0, 12
-DENSE_FLOP, DENSE_ENTRY, DENSE_START = 0.1, 0.7, 1e5
+# Nanoseconds on a CPU, and how many solves go with a factorisation. A product takes 3, and its place in the tables, made once
+# for some thirty factorisations, takes 200.
+PRODUCT, ENTRY, LEVEL, SOLVES = 10.0, 3.0, 1500.0, 12
+DENSE_FLOP, DENSE_ENTRY, DENSE_START = 0.05, 0.7, 1e5
 LARGEST_TAIL = 6000  # unknowns
 BLOCK = 128  # unknowns that a triangular solve takes at a time
 
