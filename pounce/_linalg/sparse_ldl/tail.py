@@ -18,9 +18,9 @@ from .elimination import Columns
 from .schedule import Sweep, Table, longest_first, sweep
 
 
-# Nanoseconds on a CPU, and how many solves go with a factorisation. A product takes 3, and its place in the tables, made once
-# for some thirty factorisations, takes 200.
-PRODUCT, ENTRY, LEVEL, SOLVES = 10.0, 3.0, 1500.0, 12
+# Nanoseconds on a CPU, and how many solves go with a factorisation. By levels, a product takes 3, and its place in the tables,
+# made once for some thirty factorisations, takes 200.
+PRODUCT, PRODUCT_OF_TABLES, ENTRY, LEVEL, SOLVES = 2.0, 10.0, 2.5, 1500.0, 12
 DENSE_FLOP, DENSE_ENTRY, DENSE_START = 0.05, 0.7, 1e5
 LARGEST_TAIL = 6000  # unknowns
 BLOCK = 128  # unknowns that a triangular solve takes at a time
@@ -65,7 +65,7 @@ def seconds(columns: Columns, widths: np.ndarray, stepwise: bool) -> tuple[float
         below(v) for v in (widths * heights * (heights + 1) / 2, widths * heights, widths.astype(float))
     )
     left = unknowns[-1] - unknowns
-    time = PRODUCT * products + 2 * SOLVES * ENTRY * entries
+    time = (PRODUCT_OF_TABLES if stepwise else PRODUCT) * products + 2 * SOLVES * ENTRY * entries
     if stepwise:
         time += LEVEL * (1 + 2 * SOLVES) * np.arange(levels + 1)
     dense = DENSE_FLOP * left**3 / 3 + 2 * SOLVES * DENSE_ENTRY * left**2 + DENSE_START
