@@ -18,6 +18,7 @@ from ._linalg.choice import sparse_solver
 from ._linalg.hints import PivotHints
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.sparse import Pattern
+from ._problem.closed import trace
 from ._problem.nlp import FunctionNLP
 from ._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
 from ._solution import Solution
@@ -51,7 +52,7 @@ class Program(eqx.Module):
         leaves, structure = self.functions
         f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
         evaluate = together(f, g, data.start.x0.dtype)
-        functions = eqx.filter_closure_convert(evaluate, data.start.x0, data.parameters)
+        functions = trace(evaluate, data.start.x0, data.parameters)
         if self.structure is None:
             return FunctionNLP(functions, data.parameters)
         return SparseFunctionNLP(functions, data.parameters, self.structure)

@@ -10,9 +10,10 @@ import scipy.sparse as sps
 import pounce
 from pounce._adjoint import nonlinear
 from pounce._adjoint.nonlinear import Inputs
+from pounce._lanes import CACHE_BYTES
 from pounce._problem.nlp import FunctionNLP
 from pounce._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
-from pounce._program import NO_BOUND
+from pounce._program import NO_BOUND, STATE
 from pounce._solve import solve_and_keep
 from pounce.nlp import prepare
 
@@ -83,6 +84,20 @@ def test_solution_and_gradient():
     step = 1e-5
     difference = (total(0.1 + step, True) - total(0.1 - step, True)) / (2 * step)
     np.testing.assert_allclose(found[1][0], difference, rtol=1e-5)
+
+
+def test_lanes_in_turn_inside_of_shard_map():
+    """Lanes of this size go one after the other; dividing them between devices is how to use more than one core."""
+    x0, p = jnp.full(300, 0.5), jnp.array([0.05, 0.1, 0.2])
+    assert 8 * STATE * 5 * x0.size > CACHE_BYTES
+    one = lambda p: pounce.solve(program(True), pounce.InteriorPoint(), x0, p)
+    mesh = jax.make_mesh((1,), ("lanes",), axis_types=(jax.sharding.AxisType.Auto,))
+    lanes = jax.sharding.PartitionSpec("lanes")
+    batch = jax.jit(jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=lanes, out_specs=lanes, check_vma=False))(p)
+    assert np.all(batch.status == 0)
+    alone = one(p[1])
+    assert batch.stats.iterations[1] == alone.stats.iterations
+    np.testing.assert_allclose(batch.x[1], alone.x, rtol=1e-12)
 
 
 def test_gradient_reuses_the_factor_of_the_solve():
