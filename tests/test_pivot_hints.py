@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pounce
-from pounce._linalg.hints import PivotHints
+from pounce._linalg.hints import FirstSeen, PivotHints
 from pounce._linalg.row_reductions import RowReductions
 from pounce._linalg.sparse import Pattern
 from pounce._linalg.sparse_ldl.matching import match
@@ -96,3 +96,19 @@ def test_network():
     step = 1e-4 * jnp.zeros_like(loads).at[0, 7].set(1.0)
     difference = (cost(loads + step)[0][0] - cost(loads - step)[0][0]) / 2e-4
     np.testing.assert_allclose(prices[0, 7], difference, rtol=1e-4)
+
+
+def test_the_first_of_a_program_serves_for_all():
+    """Unless it is not worth keeping; and of many programs, the latest."""
+    held, made = FirstSeen(2), []
+
+    def get(key, value, **more):
+        def make():
+            made.append(value)
+            return value
+
+        return held.get(key, make, **more)
+
+    assert [get("a", 0, keep=False), get("a", 1), get("a", 2), get("b", 3), get("a", 4)] == [0, 1, 1, 3, 1]
+    assert [get("c", 5), get("a", 6), get("b", 7)] == [5, 1, 7]
+    assert made == [0, 1, 3, 5, 7]

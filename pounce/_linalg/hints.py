@@ -1,10 +1,17 @@
 """What is known of a sparse KKT matrix beside its pattern, when its pivots are chosen."""
 
+import collections
 import functools
+import threading
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from .sparse import Content
+
+
+Made = TypeVar("Made")
 
 
 class PivotHints(Content):
@@ -28,3 +35,27 @@ class PivotHints(Content):
 
 
 NOTHING_KNOWN = PivotHints()
+
+
+class FirstSeen(Generic[Made]):
+    """What is made of the first numbers of a program and serves for all that come after them: tables, and what is compiled for
+    them, must not depend on later numbers. Of the programs, those that were not asked for the longest are forgotten."""
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, threading.Lock()
+        self._made: collections.OrderedDict[Hashable, Made] = collections.OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Made], keep: bool = True) -> Made:
+        """What is there for a program, made now if nothing is; kept for later calls unless ``keep`` is off."""
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        made = make()
+        if not keep:
+            return made
+        with self._lock:
+            made = self._made.setdefault(key, made)
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        return made

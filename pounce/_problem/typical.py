@@ -1,6 +1,5 @@
 """What the entries of a Jacobian are like at a point that nothing distinguishes: what static pivots are chosen by."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from .._linalg.hints import PivotHints
+from .._linalg.hints import FirstSeen, PivotHints
 from .._linalg.sparse import Pattern
 from .coloring import Coloring
 from .compressed import sparse_jacobian
@@ -60,19 +59,15 @@ def magnitudes(values: np.ndarray, pattern: Pattern) -> np.ndarray:
     return np.maximum(np.where(finite, values, largest), SMALLEST * largest)
 
 
-def near(x: np.ndarray, lb: np.ndarray, ub: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A point close to ``x`` inside the bounds, different in every variable that is free to differ."""
+def near(x: np.ndarray, lb: np.ndarray, ub: np.ndarray, random: np.random.Generator, far: float = FAR) -> np.ndarray:
+    """A point close to ``x`` within the bounds, different in every variable that is free to differ."""
     room = np.minimum(ub - lb, 1.0 + np.abs(x))
-    inside = np.clip(x, lb + FAR * room, ub - FAR * room)
-    moved = inside + FAR * room * random.uniform(-1.0, 1.0, x.size)
+    inside = np.clip(x, lb + far * room, ub - far * room)
+    moved = np.clip(inside + far * room * random.uniform(-1.0, 1.0, x.size), lb, ub)
     return np.where(np.isfinite(moved), moved, np.where(np.isfinite(x), x, 0.0))
 
 
-@functools.lru_cache(maxsize=256)
-def _seen(*key) -> dict[str, PivotHints]:
-    """Where the hints of a program are kept; empty at first."""
-    del key
-    return {}
+_first_hints: FirstSeen[PivotHints] = FirstSeen(256)
 
 
 def pivot_hints(
@@ -81,18 +76,16 @@ def pivot_hints(
     """Hints for the pivots of a program, the same for all its numbers once some have been looked at: ``key`` says which it is,
     ``bounds`` are ``(lb, ub, cl, cu)``, and the rows are ``rows(x, *arguments)``.
 
-    Tables, and what is compiled for them, must not depend on numbers; hints need only be good ones, and those of other numbers
-    are.
+    Hints need only be good ones, and those of other numbers are.
     """
-    seen = _seen(*key)
-    if "hints" in seen:
-        return seen["hints"]
-    lb, ub, cl, cu = bounds
-    entries = typical_jacobian(rows, coloring, x0, lb, ub, *arguments) if cl.shape[0] else None
-    hints = PivotHints(entries, _same(cl, cu), _same(lb, ub))
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((x0, bounds, arguments))):
-        seen["hints"] = hints
-    return hints
+
+    def make() -> PivotHints:
+        lb, ub, cl, cu = bounds
+        entries = typical_jacobian(rows, coloring, x0, lb, ub, *arguments) if cl.shape[0] else None
+        return PivotHints(entries, _same(cl, cu), _same(lb, ub))
+
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((x0, bounds, arguments)))
+    return _first_hints.get(key, make, keep=not traced)
 
 
 def _same(lower: Any, upper: Any) -> np.ndarray | None:

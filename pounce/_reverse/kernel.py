@@ -20,7 +20,7 @@ from .._interior.start import Bounds, WarmStart
 from .._interior.state import RESTORING
 from .._interior.trial import candidate, judge_trial
 from .._linalg.choice import sparse_solver
-from .._linalg.hints import PivotHints
+from .._linalg.hints import FirstSeen, PivotHints
 from .._linalg.sparse import SparseMatrix
 from .._linalg.woodbury import Woodbury
 from .._packing import Handover, Packing, looked_at
@@ -240,18 +240,14 @@ def sparse_kernels_for(
 ) -> Kernels:
     """The kernels for programs of one sparse structure, with the sparse linear solver of that name. Those that come first say
     by ``hints`` how its pivots are chosen."""
-    held = _sparse_kernels(solver, choices, constants, structure)
-    if not held:
+
+    def make() -> Kernels:
         linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian, hints())
         if choices.hessian_approximation != "exact":
             linear_solver = Woodbury(linear_solver)
-        method = InteriorPointMethod(linear_solver, choices, constants, sparse=structure.jacobian)
-        held.append(Kernels(method, structure))
-    return held[0]
+        return Kernels(InteriorPointMethod(linear_solver, choices, constants, sparse=structure.jacobian), structure)
+
+    return _sparse_kernels.get((solver, choices, constants, structure), make)
 
 
-@functools.lru_cache(maxsize=32)
-def _sparse_kernels(*key) -> list[Kernels]:
-    """A place for the kernels of a structure."""
-    del key
-    return []
+_sparse_kernels: FirstSeen[Kernels] = FirstSeen(32)

@@ -10,6 +10,7 @@ import scipy.sparse as sps
 from .._problem.answers import scalar, vector
 from .._problem.purity import footprint, same_footprint
 from .._problem.terms import Callback
+from .._problem.typical import near
 from .announced import Announced, Linear
 
 
@@ -62,12 +63,9 @@ class Points:
     """The starting point and one near it, at which a traced function must do what the original does."""
 
     def __init__(self, x: np.ndarray, lb: np.ndarray, ub: np.ndarray):
-        upwards = ub - x >= x - lb
-        room = np.where(upwards, ub - x, x - lb)
-        # Steps of different lengths, lest an antisymmetric difference cancel.
-        step = np.minimum(1e-2 * np.maximum(1.0, np.abs(x)) * (1.0 + np.arange(x.size) % 7 / 10.0), 0.5 * room)
         self.start, self.lb, self.ub = x, lb, ub
-        self.near = np.clip(x + np.where(upwards, step, -step), lb, ub)
+        # Steps of different lengths, lest an antisymmetric difference cancel.
+        self.near = near(x, lb, ub, np.random.default_rng(0), far=1e-2)
 
     def originals(self, function: Function) -> list[np.ndarray] | None:
         """Values of the original at both; in float64, also of a function that makes float32 of what it is given."""
