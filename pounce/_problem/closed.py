@@ -1,6 +1,7 @@
 """A function that has been traced once, with the arrays it closed over as leaves of a pytree."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,7 +15,7 @@ class ClosedFunction(eqx.Module):
 
     jaxpr: Jaxpr = eqx.field(static=True)
     consts: list[Array]
-    structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
+    structure: Any = eqx.field(static=True)  # of the result
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         function = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))
