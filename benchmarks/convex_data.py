@@ -110,6 +110,8 @@ def _known(which: str, row: dict) -> dict:
     if name in NOT_CONVEX:
         return dict(expected="not convex")
     key = {"qp": "ref_obj", "qp_mpc": "clarabel_obj", "lp": "highs_obj", "conic": "best_ref", "sdp": "ref_obj"}[which]
+    if row.get("highs_status") == "Time limit reached":
+        key = "highs_ipm_obj"  # its simplex method had not come to an end
     reference = float(row[key])
     if row.get("objective_uncertain") or name.startswith(UNCERTAIN):
         return dict(reference=reference)
