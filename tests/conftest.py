@@ -1,3 +1,5 @@
+import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -27,12 +29,27 @@ jax.config.update(
     "jax_persistent_cache_min_compile_time_secs", float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
 )
 
-# Every compiled program is some hundred memory mappings, and Linux aborts a process that asks for more than 65530.
-MOST_MAPPINGS = 30_000
-MAPPINGS = Path("/proc/self/maps")
+# Every compiled program is some hundred memory mappings, and Linux aborts a process that asks for more than 65530. A hundred
+# megabytes of what the compiler used may stay with it.
+MOST_MAPPINGS, MOST_BYTES = 30_000, 3_000_000_000
+MAPPINGS, MEMORY = Path("/proc/self/maps"), Path("/proc/self/statm")
+kept_bytes = 0
+
+
+def resident_bytes() -> int:
+    return int(MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def pytest_runtest_teardown():
     """Drop the compiled programs of a process that has many; the cache on disk still has them."""
-    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    global kept_bytes
+    if not MAPPINGS.exists():
+        return
+    too_large = resident_bytes() > kept_bytes + MOST_BYTES
+    if too_large or MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which keeps what is free
+        if trim is not None:
+            trim(0)
+        kept_bytes = resident_bytes()
