@@ -77,34 +77,29 @@ def _blocks(symbolic: ColumnSymbolic, scale, values):
 def _factorize(symbolic: ColumnSymbolic, values, regularization):
     width, dtype = symbolic.width, values.dtype
     scale = _equilibrate(symbolic, values)
-    matrix = _blocks(symbolic, scale, values)
     start, below = symbolic.start, symbolic.below
     sign = jnp.asarray(symbolic.sign, dtype)
     unit = jnp.eye(width, dtype=dtype)
 
-    def column(j, work, lower, unscaled):
+    def column(j, work, blocks, inverses):
         """Column j of the matrix less what the columns before it contribute, in the places of its rows."""
-        work = lax.fori_loop(*_between(start, j), lambda e, work: put(work, item(matrix, e), item(below, e)), work)
+        work = lax.fori_loop(*_between(start, j), lambda e, work: put(work, item(blocks, e), item(below, e)), work)
 
         def earlier(q, work):
-            e = item(symbolic.prior, q)
-            multiplier = item(lower, e)
+            e, k = item(symbolic.prior, q), item(symbolic.prior_column, q)
+            multiplier = _product(item(blocks, e), item(inverses, k))
 
             def down(f, work):
                 row = item(below, f)
-                return put(work, item(work, row) - _product_transposed(item(unscaled, f), multiplier), row)
+                return put(work, item(work, row) - _product_transposed(item(blocks, f), multiplier), row)
 
-            return lax.fori_loop(e, item(symbolic.prior_end, q), down, work)
+            return lax.fori_loop(e, item(start, k + ONE), down, work)
 
         return lax.fori_loop(*_between(symbolic.prior_start, j), earlier, work)
 
-    def gather(j, work, unscaled):
-        return lax.fori_loop(*_between(start, j), lambda e, v: put(v, item(work, item(below, e)), e), unscaled)
-
     def step(j, carry):
-        lower, unscaled, inverses, work, counts, growth = carry
-        work = column(j, work, lower, unscaled)
-        unscaled = gather(j, work, unscaled)
+        blocks, inverses, work, counts, growth = carry
+        work = column(j, work, blocks, inverses)
         own_sign = item(sign, j)
         shift = item(symbolic.shift, j).astype(dtype)[:, None] * unit * regularization
         pivot = (item(work, j) + shift).reshape(1, width * width)
@@ -115,69 +110,73 @@ def _factorize(symbolic: ColumnSymbolic, values, regularization):
         # A pivot that is not finite may have no entries of L below it to show it.
         growth = jnp.where(jnp.all(jnp.isfinite(inverse)), growth, jnp.nan)
 
-        def divide(e, carry):
-            lower, growth = carry
-            block = _product(item(unscaled, e), inverse)
-            return put(lower, block, e), jnp.maximum(growth, jnp.max(jnp.abs(block)))
+        def gather(e, carry):
+            blocks, growth = carry
+            block = item(work, item(below, e))
+            return put(blocks, block, e), jnp.maximum(growth, jnp.max(jnp.abs(_product(block, inverse))))
 
         first, last = _between(start, j)
-        lower, growth = lax.fori_loop(first + ONE, last, divide, (lower, growth))
-        return lower, unscaled, put(inverses, inverse, j), work, counts, growth
+        blocks, growth = lax.fori_loop(first + ONE, last, gather, (blocks, growth))
+        return blocks, put(inverses, inverse, j), work, counts, growth
 
     none = jnp.zeros((sign.shape[0], width, width), dtype)
-    carry = jnp.zeros_like(matrix), jnp.zeros_like(matrix), none, none, jnp.zeros(3, jnp.int32), jnp.zeros((), dtype)
-    lower, unscaled, inverses, work, counts, growth = lax.fori_loop(ZERO, symbolic.early, step, carry)
+    carry = _blocks(symbolic, scale, values), none, none, jnp.zeros(3, jnp.int32), jnp.zeros((), dtype)
+    blocks, inverses, work, counts, growth = lax.fori_loop(ZERO, symbolic.early, step, carry)
+    if symbolic.tail is None:
+        return scale, blocks, inverses, counts, growth, None
 
     def late(j, carry):
-        unscaled, work = carry
-        work = column(j, work, lower, unscaled)
-        return gather(j, work, unscaled), work
+        blocks, work = carry
+        work = column(j, work, blocks, inverses)
+        gather = lambda e, blocks: put(blocks, item(work, item(below, e)), e)
+        return lax.fori_loop(*_between(start, j), gather, blocks), work
 
-    if symbolic.tail is None:
-        return scale, lower, inverses, counts, growth, None
-    unscaled, _ = lax.fori_loop(symbolic.early, symbolic.pivots, late, (unscaled, work))
+    blocks, _ = lax.fori_loop(symbolic.early, symbolic.pivots, late, (blocks, work))
     count = symbolic.tail.place.shape[0]
-    rest = lax.dynamic_slice_in_dim(unscaled, item(start, symbolic.early), count)
-    return scale, lower, inverses, counts, growth, rest.reshape(count, width * width)
+    rest = lax.dynamic_slice_in_dim(blocks, item(start, symbolic.early), count)
+    return scale, blocks, inverses, counts, growth, rest.reshape(count, width * width)
 
 
 def factorize(symbolic: ColumnSymbolic, values: Float[Array, " k"], regularization: Float[Array, ""]) -> Factor:
-    """As `numeric.factorize`."""
+    """As `numeric.factorize`, but for ``blocks``: those of ``L D``, column by column, so that one buffer does."""
     found = native(_factorize)(symbolic, values, jnp.asarray(regularization, values.dtype))
-    scale, lower, inverses, (negative, perturbed, dependent), growth, rest = found
+    scale, blocks, inverses, (negative, perturbed, dependent), growth, rest = found
     dense = None
     if symbolic.tail is not None:
         dense = dense_tail.factorize(symbolic.tail, rest, regularization)
         growth = jnp.where(jnp.all(jnp.isfinite(dense.inverses)), growth, jnp.nan)
         negative = negative + symbolic.tail.dual.shape[0]
-    return Factor(scale, lower, inverses, negative, perturbed, dependent, growth, dense)
+    return Factor(scale, blocks, inverses, negative, perturbed, dependent, growth, dense)
 
 
-def _forward(symbolic: ColumnSymbolic, lower, y):
+def _forward(symbolic: ColumnSymbolic, blocks, inverses, y):
+    """The forward sweep and the division by D."""
+
     def column(j, y):
-        own = item(y, j)
+        own = _image(item(inverses, j), item(y, j))
 
         def down(e, y):
             row = item(symbolic.below, e)
-            return put(y, item(y, row) - _image(item(lower, e), own), row)
+            return put(y, item(y, row) - _image(item(blocks, e), own), row)
 
         first, last = _between(symbolic.start, j)
-        return lax.fori_loop(first + ONE, last, down, y)
+        y = lax.fori_loop(first + ONE, last, down, y)
+        # Once more: put after the loop, the number from before it would keep a copy of all.
+        return put(y, _image(item(inverses, j), item(y, j)), j)
 
     return lax.fori_loop(ZERO, symbolic.early, column, y)
 
 
-def _backward(symbolic: ColumnSymbolic, lower, inverses, y):
-    """The division by D and the backward sweep."""
-
+def _backward(symbolic: ColumnSymbolic, blocks, inverses, y):
     def column(i, z):
         j = symbolic.early - ONE - i
+
+        def up(e, total):
+            return total + _image(item(blocks, e).T, item(z, item(symbolic.below, e)))
+
         first, last = _between(symbolic.start, j)
-
-        def up(e, own):
-            return own - _image(item(lower, e).T, item(z, item(symbolic.below, e)))
-
-        return put(z, lax.fori_loop(first + ONE, last, up, _image(item(inverses, j), item(z, j))), j)
+        total = lax.fori_loop(first + ONE, last, up, jnp.zeros_like(item(z, j)))
+        return put(z, item(z, j) - _image(item(inverses, j), total), j)
 
     return lax.fori_loop(ZERO, symbolic.early, column, y)
 
@@ -196,24 +195,23 @@ def _collected(symbolic: ColumnSymbolic, scale, z):
     return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros_like(scale))
 
 
-def _begin(symbolic: ColumnSymbolic, scale, lower, rhs):
-    return _forward(symbolic, lower, _spread_out(symbolic, scale, rhs))
+def _begin(symbolic: ColumnSymbolic, scale, blocks, inverses, rhs):
+    return _forward(symbolic, blocks, inverses, _spread_out(symbolic, scale, rhs))
 
 
-def _end(symbolic: ColumnSymbolic, scale, lower, inverses, y):
-    return _collected(symbolic, scale, _backward(symbolic, lower, inverses, y))
+def _end(symbolic: ColumnSymbolic, scale, blocks, inverses, y):
+    return _collected(symbolic, scale, _backward(symbolic, blocks, inverses, y))
 
 
-def _solve(symbolic: ColumnSymbolic, scale, lower, inverses, rhs):
-    return _end(symbolic, scale, lower, inverses, _begin(symbolic, scale, lower, rhs))
+def _solve(symbolic: ColumnSymbolic, scale, blocks, inverses, rhs):
+    return _end(symbolic, scale, blocks, inverses, _begin(symbolic, scale, blocks, inverses, rhs))
 
 
 def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
     """``K^-1 rhs`` by the factor."""
-    scale, lower, inverses = factor.scale, factor.blocks, factor.inverse
+    parts = factor.scale, factor.blocks, factor.inverse
     if symbolic.tail is None or factor.tail is None:
-        return native(_solve)(symbolic, scale, lower, inverses, rhs)
-    y = native(_begin)(symbolic, scale, lower, rhs)
+        return native(_solve)(symbolic, *parts, rhs)
+    y = native(_begin)(symbolic, *parts, rhs)
     late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1)).reshape(y.shape)
-    y = jnp.where(symbolic.dense[:, None], late, y)
-    return native(_end)(symbolic, scale, lower, inverses, y)
+    return native(_end)(symbolic, *parts, jnp.where(symbolic.dense[:, None], late, y))

@@ -36,10 +36,10 @@ class ColumnSymbolic(eqx.Module):
     rows: CompressedRows
     start: UInt[Table, " s1"]  # the first block of each column
     below: UInt[Table, " e"]  # the pivot in whose row each block stands
-    # The blocks left of the diagonal, row by row; and for each of them the end of its column.
+    # The blocks left of the diagonal, row by row; and for each of them its column.
     prior_start: UInt[Table, " s1"]
     prior: UInt[Table, " l"]
-    prior_end: UInt[Table, " l"]
+    prior_column: UInt[Table, " l"]
     sign: Int[Table, "s c"]  # the expected sign of each unknown of a pivot
     shift: Int[Table, "s c"]  # what is added to its diagonal, in units of the regularisation
     place: UInt[Table, " u"]  # of each unknown, among those of all pivots
@@ -139,7 +139,7 @@ def column_tables(
         below=_unsigned(below, size, pivots),
         prior_start=_unsigned(np.searchsorted(below[left], np.arange(pivots + 1)), count + 1, left.size),
         prior=_unsigned(left, prior_size, blocks),
-        prior_end=_unsigned(start[column[left] + 1], prior_size, blocks),
+        prior_column=_unsigned(column[left], prior_size, pivots),
         sign=sign,
         shift=sign * np.int8(shifted),
         place=_unsigned(unknowns),
