@@ -43,8 +43,8 @@ def sparse_solver(
 ) -> AbstractKKTSolver:
     """The sparse solver of that name for the patterns of the lower triangle of H and of J.
 
-    The pivots of ``"stages"`` are those of one stage after the other: where a stage by itself is singular it takes the inertia for
-    wrong. So it is never chosen unasked.
+    The pivots of ``"stages"`` are those of one stage after the other: where a stage by itself is singular it takes the inertia
+    for wrong. So it is never chosen unasked.
     """
     if name == "stages":
         stages = find_stages(hessian, jacobian)
