@@ -3,12 +3,11 @@
 import equinox as eqx
 import jax
 import numpy as np
-import scipy.sparse as sps
 from jaxtyping import Bool, Int, UInt
 
 from .elimination import Columns
-from .graph import PivotGraph
-from .schedule import Table, rounded
+from .graph import PivotGraph, entries_by_rows
+from .schedule import Table, rounded, stable_order
 from .tail import DenseTail, dense_tail
 
 
@@ -101,7 +100,7 @@ def column_tables(
     dump = size * numbers - 1
 
     left = np.flatnonzero(inside)
-    left = left[_stable_order(below[left], pivots)]
+    left = left[stable_order(below[left], pivots)]
     prior_size = max(rounded(left.size + 1), 0 if like is None else like.prior.shape[0])
 
     # From values of the matrix to blocks: the later pivot is the row.
@@ -157,16 +156,7 @@ def _unsigned(values: np.ndarray, size: int | None = None, fill: int = 0) -> np.
     return padded
 
 
-def _stable_order(keys: np.ndarray, count: int) -> np.ndarray:
-    """A stable counting sort: COO to CSR is one, written in C."""
-    places = np.arange(keys.size)
-    return sps.csr_array((places, (keys, places)), shape=(count, max(keys.size, 1))).data
-
-
 def _compressed_rows(rows: np.ndarray, columns: np.ndarray, total: int) -> CompressedRows:
-    off = rows != columns
-    value = np.concatenate([np.arange(rows.size), np.flatnonzero(off)])
-    row, column = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-    order = _stable_order(row, total)
-    start = np.searchsorted(row[order], np.arange(total + 1))
-    return CompressedRows(_unsigned(start), _unsigned(value[order]), _unsigned(column[order]))
+    row, column, value = entries_by_rows(rows, columns, total)
+    start = np.searchsorted(row, np.arange(total + 1))
+    return CompressedRows(_unsigned(start), _unsigned(value), _unsigned(column))

@@ -68,7 +68,7 @@ def sweep(
     """
     count = level.size
     length = np.bincount(target, minlength=count)
-    order = _by_target(target, count)
+    order = stable_order(target, count)
     left, right = left[order], right[order]
     start = np.cumsum(length) - length
     shapes = KINDS[width]
@@ -128,9 +128,8 @@ def _kinds(level: np.ndarray, length: np.ndarray, levels: int, shapes) -> np.nda
     return kinds
 
 
-def _by_target(target: np.ndarray, count: int) -> np.ndarray:
-    """A stable counting sort."""
-    places = np.arange(target.size, dtype=np.int32)
+def stable_order(keys: np.ndarray, count: int) -> np.ndarray:
+    """A stable counting sort of keys below ``count``."""
+    places = np.arange(keys.size, dtype=np.int32)
     # COO to CSR is a counting sort written in C; sorting 10^7 keys otherwise takes seconds.
-    sorter = sps.csr_matrix((places, (target.astype(np.int32), places)), shape=(count, max(target.size, 1)))
-    return sorter.data
+    return sps.csr_matrix((places, (keys.astype(np.int32), places)), shape=(count, max(keys.size, 1))).data

@@ -49,10 +49,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
         symbolic, values, amount = lax.stop_gradient((self.symbolic, values, amount))
-        if isinstance(symbolic, ColumnSymbolic):
-            factor = by_columns.factorize(symbolic, values, amount)
-        else:
-            factor = batching.factorize(symbolic, values, amount)
+        factor = _numeric(symbolic).factorize(symbolic, values, amount)
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
@@ -66,9 +63,11 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         del options
         r_x, r_y = vector
         rhs, symbolic = jnp.concatenate([r_x, r_y]), lax.stop_gradient(self.symbolic)
-        if isinstance(symbolic, ColumnSymbolic):
-            solution = by_columns.solve(symbolic, state.factor, rhs)
-        else:
-            solution = batching.solve(symbolic, state.factor, rhs)
+        solution = _numeric(symbolic).solve(symbolic, state.factor, rhs)
         n = r_x.shape[0]
         return (solution[:n], solution[n:]), RESULTS.successful, {}
+
+
+def _numeric(symbolic: Symbolic | ColumnSymbolic) -> Any:
+    """The numerical half that goes with the tables."""
+    return by_columns if isinstance(symbolic, ColumnSymbolic) else batching
