@@ -77,18 +77,17 @@ class Program(eqx.Module):
         rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
 
         def some_lanes(function: Callable) -> Callable:
-            def call(inputs: Inputs, rest):
-                arrays, static = eqx.partition((inputs, rest), eqx.is_array)
-                solve = lambda arrays: function(*arguments(*eqx.combine(arrays, static)))
+            def whole(inputs: Inputs, rest):
+                return function(*arguments(inputs, rest))
+
+            def sparse(*given):
+                arrays, static = eqx.partition(given, eqx.is_array)
+                solve = lambda arrays: whole(*eqx.combine(arrays, static))
                 return in_cache(solve, self.lane_bytes(data))(arrays)
 
-            return call if self.structure is not None else lambda *given: function(*arguments(*given))
+            return whole if self.structure is None else sparse
 
-        def run(inputs: Inputs, rest) -> Solution:
-            return some_lanes(solve_nlp)(inputs, rest)
-
-        def run_and_keep(inputs: Inputs, rest) -> tuple[Solution, tuple[ActiveFactor]]:
-            return some_lanes(solve_and_keep)(inputs, rest)
+        run, run_and_keep = some_lanes(solve_nlp), some_lanes(solve_and_keep)
 
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
             if self.approximated is None:
