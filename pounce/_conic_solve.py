@@ -87,6 +87,7 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
             return method.terminate(state, until) | _worth_a_polish(run, state, controls)
 
         state = jax.lax.while_loop(lambda state: ~pauses(state), step, carry[0])
+        state = method.recalled(run.scaled, run.scaling, state, tolerances)
         state = _polished(method, run, state, controls, prepared)
         return state, ~method.terminate(state, until)
 

@@ -14,9 +14,12 @@ from pounce._cone.exponential import Exponential
 from pounce._cone.power import Power
 from pounce._cone.product import ConeProduct
 from pounce._cone_spec import orthant, parse
+from pounce._conic.data import ConicData
 from pounce._conic.iterate import Measures
-from pounce._conic.termination import Tolerances, verdict
+from pounce._conic.termination import Tolerances, fallen, verdict
+from pounce._conic_solve import Controls, advance, begin
 from pounce._results import ConicStatus
+from pounce.conic import ConicSolve
 
 from . import conic_programs
 from .conic_programs import CONES, KINDS, PER_STACK, SHAPES, programs, references
@@ -564,7 +567,8 @@ def test_absent_cones_leave_no_trace():
 
 def test_small_residuals_that_matter():
     """Residuals that can move the objective are no solution, and a certificate within rounding of its own size no proof."""
-    zeros = Measures(**{field.name: jnp.zeros(()) for field in dataclasses.fields(Measures)})
+    names = [field.name for field in dataclasses.fields(Measures) if field.name != "polyhedral"]
+    zeros = Measures(**dict.fromkeys(names, jnp.zeros(())), polyhedral=True)
     tolerances = Tolerances.of(jnp.asarray(1e-8))
     for measures, status in (
         (zeros, ConicStatus.Optimal),
@@ -576,6 +580,41 @@ def test_small_residuals_that_matter():
         assert verdict(proof, tolerances) == status
         doubtful = dataclasses.replace(proof, **{f"{kind}_error": jnp.asarray(1e-5)})
         assert verdict(doubtful, tolerances) == verdict(doubtful, tolerances.reduced()) == ConicStatus.Running
+        # What leaves less unproven than the tolerance is believed once nothing becomes better, however near tau is to kappa.
+        ended = dataclasses.replace(proof, ratio=jnp.asarray(10.0), **{f"{kind}_error": jnp.asarray(5e-9)})
+        assert verdict(ended, tolerances) == ConicStatus.Running
+        for changed, expected in (({}, status), ({"ratio": 0.1, "dual": 1.0}, None), ({f"{kind}_error": 2e-8}, None)):
+            measures = dataclasses.replace(ended, **{name: jnp.asarray(value) for name, value in changed.items()})
+            assert fallen(measures, tolerances) == (ConicStatus.Numerical_Failure if expected is None else expected)
+        curved = dataclasses.replace(ended, polyhedral=False)
+        assert fallen(curved, tolerances) == ConicStatus.Numerical_Failure
+
+
+def test_a_failed_solve_returns_its_best_iterate():
+    """Where rounding errors have spoilt what was nearly a solution, that is returned, and called inaccurate."""
+    program = ConicSolve(orthant(2), 2, 0.0, "zero")
+    names = ("P", "c", "A", "b", "G", "h")
+    data = ConicData(*(jnp.asarray(BASE[name]) for name in names), lb=None, ub=None)
+    method, controls = program.method(None), Controls.of(1e-8, 100, np.float64)
+    tolerances = Tolerances.of(jnp.asarray(1e-8))
+
+    @jax.jit
+    def run(good):
+        begun = begin(method, data, program.rows.layout, None, controls)
+        solved = advance(method, begun, controls, jnp.asarray(100))
+        spoilt = dataclasses.replace(
+            begun.state, status=jnp.asarray(ConicStatus.Numerical_Failure), best=solved.iterate
+        )
+        spoilt = dataclasses.replace(spoilt, defect=jnp.where(good, 0.5, jnp.inf))
+        return solved, method.recalled(begun.scaled, begun.scaling, spoilt, tolerances), begun.state
+
+    solved, recalled, start = run(True)
+    assert solved.status == ConicStatus.Optimal
+    assert recalled.status == ConicStatus.Optimal_Inaccurate
+    np.testing.assert_allclose(recalled.measures.primal_objective, solved.measures.primal_objective, rtol=1e-12)
+    _, left, _ = run(False)
+    assert left.status == ConicStatus.Numerical_Failure
+    np.testing.assert_array_equal(left.iterate.x, start.iterate.x)
 
 
 def test_no_linear_objective():

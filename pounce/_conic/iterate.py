@@ -64,7 +64,10 @@ def evaluate(program: ConicProgram, v: Iterate) -> Residuals:
 
 
 class Measures(eqx.Module):
-    """Everything a stopping test looks at, in user units; all of it finite or the iterate is worthless."""
+    """Everything a stopping test looks at, in user units; all of it finite or the iterate is worthless.
+
+    Three of them are measured only where no cone curves (`polyhedral`), and are zero elsewhere.
+    """
 
     primal_objective: Float[Array, ""]
     dual_objective: Float[Array, ""]
@@ -82,6 +85,7 @@ class Measures(eqx.Module):
     ray_error: Float[Array, ""]  # the same where c'x is -1
     primal_infeasibility: Float[Array, ""]  # absolute, largest entry
     dual_infeasibility: Float[Array, ""]
+    polyhedral: bool = eqx.field(static=True)
 
 
 def _norm(*vectors):
@@ -152,4 +156,5 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
         ray_error=ray_error,
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,
+        polyhedral=program.cones.polyhedral,
     )

@@ -1,5 +1,7 @@
 """The predictor-corrector method on the homogeneous embedding (Goulart and Chen 2024): init, step, terminate."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,8 @@ class State(eqx.Module):
     started: Int[Array, ""]  # iterations before the last (re)start
     regularization: Float[Array, ""]  # of factorisations, relative
     polished: Bool[Array, ""]  # whether a polish has been tried
+    best: Iterate  # the nearest to a solution so far
+    defect: Float[Array, ""]  # how near that is
 
 
 class ConicMethod(eqx.Module):
@@ -85,7 +89,21 @@ class ConicMethod(eqx.Module):
             started=jnp.zeros((), jnp.int32),
             regularization=jnp.asarray(LEAST_REGULARIZATION * jnp.finfo(dtype).eps, dtype),
             polished=jnp.array(False),
+            best=iterate,
+            defect=termination.defect(measures, tolerances),
         )
+
+    def recalled(
+        self, program: ConicProgram, scaling: Scaling, state: State, tolerances: termination.Tolerances
+    ) -> State:
+        """With the best iterate where rounding errors have led away from it before they ended the solve."""
+        residuals = evaluate(program, state.best)
+        measures = measure(program, scaling, state.best, residuals)
+        failed = (state.status == ConicStatus.Numerical_Failure) | (state.status == ConicStatus.Optimal_Inaccurate)
+        status = termination.fallen(measures, tolerances)
+        better = failed & (state.defect < termination.defect(state.measures, tolerances))
+        best = dataclasses.replace(state, iterate=state.best, residuals=residuals, measures=measures, status=status)
+        return jax.tree.map(lambda a, b: jnp.where(better & termination.has_solution(status), a, b), best, state)
 
     def restarted(self, state: State, fallback: State) -> State:
         """The cold start where a warm one has ended without a verdict."""
@@ -193,9 +211,7 @@ class ConicMethod(eqx.Module):
         recenter = solved & (small | worse) & ~switch & (state.recenterings < MAX_RECENTERINGS)
         stay = switch | stuck
         given_up = stuck & ~switch & ~recenter & ~refactor
-        fallen = termination.verdict(state.measures, tolerances.reduced())
-        fallen = jnp.where(fallen == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, fallen)
-        fallen = jnp.where(fallen == ConicStatus.Running, ConicStatus.Numerical_Failure, fallen)
+        fallen = termination.fallen(state.measures, tolerances)
         crowded = (moved.alpha < CROWDED_STEP) | recenter
         least = jnp.where(crowded, jnp.minimum(jnp.maximum(10.0 * moved.sigma, 0.1), 0.9), 0.0)
 
@@ -203,6 +219,8 @@ class ConicMethod(eqx.Module):
             return jax.tree.map(lambda a, b: jnp.where(stay, b, a), new, old)
 
         status = jnp.where(given_up, fallen, jnp.where(stay, ConicStatus.Running, status))
+        defect = jnp.where(stay, jnp.inf, termination.defect(moved.measures, tolerances))
+        nearer = defect < state.defect
         out = (status == ConicStatus.Running) & (state.iterations + 1 - state.started >= max_iter)
         return State(
             iterate=pick(moved.iterate, state.iterate),
@@ -219,6 +237,8 @@ class ConicMethod(eqx.Module):
             started=state.started,
             regularization=jnp.where(refactor, 100.0 * state.regularization, state.regularization),
             polished=state.polished,
+            best=jax.tree.map(lambda a, b: jnp.where(nearer, a, b), moved.iterate, state.best),
+            defect=jnp.minimum(defect, state.defect),
         )
 
 

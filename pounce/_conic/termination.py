@@ -23,16 +23,22 @@ class Tolerances(eqx.Module):
     infeasibility_absolute: Float[Array, ""]
     infeasibility_relative: Float[Array, ""]
     proof: Float[Array, ""]
-    ratio: Float[Array, ""]  # kappa / tau from which a certificate is believed
+    belief: Float[Array, ""]  # what a certificate may leave unproven to be believed whatever kappa / tau is
+    ratio: Float[Array, ""]  # kappa / tau from which others are believed
 
     @classmethod
     def of(cls, tol: Float[Array, ""]) -> "Tolerances":
         """All of them from one number; the certificate's threshold follows the dtype."""
         ratio = jnp.where(jnp.finfo(tol.dtype).eps < 1e-10, 1e9, 1e4)
-        return cls(tol, tol, EFFECT * tol, tol, tol, 10.0 * tol, PROOF * tol, ratio.astype(tol.dtype))
+        none = jnp.zeros_like(tol)
+        return cls(tol, tol, EFFECT * tol, tol, tol, 10.0 * tol, PROOF * tol, none, ratio.astype(tol.dtype))
 
     def reduced(self) -> "Tolerances":
-        """What an iterate must satisfy to count where progress has ended."""
+        """What an iterate must satisfy to count where progress has ended.
+
+        A certificate that leaves less than the tolerance unproven excludes all points up to its inverse, in the 1-norm. Beyond,
+        feasibility, which is relative to the size of a point, means nothing.
+        """
         return Tolerances(
             5e3 * self.gap_absolute,
             5e3 * self.gap_relative,
@@ -41,6 +47,7 @@ class Tolerances(eqx.Module):
             5e-4 * self.infeasibility_absolute,
             5e2 * self.infeasibility_relative,
             self.proof,
+            self.feasibility,
             1e-2 * self.ratio,
         )
 
@@ -50,16 +57,36 @@ def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
     gap = (m.gap < t.gap_absolute) | (m.relative_gap < t.gap_relative)
     gap = gap & (m.effect < t.effect)
     optimal = (m.ratio <= 1.0) & gap & (m.primal < t.feasibility) & (m.dual < t.feasibility)
-    certain = m.ratio > t.ratio
+    certain = certain_ray = m.ratio > t.ratio
+    if m.polyhedral:
+        likely = m.ratio > 1.0
+        certain, certain_ray = (
+            certain | likely & (m.farkas_error < t.belief),
+            certain | likely & (m.ray_error < t.belief),
+        )
     # Where rounding keeps a certificate from becoming better, tau vanishes all the same, as it never does with a solution.
     allowed = jnp.where(m.ratio > VANISHED * t.ratio, LENIENCE, 1.0) * t.infeasibility_relative
     farkas = (m.farkas_residual < allowed) & (m.farkas_error < t.proof)
     ray = (m.ray_residual < allowed) & (m.ray_error < t.proof)
     primal = certain & (m.farkas_value < -t.infeasibility_absolute) & farkas
-    dual = certain & (m.ray_value < -t.infeasibility_absolute) & ray
+    dual = certain_ray & (m.ray_value < -t.infeasibility_absolute) & ray
     status = jnp.where(dual, ConicStatus.Dual_Infeasible, ConicStatus.Running)
     status = jnp.where(primal, ConicStatus.Primal_Infeasible, status)
     return jnp.where(optimal, ConicStatus.Optimal, status).astype(jnp.int32)
+
+
+def defect(m: Measures, t: Tolerances) -> Float[Array, ""]:
+    """By what factor an iterate misses the tolerances of a solution; at most one where it is one."""
+    gap = jnp.minimum(m.gap / t.gap_absolute, m.relative_gap / t.gap_relative)
+    parts = jnp.stack([gap, m.effect / t.effect, m.primal / t.feasibility, m.dual / t.feasibility])
+    return jnp.where(m.ratio <= 1.0, jnp.max(parts), jnp.inf)
+
+
+def fallen(m: Measures, t: Tolerances) -> Int[Array, ""]:
+    """The status of an iterate from which no step leads on."""
+    status = verdict(m, t.reduced())
+    status = jnp.where(status == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, status)
+    return jnp.where(status == ConicStatus.Running, ConicStatus.Numerical_Failure, status)
 
 
 def has_solution(status: Int[Array, "..."]) -> Bool[Array, "..."]:
