@@ -46,6 +46,7 @@ class Program(eqx.Module):
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
     approximated: Approximated | None = eqx.field(static=True, default=None)
+    reuse: bool = eqx.field(static=True, default=True)  # whether solves keep a factor for their derivatives
 
     def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
@@ -62,53 +63,65 @@ class Program(eqx.Module):
         n, m = data.start.x0.size, data.start.bounds.cl.size
         return (STATE * (n + 4 * m) + FACTOR * (n + m)) * data.start.x0.dtype.itemsize
 
-    def __call__(self, data: "Data") -> Solution:
-        start = data.start
+    def inputs(self, data: "Data") -> Inputs:
+        """What the solution depends on."""
+        return Inputs(self.nlp(data), data.start.bounds, data.tables)
 
-        def arguments(inputs: Inputs, rest) -> tuple:
+    def _solver(self, inputs: Inputs) -> AbstractKKTSolver:
+        return eqx.combine(self.method.linear_solver, inputs.tables)
+
+    def runner(self, function: Callable, data: "Data") -> Callable:
+        """`solve_nlp` or `solve_and_keep` as a function of the inputs and the rest."""
+
+        def whole(inputs: Inputs, rest: tuple):
             x0, warm, scaling, numbers = rest
-            method = eqx.tree_at(lambda m: m.linear_solver, self.method, solver(inputs))
-            return method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers)
+            method = eqx.tree_at(lambda m: m.linear_solver, self.method, self._solver(inputs))
+            return function(method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
 
-        def solver(inputs: Inputs) -> AbstractKKTSolver:
-            return eqx.combine(self.method.linear_solver, inputs.tables)
+        def sparse(*given):
+            arrays, static = eqx.partition(given, eqx.is_array)
+            solve = lambda arrays: whole(*eqx.combine(arrays, static))
+            return in_cache(solve, self.lane_bytes(data))(arrays)
 
-        inputs = Inputs(self.nlp(data), start.bounds, data.tables)
-        rest = (start.x0, start.warm, start.scaling, start.traced_numbers)
+        return whole if self.structure is None else sparse
 
-        def some_lanes(function: Callable) -> Callable:
-            def whole(inputs: Inputs, rest):
-                return function(*arguments(inputs, rest))
+    @property
+    def reusable(self) -> bool:
+        """Whether a derivative can do with the factor of the last pass.
 
-            def sparse(*given):
-                arrays, static = eqx.partition(given, eqx.is_array)
-                solve = lambda arrays: whole(*eqx.combine(arrays, static))
-                return in_cache(solve, self.lane_bytes(data))(arrays)
+        A dense factor costs less than carrying it through the loop of a batch; a relaxed derivative has a matrix of its own,
+        and so has one whose solve approximates its Hessians.
+        """
+        return self.reuse and self.structure is not None and self.approximated is None and self.relaxation == 0
 
-            return whole if self.structure is None else sparse
-
-        run, run_and_keep = some_lanes(solve_nlp), some_lanes(solve_and_keep)
-
+    def __call__(self, data: "Data") -> Solution:
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
-            if self.approximated is None:
-                return nonlinear.tangent(inputs, rates, solution, kept, solver(inputs), NO_BOUND, self.relaxation)
-            structure = self._exact_structure(data, self.approximated.pattern)
-            patterns = structure.hessian.pattern, structure.jacobian.pattern
-            linear_solver = jax.tree.map(jnp.asarray, sparse_solver("auto", *patterns, self.approximated.hints))
+            solver, inputs, rates = self.differentiated(data, inputs, rates)
+            return nonlinear.tangent(inputs, rates, solution, kept, solver, NO_BOUND, self.relaxation)
 
-            def with_structure(nlp) -> SparseFunctionNLP:
-                return SparseFunctionNLP(nlp.functions, nlp.parameters, structure)
-
-            inputs, rates = (eqx.tree_at(lambda i: i.nlp, each, with_structure(each.nlp)) for each in (inputs, rates))
-            return nonlinear.tangent(inputs, rates, solution, None, linear_solver, NO_BOUND, self.relaxation)
-
-        # A dense factor costs less than carrying it through the loop of a batch; a relaxed derivative has a matrix of its own,
-        # and so has one whose solve approximates its Hessians.
-        reusable = self.structure is not None and self.approximated is None and self.relaxation == 0
-        keep = run_and_keep if reusable else None
         return differentiable_solve(
-            run, inputs, rest, nonlinear.solved, nonlinear.outputs, tangent, self.on_failure, keep
+            self.runner(solve_nlp, data),
+            self.inputs(data),
+            rest_of(data),
+            nonlinear.solved,
+            nonlinear.outputs,
+            tangent,
+            self.on_failure,
+            self.runner(solve_and_keep, data) if self.reusable else None,
         )
+
+    def differentiated(self, data: "Data", *inputs: Inputs) -> tuple:
+        """The linear solver for derivatives, and the inputs (and their tangents) with where exact Hessians have entries."""
+        if self.approximated is None:
+            return self._solver(inputs[0]), *inputs
+        structure = self._exact_structure(data, self.approximated.pattern)
+        patterns = structure.hessian.pattern, structure.jacobian.pattern
+        solver = jax.tree.map(jnp.asarray, sparse_solver("auto", *patterns, self.approximated.hints))
+
+        def with_structure(nlp) -> SparseFunctionNLP:
+            return SparseFunctionNLP(nlp.functions, nlp.parameters, structure)
+
+        return solver, *(eqx.tree_at(lambda i: i.nlp, each, with_structure(each.nlp)) for each in inputs)
 
     def _exact_structure(self, data: "Data", hessian: Pattern | None) -> Structure:
         """With where the Hessian has entries. Found only where derivatives are taken."""
@@ -132,6 +145,12 @@ class Data(eqx.Module):
     parameters: PyTree
     start: Start
     tables: PyTree  # of the linear solver
+
+
+def rest_of(data: Data) -> tuple:
+    """What the solution does not depend on."""
+    start = data.start
+    return start.x0, start.warm, start.scaling, start.traced_numbers
 
 
 def together(f: Callable, g: Callable | None, dtype) -> Callable:

@@ -177,6 +177,32 @@ def outputs(solution: Solution) -> tuple:
     return solution.x, solution.objective, solution.constraints, solution.multipliers
 
 
+class Held(eqx.Module):
+    """The conditions linearised at a solution, with a factor of their matrix: what all derivatives at it share."""
+
+    linearization: Linearization
+    factor: RefinedFactor
+
+
+def hold(
+    inputs: Inputs,
+    solution: Solution,
+    kept: ActiveFactor | None,
+    solver: AbstractKKTSolver,
+    limit: float,
+    relaxation: float,
+) -> Held:
+    """``kept``: the factor of the solve's last pass, which serves if it has the same active set."""
+    lin = linearize(inputs.nlp, solution, inputs.bounds, limit, relaxation)
+    first = None if kept is None else reused(kept, lin)
+    return Held(lin, factorize(_refined(solver, kept is not None), lin.operator, first))
+
+
+def _refined(solver: AbstractKKTSolver, reuse: bool) -> Refined:
+    """The solver that has made, or can take over, a factor."""
+    return Refined(Rescaled(solver), fewest=1) if reuse else Refined(solver)
+
+
 def tangent(
     inputs: Inputs,
     tangents: Inputs,
@@ -186,17 +212,17 @@ def tangent(
     limit: float,
     relaxation: float,
 ) -> tuple:
-    """Tangents of the `outputs` for tangents of the functions' parameters and the bounds.
+    """Tangents of the `outputs` for tangents of the functions' parameters and the bounds."""
+    held = hold(inputs, solution, kept, solver, limit, relaxation)
+    return tangent_from(held, inputs, tangents, solution, solver, relaxation)
 
-    ``kept``: the factor of the solve's last pass, which serves if it has the same active set.
-    """
-    nlp, bounds = inputs.nlp, inputs.bounds
-    lin = linearize(nlp, solution, bounds, limit, relaxation)
-    if kept is None:
-        solver, first = Refined(solver), None
-    else:
-        solver, first = Refined(Rescaled(solver), fewest=1), reused(kept, lin)
-    factor = factorize(solver, lin.operator, first)
+
+def tangent_from(
+    held: Held, inputs: Inputs, tangents: Inputs, solution: Solution, solver: AbstractKKTSolver, relaxation: float
+) -> tuple:
+    """The same, once the conditions have been linearised there."""
+    nlp, bounds, lin, factor = inputs.nlp, inputs.bounds, held.linearization, held.factor
+    solver = _refined(solver, isinstance(factor.factor, RescaledFactor))
     x, y = solution.x, solution.multipliers.constraints
     dynamic, static = eqx.partition(nlp, eqx.is_inexact_array)
     d_nlp = tangents.nlp
@@ -221,8 +247,7 @@ def tangent(
     dx, dy = lx.linear_solve(lin.operator, (r_x, r_y), solver, state=factor, throw=False).value
     _, (df, dc, dgradient) = jax.jvp(first_order, (dynamic, x, y), (d_nlp, dx, dy))
     if relaxation == 0:
-        held = variables.held
-        rate = jnp.where(held, dgradient, 0.0)
+        rate = jnp.where(variables.held, dgradient, 0.0)
         lower_share = jnp.where(bounds.lb == bounds.ub, solution.multipliers.lower > 0, variables.lower > 0)
         d_lower, d_upper = jnp.where(lower_share, rate, 0.0), jnp.where(lower_share, 0.0, -rate)
     else:

@@ -77,10 +77,9 @@ def differentiable_solve(
             # On the solution, not on its tangent: what is only linear does not survive transposition.
             message = "pounce: a solve that is being differentiated did not succeed"
             solution = eqx.error_if(solution, ~good, message)
-        rates = jax.tree.map(lambda t: _guarded(t, good, on_failure), rates)
-        safe = _sanitized(solution, good, outputs)
-        clean = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), dynamic)
-        moves = _on_failure(tangent(whole(clean, arrays)[0], rates, safe, *kept), good, on_failure)
+        clean, safe = sanitized(dynamic, solution, good, outputs)
+        inputs = whole(clean, arrays)[0]
+        moves = guarded(lambda rates: tangent(inputs, rates, safe, *kept), good, on_failure)(rates)
         rate = eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
         return (solution, kept), (rate, jax.tree.map(_zero_tangent, kept))
 
@@ -93,28 +92,35 @@ def _zero_tangent(leaf: Array):
     return np.zeros(leaf.shape, jax.dtypes.float0)
 
 
-def _sanitized(solution: Solution, good: Bool[Array, ""], outputs: Callable[[Solution], tuple]) -> Solution:
+def sanitized(
+    inputs: PyTree, solution: Solution, good: Bool[Array, ""], outputs: Callable[[Solution], tuple]
+) -> tuple[PyTree, Solution]:
     """Finite numbers in the place of an unsolved lane's."""
+    inputs = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), inputs)
     clean = jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.zeros_like(leaf)), outputs(solution))
-    return eqx.tree_at(outputs, solution, clean)
+    return inputs, eqx.tree_at(outputs, solution, clean)
 
 
-def _guarded(tangent: Array, good: Bool[Array, ""], on_failure: OnFailure) -> Array:
-    """The tangent of an input, cut off from a failed lane at this end too.
+def guarded(tangent: Callable[[PyTree], PyTree], good: Bool[Array, ""], on_failure: OnFailure) -> Callable:
+    """A map of tangents, with a failed lane cut off at both ends.
 
-    Transposed, this is the last thing that happens to a cotangent: the selection keeps NaN away from the parameters, the product
-    makes it arrive there.
+    Transposed, what is done to the tangents of inputs is the last thing that happens to a cotangent: a selection keeps NaN away
+    from the parameters, a product makes it arrive there.
     """
-    if on_failure == "nan":
-        return tangent * jnp.where(good, 1.0, jnp.nan).astype(tangent.dtype)
-    return jnp.where(good, tangent, jnp.zeros_like(tangent))
 
+    def of_input(rate: Array) -> Array:
+        if on_failure == "nan":
+            return rate * jnp.where(good, 1.0, jnp.nan).astype(rate.dtype)
+        return jnp.where(good, rate, jnp.zeros_like(rate))
 
-def _on_failure(tangents, good: Bool[Array, ""], on_failure: OnFailure):
-    if on_failure == "warn":
-        jax.debug.callback(_warn, jnp.all(good))
-    fill = jnp.nan if on_failure == "nan" else 0.0
-    return jax.tree.map(lambda t: jnp.where(good, t, fill), tangents)
+    def call(rates: PyTree) -> PyTree:
+        moves = tangent(jax.tree.map(of_input, rates))
+        if on_failure == "warn":
+            jax.debug.callback(_warn, jnp.all(good))
+        fill = jnp.nan if on_failure == "nan" else 0.0
+        return jax.tree.map(lambda t: jnp.where(good, t, fill), moves)
+
+    return call
 
 
 def _warn(good) -> None:

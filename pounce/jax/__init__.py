@@ -1,5 +1,6 @@
-"""The JAX names of the Python API page: one-shot differentiable solves, each one compiled kernel."""
+"""The JAX names of the Python API page: differentiable solves, each one compiled kernel."""
 
+from .anchors import AnchorState as AnchorState
 from .convex import (
     QpLayer as QpLayer,
     solve_qp as solve_qp,
@@ -7,6 +8,7 @@ from .convex import (
     solve_socp as solve_socp,
 )
 from .from_jax import from_jax as from_jax
+from .jax_problem import JaxProblem as JaxProblem
 from .oneshot import (
     solve as solve,
     solve_with_warm as solve_with_warm,

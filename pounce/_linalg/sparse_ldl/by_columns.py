@@ -150,7 +150,7 @@ def factorize(symbolic: ColumnSymbolic, values: Float[Array, " k"], regularizati
 
 
 def _forward(symbolic: ColumnSymbolic, blocks, inverses, y):
-    """The forward sweep and the division by D."""
+    """The forward sweep; what it leaves is yet to be divided by D."""
 
     def column(j, y):
         own = _image(item(inverses, j), item(y, j))
@@ -160,14 +160,14 @@ def _forward(symbolic: ColumnSymbolic, blocks, inverses, y):
             return put(y, item(y, row) - _image(item(blocks, e), own), row)
 
         first, last = _between(symbolic.start, j)
-        y = lax.fori_loop(first + ONE, last, down, y)
-        # Once more: put after the loop, the number from before it would keep a copy of all.
-        return put(y, _image(item(inverses, j), item(y, j)), j)
+        return lax.fori_loop(first + ONE, last, down, y)
 
     return lax.fori_loop(ZERO, symbolic.early, column, y)
 
 
 def _backward(symbolic: ColumnSymbolic, blocks, inverses, y):
+    """The division by D and the backward sweep."""
+
     def column(i, z):
         j = symbolic.early - ONE - i
 
@@ -176,7 +176,7 @@ def _backward(symbolic: ColumnSymbolic, blocks, inverses, y):
 
         first, last = _between(symbolic.start, j)
         total = lax.fori_loop(first + ONE, last, up, jnp.zeros_like(item(z, j)))
-        return put(z, item(z, j) - _image(item(inverses, j), total), j)
+        return put(z, _image(item(inverses, j), item(z, j) - total), j)
 
     return lax.fori_loop(ZERO, symbolic.early, column, y)
 

@@ -1,0 +1,364 @@
+"""`JaxProblem`: one program for many solves, with derivatives at solutions that are held."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from .. import _anchor, _check as check
+from .._problem.sparse_nlp import Structure
+from .._program import Data, Program, compiled
+from .._solution import Multipliers, Solution
+from ..nlp import InteriorPoint, count_rows, parameter_arrays, prepare, sparse_structure, warm_arrays
+from .anchors import AnchorState, duals_of
+from .arguments import failure_of, problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
+from .batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
+
+
+LARGE = 10_000  # variables and rows, from which on a dense program deserves a warning
+
+Duals = tuple[Array, Array, Array]
+
+
+class JaxProblem:
+    """A parametric program ``min f(x, p)  s.t.  cl <= g(x, p) <= cu, lb <= x <= ub``, to be solved many times.
+
+    Everything is checked, and the pattern of a sparse program found, once. All methods are JAX functions: they run under `jit`,
+    `vmap`, `grad` and `jvp`, in any thread. Pickled, a problem takes its patterns along (`f` and `g` have to be picklable).
+
+    Solutions of a batch are those of single solves: each has a barrier parameter of its own, so that no block waits for another.
+    """
+
+    def __init__(
+        self,
+        *,
+        f: Callable[[Float[Array, " n"], PyTree], Any],
+        g: Callable[[Float[Array, " n"], PyTree], Any] | None = None,
+        n: int,
+        m: int = 0,
+        p_example: PyTree,
+        lb: Any = None,
+        ub: Any = None,
+        cl: Any = None,
+        cu: Any = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        factor_reuse: bool = True,
+        sparse: bool | Literal["auto"] = False,
+        n_probes: int | None = None,
+        jac_pattern: Any = None,
+        hess_pattern: Any = None,
+        pattern_detection: str = "jaxpr",
+        on_failure: str = "zero",
+        relaxation: float = 0.0,
+    ):
+        """**Arguments:**
+
+        - `f`, `g`: objective ``f(x, p) -> scalar`` and rows ``g(x, p) -> (m,)``, JAX functions.
+        - `n`, `m`: numbers of variables and rows.
+        - `p_example`: parameters like those to come, a pytree of arrays; it fixes shapes and dtypes only.
+        - `lb`, `ub`, `cl`, `cu`: bounds, arrays or scalars; ``cl`` or ``cu`` is needed with rows.
+        - `options`: Ipopt options by name.
+        - `factor_reuse`: whether a sparse solve keeps its last factor for derivatives. They are the same without, but take a
+          factorisation. (A dense factor is never kept: it costs less than carrying it along.)
+        - `sparse`, `jac_pattern`, `hess_pattern`: as in `pounce.NLP`.
+        - `on_failure`, `relaxation`: as in `pounce.solve`, ``"ignore"`` meaning ``"zero"``.
+        - `seed`, `n_probes`, `pattern_detection`: no longer needed: patterns are read from the functions, not probed.
+
+        **Raises:** `TypeError` or `ValueError` naming the argument. A dense program beyond 10 000 variables and rows is a
+        `UserWarning`.
+        """
+        del seed, n_probes, pattern_detection
+        self._given = dict(
+            f=f, g=g, n=n, m=m, p_example=p_example, lb=lb, ub=ub, cl=cl, cu=cu, options=options,
+            factor_reuse=factor_reuse, sparse=sparse, jac_pattern=jac_pattern, hess_pattern=hess_pattern,
+            on_failure=on_failure, relaxation=relaxation,
+        )  # fmt: skip
+        self.n, self.m = n, m
+        self._problem = problem_of(f, g, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
+        self._how: dict[str, Any] = dict(relaxation=relaxation, on_failure=failure_of(on_failure))
+        self._reuse = bool(factor_reuse)
+        self._cold = solver_of(options)
+        self._warm = solver_of(options, warm_options())
+        example = parameter_arrays(p_example)
+        self._example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), example)
+        start = jnp.zeros(n)
+        rows = count_rows(self._problem, start, example)
+        if rows != m:
+            raise ValueError(f"`g` must return m = {m} rows, got {rows}")
+        exact = self._cold.choices.hessian_approximation == "exact"
+        self._structure = sparse_structure(self._problem, start, example, m, exact)
+        if self._structure is None and n + m > LARGE:
+            message = f"a dense problem with n + m = {n + m}: if its derivatives are sparse, pass `sparse=True`"
+            warnings.warn(message, UserWarning, stacklevel=2)
+        self._closed = False
+        self._ready: dict[tuple, tuple[Program, Data]] = {}  # by solver and dtype
+
+    def solve(self, p: PyTree, x0: Any) -> Float[Array, " n"]:
+        """The minimiser for parameters ``p`` from ``x0``, differentiable in ``p``."""
+        return self._single(p, x0).x
+
+    def solve_with_warm(self, p: PyTree, x0: Any, warm_start: Duals | None = None) -> tuple[Float[Array, " n"], Duals]:
+        """The minimiser and its multipliers ``(lam, zL, zU)``, from the multipliers of a neighbouring solve if they are given."""
+        solution = self._single(p, x0, None if warm_start is None else seeds_of(warm_start, "warm_start"))
+        return solution.x, duals_of(solution)
+
+    def vmap_solve(self, p_batch: PyTree, x0: Any) -> Float[Array, "B n"]:
+        """The minimisers for each leading entry of ``p_batch``, by one batched kernel; ``x0`` is ``(n,)`` or ``(B, n)``."""
+        return self._batch(p_batch, x0).over_lanes(solve_lane).x
+
+    def vmap_solve_parallel(self, p_batch: PyTree, x0: Any, workers: int | None = None) -> Float[Array, "B n"]:
+        """`vmap_solve`; ``workers`` is accepted and, on one device, changes nothing."""
+        workers_of(workers)
+        return self.vmap_solve(p_batch, x0)
+
+    def batched_solve(self, p_batch: PyTree, x0: Any) -> Float[Array, "B n"]:
+        """`vmap_solve` under the name it has where a batch is one stacked program."""
+        return self.vmap_solve(p_batch, x0)
+
+    def batched_solve_with_warm(
+        self, p_batch: PyTree, x0: Any, warm_start: Duals | None = None
+    ) -> tuple[Float[Array, "B n"], Duals]:
+        """The minimisers and their multipliers ``(B, m), (B, n), (B, n)``, which a warm start has too."""
+        warm = None if warm_start is None else seeds_of(warm_start, "warm_start")
+        solution = self._batch(p_batch, x0, warm).over_lanes(solve_lane)
+        return solution.x, duals_of(solution)
+
+    def batched_solve_with_jacobian(
+        self, p_batch: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False
+    ) -> tuple:
+        """``(x (B, n), (lam, zL, zU), J (B, n, k))`` with ``J[b] = dx[b] / dp[b]``, columns by the raveled parameters.
+
+        With ``return_state`` also the `AnchorState`; what is returned is then not differentiable any further.
+        """
+        basis = self._basis(wrt_cols)
+        if return_state:
+            state = self.anchor(p_batch, x0, wrt_cols=wrt_cols)
+            return state.x_star, state.duals, self._jacobian(state), state
+        batch = self._batch(p_batch, x0)
+        solution, J = batch.over_lanes(solution_and_jacobian, batch.repeated(basis))
+        return solution.x, duals_of(solution), J
+
+    def solve_with_jacobian(self, p: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False) -> tuple:
+        """The same for one solve: ``(x (n,), (lam, zL, zU), J (n, k))``, and with ``return_state`` the state."""
+        one = self._one(p)
+        found = self.batched_solve_with_jacobian(one, x0, wrt_cols=wrt_cols, return_state=return_state)
+        x, duals, J, *state = found
+        return x[0], tuple(v[0] for v in duals), J[0], *state
+
+    def anchor(self, p_batch: PyTree, x0: Any, *, wrt_cols: Any = None) -> AnchorState:
+        """Solve and hold the factors. ``p_batch`` may be the parameters of one solve, too (``B = 1``).
+
+        ``wrt_cols``: a slice or indices of the parameters that derivatives are wanted for, where ``p`` is one vector.
+        """
+        basis = self._basis(wrt_cols)
+        return AnchorState(self, *self.anchored(p_batch, x0), basis)
+
+    def anchored(self, p_batch: PyTree, x0: Any) -> tuple[Batch, _anchor.Anchor]:
+        """What a state holds: the batch, and its solutions with their factors."""
+        batch = self._batch(self._one(p_batch) if self._is_single(p_batch) else p_batch, x0)
+        return batch, batch.over_lanes(_anchor.anchor)
+
+    def warm_anchor(
+        self, p: PyTree, x0: Any, *, duals: Duals | None = None, mu: float | None = None, wrt_cols: Any = None
+    ) -> tuple[AnchorState, dict[str, Any]]:
+        """Solve from ``x0`` and given multipliers and barrier parameter, and hold the factor.
+
+        **Returns:** the state (``B = 1``) and ``info`` with ``status``, ``iter_count``, ``obj_val``, ``g``, ``mult_g``,
+        ``mult_x_L``, ``mult_x_U``, ``mu`` and ``success``.
+        """
+        basis = self._basis(wrt_cols)
+        warm = None if duals is None else tuple(jnp.asarray(v)[None] for v in seeds_of(duals, "duals"))
+        extra = {} if mu is None else dict(mu_init=float(mu)) if duals is None else warm_options(mu)
+        solver = solver_of(self._given["options"], extra) if extra else None
+        batch = self._batch(self._one(p), x0, warm, solver)
+        held = batch.over_lanes(_anchor.anchor)
+        s = jax.tree.map(lambda leaf: leaf[0], held.solution)
+        info = dict(
+            status=int(s.status), success=bool(s.success), iter_count=int(s.stats.iterations), x=s.x,
+            obj_val=float(s.objective), g=s.constraints, mult_g=s.multipliers.constraints,
+            mult_x_L=s.multipliers.lower, mult_x_U=s.multipliers.upper, mu=float(s.mu),
+        )  # fmt: skip
+        return AnchorState(self, batch, held, basis), info
+
+    def batched_jvp_from_state(self, state: AnchorState, dp_batch: PyTree, *, with_duals: bool = False) -> Any:
+        """``dx (B, n) = J dp`` by one solve with the held factors; with ``with_duals`` also the multipliers' ``dlam (B, m)``.
+
+        ``dp_batch`` is like the batch of parameters, or ``(B, k)`` for the columns the state was made for.
+        """
+        batch, at = state.opened(self)
+        if state.basis is not None and jnp.shape(dp_batch) == (batch.size, state.basis.shape[0]):
+            dp_batch = jnp.asarray(dp_batch) @ state.basis.astype(batch.dtype)
+        self._check(dp_batch, (batch.size,), "dp_batch")
+        dx, dlam = batch.over_lanes(_anchor.rates, at, jax.tree.map(jnp.asarray, dp_batch))
+        return (dx, dlam) if with_duals else dx
+
+    def batched_vjp_from_state(self, state: AnchorState, x_bar: Float[Array, "B n"]) -> Float[Array, "B k"]:
+        """``dp = J' x_bar`` by one solve with the held factors, for the raveled parameters or the columns of the state."""
+        batch, at = state.opened(self)
+        if jnp.shape(x_bar) != (batch.size, self.n):
+            raise ValueError(f"`x_bar` must have shape ({batch.size}, {self.n}), got {jnp.shape(x_bar)}")
+        pulled = batch.over_lanes(_anchor.pulled, at, jnp.asarray(x_bar, batch.dtype))
+        return pulled if state.basis is None else pulled @ state.basis.T.astype(batch.dtype)
+
+    def jvp_from_state(self, state: AnchorState, dp: PyTree, *, with_duals: bool = False) -> Any:
+        """`batched_jvp_from_state` for the state of one solve."""
+        self._alone(state)
+        found = self.batched_jvp_from_state(
+            state, jax.tree.map(lambda v: jnp.asarray(v)[None], dp), with_duals=with_duals
+        )
+        return jax.tree.map(lambda v: v[0], found)
+
+    def vjp_from_state(self, state: AnchorState, x_bar: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`batched_vjp_from_state` for the state of one solve."""
+        self._alone(state)
+        return self.batched_vjp_from_state(state, jnp.asarray(x_bar)[None])[0]
+
+    def sensitivity(self, state: AnchorState) -> Float[Array, "n k"]:
+        """``dx/dp`` from the state of one solve."""
+        self._alone(state)
+        return self._jacobian(state)[0]
+
+    def sensitivity_at(
+        self, x_star: Float[Array, " n"], theta: PyTree, duals: Duals, *, wrt_cols: Any = None
+    ) -> Float[Array, "n k"]:
+        """``dx/dp`` at a point that satisfies the optimality conditions with multipliers ``(lam, zL, zU)``: no solve is made."""
+        basis = self._basis(wrt_cols)
+        multipliers = Multipliers(*(jnp.asarray(v)[None] for v in seeds_of(duals, "duals")))
+        batch = self._batch(self._one(theta), x_star)
+        point = start_point(x_star, self.n)[None]
+        return batch.over_lanes(jacobian_at, point, multipliers, batch.repeated(basis))[0]
+
+    def active_set_margin(self, state: AnchorState, *, active_tol: float = 1e-6) -> dict[str, Float[Array, " B"]]:
+        """How far the active set is from changing, per block.
+
+        ``min_mult`` is the smallest multiplier of a bound or inequality that is active (within ``active_tol``), ``min_slack`` the
+        smallest slack of one that is not, ``margin`` the smaller of both. Infinite where there is no such constraint.
+        """
+        batch, at = state.opened(self)
+        return batch.over_lanes(margins, at, jnp.full(batch.size, active_tol, batch.dtype))
+
+    def clear_solver_cache(self) -> None:
+        """Nothing to do: factors are arrays, and go with the last reference to them."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    def close(self) -> None:
+        """No further solves: they raise `RuntimeError`. More than once does no harm."""
+        self._closed = True
+
+    def _is_single(self, p: PyTree) -> bool:
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(p)]
+        return shapes == [leaf.shape for leaf in jax.tree.leaves(self._example)]
+
+    def _one(self, p: PyTree) -> PyTree:
+        """Parameters of one solve as a batch of one."""
+        self._check(p, ())
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], p)
+
+    def _basis(self, wrt_cols: Any) -> Float[np.ndarray, "k p"] | None:
+        """The directions of the chosen parameters; None for all."""
+        if wrt_cols is None:
+            return None
+        leaves = jax.tree.leaves(self._example)
+        if len(leaves) != 1 or len(leaves[0].shape) != 1:
+            raise ValueError("`wrt_cols` needs parameters that are one vector")
+        unit = np.eye(leaves[0].shape[0])
+        try:
+            chosen = unit[wrt_cols if isinstance(wrt_cols, slice) else np.asarray(wrt_cols)]
+        except IndexError as error:
+            raise ValueError(f"`wrt_cols` must index the {unit.shape[0]} parameters, got {wrt_cols!r}") from error
+        return np.atleast_2d(chosen)
+
+    def _jacobian(self, state: AnchorState) -> Float[Array, "B n k"]:
+        batch, at = state.opened(self)
+        return batch.over_lanes(_anchor.jacobian, at, batch.repeated(state.basis))
+
+    def _alone(self, state: AnchorState) -> None:
+        size = state.opened(self)[0].size
+        if size != 1:
+            raise ValueError(f"the single-problem form needs the state of one solve, got one of B = {size}")
+
+    def _check(self, p: PyTree, lead: tuple[int, ...], name: str = "p") -> None:
+        """``lead``: the batch axes before the shapes of the example; a zero is any size."""
+        wanted, structure = jax.tree.flatten(self._example)
+        leaves, given = jax.tree.flatten(p)
+        if given != structure:
+            raise ValueError(f"`{name}` must be a pytree like `p_example`, {structure}, got {given}")
+        for leaf, like in zip(leaves, wanted):
+            shape = jnp.shape(leaf)
+            if len(shape) != len(lead) + len(like.shape):
+                what = "needs a leading dim, of the batch, before" if lead else "must have"
+                raise ValueError(f"`{name}` {what} the per-block shape {like.shape} of `p_example`, got shape {shape}")
+            if shape[len(lead) :] != like.shape:
+                raise ValueError(
+                    f"`{name}` must have the per-block shape {like.shape} of `p_example`, got shape {shape}"
+                )
+            if lead and lead[0] and shape[0] != lead[0]:
+                raise ValueError(f"`{name}` must have the leading dim {lead[0]} of the batch, got shape {shape}")
+
+    def _single(self, p: PyTree, x0: Any, warm: tuple | None = None) -> Solution:
+        self._check(p, ())
+        program, data = self._prepared(self._solver(warm), start_point(x0, self.n), self._typed(p))
+        if warm is not None:
+            seeds = warm_arrays(warm, self.n, self.m, data.start.x0.dtype)
+            data = dataclasses.replace(data, start=dataclasses.replace(data.start, warm=seeds))
+        return compiled(program, check.is_concrete(data))(data)
+
+    def _batch(self, p_batch: PyTree, x0: Any, warm: tuple | None = None, solver: InteriorPoint | None = None) -> Batch:
+        self._check(p_batch, (0,))
+        prepare_lane = functools.partial(self._prepared, solver or self._solver(warm))
+        return batch_of(self._typed(p_batch), prepare_lane, x0, self.n, warm)
+
+    def _solver(self, warm: tuple | None) -> InteriorPoint:
+        return self._cold if warm is None else self._warm
+
+    def _typed(self, p: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), p, self._example)
+
+    def _prepared(self, solver: InteriorPoint, start: Array, p: PyTree) -> tuple[Program, Data]:
+        """The program and its data; checked, and put together, the first time."""
+        if self._closed:
+            raise RuntimeError("this JaxProblem is closed")
+        key = id(solver), start.dtype
+        if key in self._ready:
+            program, data = self._ready[key]
+            return program, dataclasses.replace(data, parameters=p, start=dataclasses.replace(data.start, x0=start))
+        program, data = prepare(self._problem, solver, start, p, **self._how)
+        if not self._reuse:
+            program = dataclasses.replace(program, reuse=False)
+        shared = dataclasses.replace(data, parameters=None, start=dataclasses.replace(data.start, x0=None))
+        if any(solver is own for own in (self._cold, self._warm)) and check.is_concrete(shared):
+            self._ready[key] = program, shared
+        return program, data
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = dict(self._given)
+        if isinstance(self._structure, Structure):
+            given["sparse"] = True
+            given["jac_pattern"] = _indices(self._structure.jacobian.pattern)
+            if self._cold.choices.hessian_approximation == "exact":
+                given["hess_pattern"] = _indices(self._structure.hessian.pattern)
+        elif given["sparse"] == "auto":
+            given["sparse"] = False
+        for name in ("p_example", "lb", "ub", "cl", "cu"):
+            given[name] = jax.tree.map(np.asarray, given[name])
+        return given | dict(closed=self._closed)
+
+    def __setstate__(self, given: dict[str, Any]) -> None:
+        closed = given.pop("closed")
+        self.__init__(**given)
+        self._closed = closed
+
+
+def _indices(pattern) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(pattern.rows), np.asarray(pattern.columns)
