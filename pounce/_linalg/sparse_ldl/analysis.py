@@ -67,12 +67,12 @@ def analyze(
         schedule = "columns" if by_columns else "levels"
     stepwise = schedule == "levels"
     order, structure, dense = best_order(graph.graph, graph.width, ordering, tail, stepwise)
-    matrix = n, n + m, rows, columns, graph, order, structure
+    found = rows, columns, graph, order, structure
     if stepwise:
-        return build(*matrix, shifted=not pairs, tail=dense, like=like if isinstance(like, Symbolic) else None)
-    return column_tables(
-        *matrix, shifted=not pairs, tail=dense, like=like if isinstance(like, ColumnSymbolic) else None
-    )
+        same = like if isinstance(like, Symbolic) else None
+        return build(n, n + m, *found, shifted=not pairs, tail=dense, like=same)
+    same = like if isinstance(like, ColumnSymbolic) else None
+    return column_tables(n, *found, shifted=not pairs, tail=dense, like=same)
 
 
 def rematch(

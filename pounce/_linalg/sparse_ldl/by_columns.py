@@ -38,22 +38,19 @@ def _between(table, k):
 
 def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
     """Powers of two that bring the rows of the matrix near one (Ruiz 2001)."""
-    rows = symbolic.rows
-    count = symbolic.place.shape[0]
-    scale = jnp.ones(count, values.dtype)
+    scale = jnp.ones(symbolic.place.shape[0], values.dtype)
     for k in range(passes):
 
-        def row(i, new, scale=scale, first=k == 0):
-            def entry(k, largest):
-                size = jnp.abs(item(values, item(rows.value, k)))
-                return jnp.maximum(largest, size if first else size * item(scale, item(rows.column, k)))
+        def value(e, largest, scale=scale, first=k == 0):
+            size, row, column = jnp.abs(item(values, e)), item(symbolic.row, e), item(symbolic.column, e)
+            if not first:
+                size = size * item(scale, row) * item(scale, column)
+            largest = put(largest, jnp.maximum(item(largest, row), size), row)
+            return put(largest, jnp.maximum(item(largest, column), size), column)
 
-            own = item(scale, i)
-            largest = own * lax.fori_loop(*_between(rows.start, i), entry, jnp.zeros((), values.dtype))
-            usable = (largest > 0) & (largest < jnp.inf)
-            return put(new, own * lax.rsqrt(jnp.where(usable, largest, 1.0)), i)
-
-        scale = lax.fori_loop(ZERO, jnp.uint32(count), row, jnp.zeros_like(scale))
+        largest = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, jnp.zeros_like(scale))
+        usable = (largest > 0) & (largest < jnp.inf)
+        scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
     return jnp.exp2(jnp.round(jnp.log2(scale)))
 
 

@@ -6,18 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt
 
 from .elimination import Columns
-from .graph import PivotGraph, entries_by_rows
+from .graph import PivotGraph
 from .schedule import Table, rounded, stable_order
 from .tail import DenseTail, dense_tail
-
-
-class CompressedRows(eqx.Module):
-    """The full symmetric matrix by rows: entries ``start[i]`` to ``start[i + 1]`` are those of row i, the values they are and
-    the columns they stand in."""
-
-    start: UInt[Table, " u1"]
-    value: UInt[Table, " q"]
-    column: UInt[Table, " q"]
 
 
 class ColumnSymbolic(eqx.Module):
@@ -32,7 +23,6 @@ class ColumnSymbolic(eqx.Module):
     target: UInt[Table, " k"]  # where it stands among the numbers of all blocks,
     mirror: UInt[Table, " k"]  # and where it stands again, if it is off the diagonal of a block of the diagonal
     vacant: UInt[Table, " v"]  # where a pivot has a one instead of a second unknown
-    rows: CompressedRows
     start: UInt[Table, " s1"]  # the first block of each column
     below: UInt[Table, " e"]  # the pivot in whose row each block stands
     # The blocks left of the diagonal, row by row; and for each of them its column.
@@ -63,7 +53,6 @@ class ColumnSymbolic(eqx.Module):
 
 def column_tables(
     n: int,
-    total: int,
     rows: np.ndarray,
     columns: np.ndarray,
     graph: PivotGraph,
@@ -74,8 +63,8 @@ def column_tables(
     tail: int = 0,
     like: ColumnSymbolic | None = None,
 ) -> ColumnSymbolic:
-    """Tables for a matrix of ``total`` unknowns, the first ``n`` of them primal, with values at ``rows, columns`` of one of its
-    triangles; ``order`` and ``structure`` are of the pivots. ``shifted``: the diagonal is regularised.
+    """Tables for a matrix whose first ``n`` unknowns are primal, with values at ``rows, columns`` of one of its triangles;
+    ``order`` and ``structure`` are of the pivots. ``shifted``: the diagonal is regularised.
     ``tail``: how many of the last pivots are left for a dense factorisation. Tables get no smaller than those of ``like``."""
     width, pivots = int(graph.width.max(initial=1)), order.size
     place = np.empty(pivots, np.int64)
@@ -133,7 +122,6 @@ def column_tables(
         target=_unsigned(target),
         mirror=_unsigned(mirror),
         vacant=_unsigned(vacant, vacant_size, dump),
-        rows=_compressed_rows(rows, columns, total),
         start=_unsigned(start, count + 1, blocks),
         below=_unsigned(below, size, pivots),
         prior_start=_unsigned(np.searchsorted(below[left], np.arange(pivots + 1)), count + 1, left.size),
@@ -154,9 +142,3 @@ def _unsigned(values: np.ndarray, size: int | None = None, fill: int = 0) -> np.
     padded = np.full(values.size if size is None else size, fill, np.uint32)
     padded[: values.size] = values
     return padded
-
-
-def _compressed_rows(rows: np.ndarray, columns: np.ndarray, total: int) -> CompressedRows:
-    row, column, value = entries_by_rows(rows, columns, total)
-    start = np.searchsorted(row, np.arange(total + 1))
-    return CompressedRows(_unsigned(start), _unsigned(value), _unsigned(column))

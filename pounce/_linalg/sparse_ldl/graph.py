@@ -4,7 +4,6 @@ import numpy as np
 import scipy.sparse as sps
 
 from ..sparse import Pattern
-from .schedule import stable_order
 
 
 # Unknowns of more neighbours than this are not merged, for the time it would take to compare them.
@@ -17,15 +16,6 @@ def kkt_entries(hessian: Pattern, jacobian: Pattern) -> tuple[np.ndarray, np.nda
     rows = np.concatenate([hessian.rows, n + jacobian.rows, n + np.arange(m)]).astype(np.int64)
     columns = np.concatenate([hessian.columns, jacobian.columns, n + np.arange(m)]).astype(np.int64)
     return rows, columns
-
-
-def entries_by_rows(rows: np.ndarray, columns: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and numbers of the values of a symmetric matrix of which one triangle is given, row by row."""
-    off = rows != columns
-    value = np.concatenate([np.arange(rows.size), np.flatnonzero(off)])
-    row, column = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-    order = stable_order(row, total)
-    return row[order], column[order], value[order]
 
 
 class PivotGraph:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from .elimination import Columns
-from .graph import PivotGraph, entries_by_rows
-from .schedule import longest_first, rounded, sweep
+from .graph import PivotGraph
+from .schedule import longest_first, rounded, stable_order, sweep
 from .symbolic import ENTRIES, PIVOTS, SLACK, Rows, Symbolic
 from .tail import tail_tables
 
@@ -146,7 +146,11 @@ def _slices(level: np.ndarray, levels: int, size: int) -> np.ndarray:
 
 def rows_of(rows: np.ndarray, columns: np.ndarray, total: int, length: int = 8) -> Rows:
     """Pieces of at most ``length`` entries of the rows of the full matrix."""
-    row, column, value = entries_by_rows(rows, columns, total)
+    off = rows != columns
+    value = np.concatenate([np.arange(rows.size), np.flatnonzero(off)])
+    row, column = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
+    order = stable_order(row, total)
+    row, column, value = row[order], column[order], value[order]
     within = np.arange(row.size) - np.searchsorted(row, row)
     pieces = -(-np.bincount(row, minlength=total) // length)
     start = np.cumsum(pieces) - pieces
