@@ -580,14 +580,38 @@ def test_small_residuals_that_matter():
         assert verdict(proof, tolerances) == status
         doubtful = dataclasses.replace(proof, **{f"{kind}_error": jnp.asarray(1e-5)})
         assert verdict(doubtful, tolerances) == verdict(doubtful, tolerances.reduced()) == ConicStatus.Running
-        # What leaves less unproven than the tolerance is believed once nothing becomes better, however near tau is to kappa.
-        ended = dataclasses.replace(proof, ratio=jnp.asarray(10.0), **{f"{kind}_error": jnp.asarray(5e-9)})
+        # What leaves less unproven than the tolerance is believed once nothing becomes better, with a smaller ratio.
+        ended = dataclasses.replace(proof, ratio=jnp.asarray(1e4), **{f"{kind}_error": jnp.asarray(5e-9)})
         assert verdict(ended, tolerances) == ConicStatus.Running
-        for changed, expected in (({}, status), ({"ratio": 0.1, "dual": 1.0}, None), ({f"{kind}_error": 2e-8}, None)):
+        for changed, expected in (({}, status), ({"ratio": 1e3}, None), ({f"{kind}_error": 2e-8}, None)):
             measures = dataclasses.replace(ended, **{name: jnp.asarray(value) for name, value in changed.items()})
             assert fallen(measures, tolerances) == (ConicStatus.Numerical_Failure if expected is None else expected)
         curved = dataclasses.replace(ended, polyhedral=False)
         assert fallen(curved, tolerances) == ConicStatus.Numerical_Failure
+
+
+def test_feasible_points_far_away():
+    """A linear program all of whose feasible points are beyond 1e8 is not called infeasible; its likeness nearby is solved."""
+    rng = np.random.default_rng(1)
+    batch, n, p, m = 200, 8, 3, 6
+    c, A = np.abs(rng.normal(size=(batch, n))), rng.normal(size=(batch, p, n))
+    x, G = np.abs(rng.normal(size=(batch, n))), rng.normal(size=(batch, m, n))
+    room = np.abs(rng.normal(size=(batch, m)))
+
+    def statuses(size):
+        """Two of the rows are parallel but for 1 / size, and one apart."""
+        rows = np.stack([A[:, 0], A[:, 0] + A[:, 1] / size, A[:, 2]], axis=1)
+        b = size * np.einsum("bpn,bn->bp", rows, x)
+        b[:, 1] = b[:, 0] + 1.0
+        h = size * np.einsum("bmn,bn->bm", G, x) + room
+        return np.asarray(linear(c, rows, b, G, h, np.zeros((batch, n))).status)
+
+    linear = jax.jit(jax.vmap(lambda c, A, b, G, h, lb: pounce.solve_conic(None, c, A, b, G, h, lb=lb)))
+    near, far = statuses(1e5), statuses(1e8)
+    assert set(near) == {OPTIMAL, PRIMAL} and 100 < np.sum(near == OPTIMAL) < 180
+    assert np.all(far[near == OPTIMAL] != PRIMAL)
+    assert np.all(far[near == PRIMAL] == PRIMAL)
+    assert np.mean(far[near == OPTIMAL] == OPTIMAL) > 0.5
 
 
 def test_a_failed_solve_returns_its_best_iterate():

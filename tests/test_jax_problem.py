@@ -50,7 +50,8 @@ def test_solves_and_gradients():
     """All ways to solve agree with the one-shot functions, derivatives too, also from another thread inside of `jit`."""
     jp, (x, J) = problem(), expected()
     np.testing.assert_allclose(jp.solve(BATCH[0], X0), x[0], atol=1e-9)
-    many = (jp.vmap_solve, functools.partial(jp.vmap_solve_parallel, workers=8), jp.batched_solve)
+    by_lane = jax.vmap(jp.solve, in_axes=(0, None))
+    many = (by_lane, jp.vmap_solve, functools.partial(jp.vmap_solve_parallel, workers=8), jp.batched_solve)
     for way in many:
         np.testing.assert_allclose(way(BATCH, X0), x, atol=1e-9)
     np.testing.assert_allclose(jp.vmap_solve(BATCH, x), x, atol=1e-8)
@@ -69,6 +70,19 @@ def test_solves_and_gradients():
     step = 1e-5 * jnp.eye(4)[1]
     difference = (jp.solve(BATCH[1] + step, X0) - jp.solve(BATCH[1] - step, X0)) / 2e-5
     np.testing.assert_allclose(J[1][:, 1], difference, atol=1e-6)
+
+
+def test_bounds_may_be_traced():
+    """A problem that is built inside of a function is differentiated with respect to its bounds."""
+
+    def total(ub):
+        jp = JaxProblem(**SHAPE | {"ub": ub}, p_example=jnp.zeros(4), options=OPTIONS)
+        return jnp.sum(jp.solve(BATCH[1], X0) ** 2)
+
+    ub, step = jnp.array(SHAPE["ub"]), 1e-5 * jnp.eye(3)[0]
+    slope = jax.grad(total)(ub)
+    np.testing.assert_allclose(slope[0], (total(ub + step) - total(ub - step)) / 2e-5, atol=1e-6)
+    assert abs(slope[0]) > 0.1 and np.all(slope[1:] == 0)
 
 
 def test_warm_starts():

@@ -35,6 +35,7 @@ def from_jax(
     n_probes: int | None = None,
     jac_pattern: Any = None,
     hess_pattern: Any = None,
+    pattern_detection: str = "jaxpr",
 ) -> Problem:
     """Build a `pounce.Problem` from ``f(x) -> scalar`` and ``g(x) -> (m,)``.
 
@@ -42,7 +43,8 @@ def from_jax(
 
     - `n`, `m`: numbers of variables and rows.
     - `lb`, `ub`, `cl`, `cu`: bounds; `cl` and `cu` are required with rows.
-    - `x0`, `seed`, `n_probes`: no longer needed: where derivatives have entries is read from the functions, not probed.
+    - `x0`, `seed`, `n_probes`, `pattern_detection`: no longer needed: where derivatives have entries is read from the
+      functions, not probed.
     - `sparse`: whether derivatives, and the linear algebra of a solve, are those of sparse matrices; ``"auto"`` decides by what
       they look like. Structure and solution are the same either way.
     - `jac_pattern`, `hess_pattern`: where entries may be, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for
@@ -50,7 +52,7 @@ def from_jax(
 
     **Raises:** `ValueError` or `TypeError` naming the argument, before anything is compiled.
     """
-    del x0, seed, n_probes
+    del x0, seed, n_probes, pattern_detection
     check.functions(f, g, m)
     if sparse not in (False, True, "auto"):
         raise ValueError(f"`sparse` must be True, False or 'auto', got {sparse!r}")

@@ -29,8 +29,9 @@ Duals = tuple[Array, Array, Array]
 class JaxProblem:
     """A parametric program ``min f(x, p)  s.t.  cl <= g(x, p) <= cu, lb <= x <= ub``, to be solved many times.
 
-    Everything is checked, and the pattern of a sparse program found, once. All methods are JAX functions: they run under `jit`,
-    `vmap`, `grad` and `jvp`, in any thread. Pickled, a problem takes its patterns along (`f` and `g` have to be picklable).
+    Everything is checked, and the pattern of a sparse program found, once. Methods are JAX functions: they run under `jit`,
+    `vmap`, `grad` and `jvp`, in any thread; only `warm_anchor`, whose ``info`` is for the host, wants concrete parameters.
+    Pickled, a problem takes its patterns along (`f` and `g` have to be picklable).
 
     Solutions of a batch are those of single solves: each has a barrier parameter of its own, so that no block waits for another.
     """
