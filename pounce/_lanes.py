@@ -42,14 +42,14 @@ def in_cache(function: Callable, lane_bytes: int) -> Callable:
         elif size == 1:
             result = jax.lax.map(lane, lanes)
         else:
-            result = _by_parts(jax.vmap(lane), lanes, axis_size, size)
+            result = by_parts(jax.vmap(lane), lanes, axis_size, size)
         return result, jax.tree.map(lambda _: True, result)
 
     return call
 
 
-def _by_parts(function: Callable, lanes: list, count: int, size: int):
-    """One part after the other; the last one is filled up with copies of the last lane."""
+def by_parts(function: Callable, lanes: Any, count: int, size: int) -> Any:
+    """``function`` of a pytree of ``count`` lanes, ``size`` at a time; the last part is filled up with copies of a lane."""
     parts = -(-count // size)
 
     def divided(leaf):
@@ -58,5 +58,5 @@ def _by_parts(function: Callable, lanes: list, count: int, size: int):
             leaf = jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
         return leaf.reshape(parts, size, *leaf.shape[1:])
 
-    result = jax.lax.map(function, [divided(leaf) for leaf in lanes])
+    result = jax.lax.map(function, jax.tree.map(divided, lanes))
     return jax.tree.map(lambda leaf: leaf.reshape(parts * size, *leaf.shape[2:])[:count], result)

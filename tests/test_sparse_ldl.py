@@ -11,7 +11,7 @@ from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
-from pounce._linalg.sparse_ldl import SparseLDL, analyze, rematch
+from pounce._linalg.sparse_ldl import SparseLDL, analyze, batching, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
 from pounce._linalg.sparse_ldl.elimination import columns_of_factor, elimination_tree
 from pounce._linalg.sparse_ldl.matching import match
@@ -114,7 +114,10 @@ def test_residual_is_at_machine_precision_after_refinement(batch, solver):
     assert float(jnp.max(run(stacked(batch), vectors(0, len(batch))))) < 1e-14
 
 
-def test_batch_is_its_lanes(batch, solver):
+@pytest.mark.parametrize("fits", [True, False])
+def test_batch_is_its_lanes(batch, solver, fits, monkeypatch):
+    """Some lanes side by side, or one after the other where their factors would not fit the cache."""
+    monkeypatch.setattr(batching, "CACHE_BYTES", batching.CACHE_BYTES if fits else 0)
     operators, rhs = stacked(batch[:19]), vectors(1, 19)
 
     def solve(operator, rhs):
@@ -129,7 +132,7 @@ def test_batch_is_its_lanes(batch, solver):
 
 
 def test_several_right_hand_sides(solver):
-    operator, rhs = system(4), vectors(2, 10)
+    operator, rhs = system(4), vectors(2, 2 * batching.RIGHT_SIDES + 3)
     state = solver.init(operator, {})
     solutions = jax.vmap(lambda v: solver.compute(state, v, {})[0])(rhs)
     dense = np.linalg.solve(np.asarray(operator.as_matrix()), np.concatenate(rhs, axis=1).T).T

@@ -3,6 +3,9 @@
 Left-looking: a column is spread out in a working vector, what columns before it contribute is taken away, and it is gathered
 again (Davis, "Direct Methods for Sparse Linear Systems", 2006, chapter 6). This is how a processor does it by itself; the loops
 are native code (`..native`), and memory is linear in the entries of L. An accelerator wants many columns at once: `numeric`.
+
+Lanes of a batch, and right-hand sides of one factor, are a last axis: what is done for one number is then done by instructions
+for vectors, and what tables have to be read is read once.
 """
 
 import functools
@@ -14,7 +17,7 @@ from jaxtyping import Array, Float
 from ..native import ONE, ZERO, item, native, put
 from . import tail as dense_tail
 from .columns import ColumnSymbolic
-from .numeric import Factor, invert_pivots
+from .numeric import Factor, invert_pivots, spread
 
 
 def _product(a, b):
@@ -38,7 +41,7 @@ def _between(table, k):
 
 def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
     """Powers of two that bring the rows of the matrix near one (Ruiz 2001)."""
-    scale = jnp.ones(symbolic.place.shape[0], values.dtype)
+    scale = jnp.ones((symbolic.place.shape[0], *values.shape[1:]), values.dtype)
     for k in range(passes):
 
         def value(e, largest, scale=scale, first=k == 0):
@@ -56,23 +59,23 @@ def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
 
 def _blocks(symbolic: ColumnSymbolic, scale, values):
     """The blocks of the scaled matrix."""
-    width = symbolic.width
-    flat = jnp.zeros(symbolic.below.shape[0] * width * width, values.dtype)
+    width, lanes = symbolic.width, values.shape[1:]
+    flat = jnp.zeros((symbolic.below.shape[0] * width * width, *lanes), values.dtype)
 
     def value(k, flat):
         scaled = item(values, k) * item(scale, item(symbolic.row, k)) * item(scale, item(symbolic.column, k))
         return put(put(flat, scaled, item(symbolic.target, k)), scaled, item(symbolic.mirror, k))
 
     flat = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, flat)
-    one = jnp.ones((), values.dtype)
+    one = jnp.ones(lanes, values.dtype)
     flat = lax.fori_loop(
         ZERO, jnp.uint32(symbolic.vacant.shape[0]), lambda k, flat: put(flat, one, item(symbolic.vacant, k)), flat
     )
-    return flat.reshape(-1, width, width)
+    return flat.reshape(-1, width, width, *lanes)
 
 
 def _factorize(symbolic: ColumnSymbolic, values, regularization):
-    width, dtype = symbolic.width, values.dtype
+    width, dtype, lanes = symbolic.width, values.dtype, values.shape[1:]
     scale = _equilibrate(symbolic, values)
     start, below = symbolic.start, symbolic.below
     sign = jnp.asarray(symbolic.sign, dtype)
@@ -98,26 +101,28 @@ def _factorize(symbolic: ColumnSymbolic, values, regularization):
         blocks, inverses, work, counts, growth = carry
         work = column(j, work, blocks, inverses)
         own_sign = item(sign, j)
-        shift = item(symbolic.shift, j).astype(dtype)[:, None] * unit * regularization
-        pivot = (item(work, j) + shift).reshape(1, width * width)
+        pivot = item(work, j)
+        shift = spread(item(symbolic.shift, j).astype(dtype)[:, None] * unit, pivot)
+        pivot = (pivot + shift * regularization).reshape(1, width * width, *lanes)
         inverse, negative, bad = invert_pivots(pivot, own_sign[None])
-        inverse = inverse.reshape(width, width)
+        inverse = inverse.reshape(width, width, *lanes)
         of_row = (own_sign[0] < 0) | (own_sign[-1] < 0)
         counts = counts + jnp.stack([negative[0], jnp.where(bad[0], 1, 0), jnp.where(bad[0] & of_row, 1, 0)])
         # A pivot that is not finite may have no entries of L below it to show it.
-        growth = jnp.where(jnp.all(jnp.isfinite(inverse)), growth, jnp.nan)
+        growth = jnp.where(jnp.all(jnp.isfinite(inverse), axis=(0, 1)), growth, jnp.nan)
 
         def gather(e, carry):
             blocks, growth = carry
             block = item(work, item(below, e))
-            return put(blocks, block, e), jnp.maximum(growth, jnp.max(jnp.abs(_product(block, inverse))))
+            return put(blocks, block, e), jnp.maximum(growth, jnp.max(jnp.abs(_product(block, inverse)), axis=(0, 1)))
 
         first, last = _between(start, j)
         blocks, growth = lax.fori_loop(first + ONE, last, gather, (blocks, growth))
         return blocks, put(inverses, inverse, j), work, counts, growth
 
-    none = jnp.zeros((sign.shape[0], width, width), dtype)
-    carry = _blocks(symbolic, scale, values), none, none, jnp.zeros(3, jnp.int32), jnp.zeros((), dtype)
+    none = jnp.zeros((sign.shape[0], width, width, *lanes), dtype)
+    counts, growth = jnp.zeros((3, *lanes), jnp.int32), jnp.zeros(lanes, dtype)
+    carry = _blocks(symbolic, scale, values), none, none, counts, growth
     blocks, inverses, work, counts, growth = lax.fori_loop(ZERO, symbolic.early, step, carry)
     if symbolic.tail is None:
         return scale, blocks, inverses, counts, growth, None
@@ -134,7 +139,9 @@ def _factorize(symbolic: ColumnSymbolic, values, regularization):
     return scale, blocks, inverses, counts, growth, rest.reshape(count, width * width)
 
 
-def factorize(symbolic: ColumnSymbolic, values: Float[Array, " k"], regularization: Float[Array, ""]) -> Factor:
+def factorize(
+    symbolic: ColumnSymbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, " *lanes"]
+) -> Factor:
     """As `numeric.factorize`, but for ``blocks``: those of ``L D``, column by column, so that one buffer does."""
     found = native(_factorize)(symbolic, values, jnp.asarray(regularization, values.dtype))
     scale, blocks, inverses, (negative, perturbed, dependent), growth, rest = found
@@ -169,7 +176,7 @@ def _backward(symbolic: ColumnSymbolic, blocks, inverses, y):
         j = symbolic.early - ONE - i
 
         def up(e, total):
-            return total + _image(item(blocks, e).T, item(z, item(symbolic.below, e)))
+            return total + _image(jnp.swapaxes(item(blocks, e), 0, 1), item(z, item(symbolic.below, e)))
 
         first, last = _between(symbolic.start, j)
         total = lax.fori_loop(first + ONE, last, up, jnp.zeros_like(item(z, j)))
@@ -181,15 +188,15 @@ def _backward(symbolic: ColumnSymbolic, blocks, inverses, y):
 def _spread_out(symbolic: ColumnSymbolic, scale, rhs):
     """The scaled right-hand side by pivots."""
     place, width = symbolic.place, symbolic.width
-    flat = jnp.zeros(symbolic.sign.shape[0] * width, rhs.dtype)
+    flat = jnp.zeros((symbolic.sign.shape[0] * width, *rhs.shape[1:]), rhs.dtype)
     unknown = lambda i, flat: put(flat, item(scale, i) * item(rhs, i), item(place, i))
-    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, flat).reshape(-1, width)
+    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, flat).reshape(-1, width, *rhs.shape[1:])
 
 
 def _collected(symbolic: ColumnSymbolic, scale, z):
-    flat, place = z.reshape(-1), symbolic.place
+    flat, place = z.reshape(-1, *z.shape[2:]), symbolic.place
     unknown = lambda i, x: put(x, item(scale, i) * item(flat, item(place, i)), i)
-    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros_like(scale))
+    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros((place.shape[0], *z.shape[2:]), z.dtype))
 
 
 def _begin(symbolic: ColumnSymbolic, scale, blocks, inverses, rhs):
@@ -204,11 +211,13 @@ def _solve(symbolic: ColumnSymbolic, scale, blocks, inverses, rhs):
     return _end(symbolic, scale, blocks, inverses, _begin(symbolic, scale, blocks, inverses, rhs))
 
 
-def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u"]) -> Float[Array, " u"]:
-    """``K^-1 rhs`` by the factor."""
+def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u *lanes"]) -> Float[Array, " u *lanes"]:
+    """``K^-1 rhs`` by the factor. One without lanes serves right-hand sides with one more axis."""
     parts = factor.scale, factor.blocks, factor.inverse
+    if rhs.ndim > factor.scale.ndim:
+        parts = tuple(part[..., None] for part in parts)
     if symbolic.tail is None or factor.tail is None:
         return native(_solve)(symbolic, *parts, rhs)
     y = native(_begin)(symbolic, *parts, rhs)
-    late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1)).reshape(y.shape)
-    return native(_end)(symbolic, *parts, jnp.where(symbolic.dense[:, None], late, y))
+    late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1, *rhs.shape[1:])).reshape(y.shape)
+    return native(_end)(symbolic, *parts, jnp.where(spread(symbolic.dense, y), late, y))

@@ -46,7 +46,7 @@ def _put(array, piece, start):
     return lax.dynamic_update_slice_in_dim(array, piece, start, axis=0)
 
 
-def _spread(table, like):
+def spread(table, like):
     """What all lanes share, with an axis of length one for them."""
     return table.reshape(*table.shape, *(1,) * (like.ndim - table.ndim))
 
@@ -129,7 +129,7 @@ def invert_pivots(blocks, sign):
     """Inverses of pivots ``[s, c * c]``, the number of negative eigenvalues of each, and which were singular to working
     precision: those are moved in the direction of their expected signs first."""
     root = jnp.sqrt(jnp.finfo(blocks.dtype).eps)
-    sign = _spread(sign, blocks)
+    sign = spread(sign, blocks)
     if sign.shape[1] == 1:
         a = blocks[:, 0]
         bad = jnp.abs(a) <= 10 * root**2
@@ -155,7 +155,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
     width, dtype, lanes = symbolic.width, values.dtype, values.shape[1:]
     sign = jnp.asarray(symbolic.sign, dtype)
     shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.eye(width, dtype=dtype)
-    shift = _spread(shift.reshape(-1, width * width), buffer) * regularization
+    shift = spread(shift.reshape(-1, width * width), buffer) * regularization
 
     square = functools.partial(_square, width=width, lanes=lanes)
 
@@ -197,7 +197,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
     carry = empty, empty, buffer, none, none, spare, jnp.zeros((ENTRIES + 1, width * width, *lanes), dtype)
     lower, done, _, pivots, *_ = lax.fori_loop(0, symbolic.levels, step, carry)
     inverse, negative, bad = invert_pivots(pivots + shift, sign)
-    real = _spread(symbolic.real, bad)
+    real = spread(symbolic.real, bad)
     bad = bad & real
     inverse = jnp.where(real[:, None], inverse, 0.0)
     dense, finite, rest = None, jnp.all(jnp.isfinite(inverse), axis=(0, 1)), 0
@@ -213,7 +213,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
         inverse,
         negative=jnp.sum(jnp.where(real, negative, 0), axis=0) + rest,
         perturbed=jnp.sum(jnp.where(bad, 1, 0), axis=0),
-        dependent=jnp.sum(jnp.where(bad & _spread(jnp.any(sign < 0, axis=1), bad), 1, 0), axis=0),
+        dependent=jnp.sum(jnp.where(bad & spread(jnp.any(sign < 0, axis=1), bad), 1, 0), axis=0),
         # A pivot that is not finite may have no entries of L below it to show it.
         growth=jnp.where(finite, jnp.max(jnp.abs(lower), axis=(0, 1)), jnp.nan),
         tail=dense,
@@ -223,7 +223,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
 def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Float[Array, " u *r"]:
     """``K^-1 rhs`` by the factor, for one right-hand side or for several, in columns; for a factor of lanes, one of each."""
     width, several = symbolic.width, rhs.shape[1:]
-    scale = _spread(factor.scale, rhs)
+    scale = spread(factor.scale, rhs)
     scaled = scale * rhs
     y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
 

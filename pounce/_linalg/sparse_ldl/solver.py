@@ -10,7 +10,7 @@ from lineax import RESULTS
 
 from ..kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from ..sparse import SparseMatrix
-from . import batching, by_columns
+from . import batching
 from .columns import ColumnSymbolic
 from .numeric import Factor
 from .symbolic import Symbolic
@@ -49,7 +49,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         values = jnp.concatenate([operator.hessian.values, operator.jacobian.values, -operator.diagonal])
         # The derivative rule of `linear_solve` never looks into a factor.
         symbolic, values, amount = lax.stop_gradient((self.symbolic, values, amount))
-        factor = _numeric(symbolic).factorize(symbolic, values, amount)
+        factor = batching.factorize(symbolic, values, amount)
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         correct = finite & (factor.negative == m) & (factor.perturbed == 0)
@@ -63,11 +63,6 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         del options
         r_x, r_y = vector
         rhs, symbolic = jnp.concatenate([r_x, r_y]), lax.stop_gradient(self.symbolic)
-        solution = _numeric(symbolic).solve(symbolic, state.factor, rhs)
+        solution = batching.solve(symbolic, state.factor, rhs)
         n = r_x.shape[0]
         return (solution[:n], solution[n:]), RESULTS.successful, {}
-
-
-def _numeric(symbolic: Symbolic | ColumnSymbolic) -> Any:
-    """The numerical half that goes with the tables."""
-    return by_columns if isinstance(symbolic, ColumnSymbolic) else batching
