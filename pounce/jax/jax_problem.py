@@ -338,7 +338,8 @@ class JaxProblem:
         if not self._reuse:
             program = dataclasses.replace(program, reuse=False)
         shared = dataclasses.replace(data, parameters=None, start=dataclasses.replace(data.start, x0=None))
-        if any(solver is own for own in (self._cold, self._warm)) and check.is_concrete(shared):
+        # What is traced says nothing about the numbers that pivots are chosen by.
+        if any(solver is own for own in (self._cold, self._warm)) and check.is_concrete(data):
             self._ready[key] = program, shared
         return program, data
 
