@@ -4,10 +4,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import jax
 from jaxtyping import Array, Float, PyTree
 
 from ..nlp import prepare, solve as solve_native
+from .anchors import duals_of
 from .arguments import failure_of, problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
 from .batches import batch_of, solve_lane
 
@@ -88,8 +88,7 @@ def solve_with_warm(
         on_failure=failure_of(on_failure),
         relaxation=relaxation,
     )
-    z = jax.lax.stop_gradient(solution.multipliers)
-    warm = (z.constraints, z.lower, z.upper)
+    warm = duals_of(solution)
     return solution.x, (*warm, solution.mu) if with_mu else warm
 
 
