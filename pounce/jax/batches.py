@@ -48,10 +48,8 @@ class Batch:
 
         Compiled once for a function of a module: one made for the call would compile every time.
         """
-        data = self.data
-        own = data.parameters, data.start.x0, data.start.warm
-        call = _compiled(function, self.program, self.moves, len(more), check.is_concrete((data, more)))
-        return call(data, own, *more)
+        call = _compiled(function, self.program, self.moves, len(more), check.is_concrete((self.data, more)))
+        return call(self.data, *more)
 
 
 # Functions of one lane, for `Batch.over_lanes`.
@@ -109,12 +107,13 @@ def margins(program: Program, data: Data, at: Anchor, active_tol: Float[Array, "
 def _compiled(function: Callable, program: Program, moves: tuple[bool, bool], count: int, top_level: bool):
     axes = 0, *(0 if yes else None for yes in moves)
 
-    def run(data: Data, own: tuple, *more: PyTree):
+    def run(data: Data, *more: PyTree):
         def lane(own: tuple, *more: PyTree):
             parameters, x0, warm = own
             start = dataclasses.replace(data.start, x0=x0, warm=warm)
             return function(program, dataclasses.replace(data, parameters=parameters, start=start), *more)
 
+        own = data.parameters, data.start.x0, data.start.warm
         return jax.vmap(lane, in_axes=(axes, *(0 for _ in range(count))))(own, *more)
 
     return jax.jit(run, compiler_options=compiler_options() if top_level else None)
