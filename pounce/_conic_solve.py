@@ -21,6 +21,7 @@ from ._conic.solver import ConicMethod, State
 from ._conic.start import warm_start
 from ._conic.system import Vector, prepare
 from ._conic.termination import Tolerances, has_solution, verdict
+from ._once import computed_once
 from ._results import ConicStatus
 
 
@@ -87,7 +88,7 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
             return method.terminate(state, until) | _worth_a_polish(run, state, controls)
 
         state = jax.lax.while_loop(lambda state: ~pauses(state), step, carry[0])
-        state = method.recalled(run.scaled, run.scaling, state, tolerances)
+        state = method.recalled(state, tolerances)
         state = _polished(method, run, state, controls, prepared)
         return state, ~method.terminate(state, until)
 
@@ -122,7 +123,8 @@ def _polished(method: ConicMethod, run: Run, state: State, controls: Controls, p
     status = jnp.where(solved, ConicStatus.Optimal, state.status)
     new = dataclasses.replace(state, iterate=iterate, residuals=residuals, measures=measures, status=status)
     state = dataclasses.replace(state, polished=state.polished | early)
-    return jax.tree.map(lambda a, b: jnp.where((solution & kept) | (broken & solved), a, b), new, state)
+    taken = computed_once((solution & kept) | (broken & solved), state.iterations < 0)
+    return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state)
 
 
 def solve_conic(

@@ -17,7 +17,7 @@ MAX_LINES = 400
 # Bottom to top. A room is a file or folder directly in `pounce/`; it may import from its own floor and from those
 # below. A room that is not built yet costs nothing. Public rooms not named here are doors and live on the top floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_packing", "_table", "_lanes")),
+    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_packing", "_table", "_lanes", "_once")),
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),

@@ -627,10 +627,13 @@ def test_a_failed_solve_returns_its_best_iterate():
         begun = begin(method, data, program.rows.layout, None, controls)
         solved = advance(method, begun, controls, jnp.asarray(100))
         spoilt = dataclasses.replace(
-            begun.state, status=jnp.asarray(ConicStatus.Numerical_Failure), best=solved.iterate
+            begun.state,
+            status=jnp.asarray(ConicStatus.Numerical_Failure),
+            best=solved.iterate,
+            best_measures=solved.measures.stacked(),
+            defect=jnp.where(good, 0.5, jnp.inf),
         )
-        spoilt = dataclasses.replace(spoilt, defect=jnp.where(good, 0.5, jnp.inf))
-        return solved, method.recalled(begun.scaled, begun.scaling, spoilt, tolerances), begun.state
+        return solved, method.recalled(spoilt, tolerances), begun.state
 
     solved, recalled, start = run(True)
     assert solved.status == ConicStatus.Optimal

@@ -87,6 +87,14 @@ class Measures(eqx.Module):
     dual_infeasibility: Float[Array, ""]
     polyhedral: bool = eqx.field(static=True)
 
+    def stacked(self) -> Float[Array, " k"]:
+        """All of them in one array."""
+        return jnp.stack(jax.tree.leaves(self))
+
+    def unstacked(self, values: Float[Array, " k"]) -> "Measures":
+        """The measures that `stacked` made ``values`` of."""
+        return jax.tree.unflatten(jax.tree.structure(self), list(values))
+
 
 def _norm(*vectors):
     return jnp.sqrt(sum(jnp.sum(v * v) for v in vectors))

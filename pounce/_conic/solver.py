@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg.kkt import AbstractKKTSolver
+from .._once import computed_once
 from .._results import ConicStatus
 from . import termination
 from .direction import Newton
@@ -47,7 +48,8 @@ class State(eqx.Module):
     regularization: Float[Array, ""]  # of factorisations, relative
     polished: Bool[Array, ""]  # whether a polish has been tried
     best: Iterate  # the nearest to a solution so far
-    defect: Float[Array, ""]  # how near that is
+    best_measures: Float[Array, " k"]
+    defect: Float[Array, ""]  # how near it is
 
 
 class ConicMethod(eqx.Module):
@@ -90,20 +92,20 @@ class ConicMethod(eqx.Module):
             regularization=jnp.asarray(LEAST_REGULARIZATION * jnp.finfo(dtype).eps, dtype),
             polished=jnp.array(False),
             best=iterate,
+            best_measures=measures.stacked(),
             defect=termination.defect(measures, tolerances),
         )
 
-    def recalled(
-        self, program: ConicProgram, scaling: Scaling, state: State, tolerances: termination.Tolerances
-    ) -> State:
-        """With the best iterate where rounding errors have led away from it before they ended the solve."""
-        residuals = evaluate(program, state.best)
-        measures = measure(program, scaling, state.best, residuals)
+    def recalled(self, state: State, tolerances: termination.Tolerances) -> State:
+        """With the best iterate where rounding errors have led away from it before they ended the solve. As that is the end,
+        the residuals are left as they are."""
+        measures = state.measures.unstacked(state.best_measures)
         failed = (state.status == ConicStatus.Numerical_Failure) | (state.status == ConicStatus.Optimal_Inaccurate)
         status = termination.fallen(measures, tolerances)
         better = failed & (state.defect < termination.defect(state.measures, tolerances))
-        best = dataclasses.replace(state, iterate=state.best, residuals=residuals, measures=measures, status=status)
-        return jax.tree.map(lambda a, b: jnp.where(better & termination.has_solution(status), a, b), best, state)
+        better, status = computed_once((better & termination.has_solution(status), status), state.iterations < 0)
+        best = dataclasses.replace(state, iterate=state.best, measures=measures, status=status)
+        return jax.tree.map(lambda a, b: jnp.where(better, a, b), best, state)
 
     def restarted(self, state: State, fallback: State) -> State:
         """The cold start where a warm one has ended without a verdict."""
@@ -222,11 +224,13 @@ class ConicMethod(eqx.Module):
         defect = jnp.where(stay, jnp.inf, termination.defect(moved.measures, tolerances))
         nearer = defect < state.defect
         out = (status == ConicStatus.Running) & (state.iterations + 1 - state.started >= max_iter)
+        status = jnp.where(out, ConicStatus.Iteration_Limit, status).astype(jnp.int32)
+        stay, nearer, status = computed_once((stay, nearer, status), state.iterations < 0)
         return State(
             iterate=pick(moved.iterate, state.iterate),
             residuals=pick(moved.residuals, state.residuals),
             measures=pick(moved.measures, state.measures),
-            status=jnp.where(out, ConicStatus.Iteration_Limit, status).astype(jnp.int32),
+            status=status,
             iterations=state.iterations + 1,
             alpha=jnp.where(stay, 0.0, moved.alpha),
             sigma=moved.sigma,
@@ -238,6 +242,7 @@ class ConicMethod(eqx.Module):
             regularization=jnp.where(refactor, 100.0 * state.regularization, state.regularization),
             polished=state.polished,
             best=jax.tree.map(lambda a, b: jnp.where(nearer, a, b), moved.iterate, state.best),
+            best_measures=jnp.where(nearer, moved.measures.stacked(), state.best_measures),
             defect=jnp.minimum(defect, state.defect),
         )
 
@@ -253,7 +258,7 @@ class Progress(eqx.Module):
 
     def finite(self) -> Bool[Array, ""]:
         """Nothing that a stopping test looks at is NaN or infinite."""
-        return jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(self.measures))))
+        return jnp.all(jnp.isfinite(self.measures.stacked()))
 
 
 def _merit(m: Measures) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._once import computed_once
 from .direction import Correction
 from .filter import Reference, armijo, corner, is_f_type, smallest_step
 from .iterate import Iterate, View, bound_steps, select, step_to_boundary
@@ -171,6 +172,8 @@ def begin_search(
     )
     if choices.expect_infeasible_problem:
         wake = wake & False
+    settled = here, alpha_max, enabled, tiny, force, give_up, wake
+    here, alpha_max, enabled, tiny, force, give_up, wake = computed_once(settled, memory.shortened < 0)
     fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, here)
     watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
     reference = select(watchdog.active, watchdog.reference, here)
@@ -271,6 +274,7 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
+    f_type, augment = computed_once((f_type, augment), memory.shortened < 0)
     filter_ = g.filter.cleared(last.cleared).augmented(*search.entry, augment & enabled)
 
     letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
 from .._linalg.sparse import Pattern
+from .._once import computed_once
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from . import quasi_newton, start
@@ -269,7 +270,8 @@ class InteriorPointMethod(eqx.Module):
         if found.going_back is not None:
             results += ((found.going_back, gone_back(judged, g)),)
         result = judged
-        for condition, candidate_state in results:
+        conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
+        for condition, (_, candidate_state) in zip(conditions, results, strict=True):
             result = select(condition, candidate_state, result)
         counts = Counts(
             judged.counts.evaluations + outcome.evaluations,
@@ -320,6 +322,7 @@ class InteriorPointMethod(eqx.Module):
             here = (jnp.arange(self.history) == state.iteration) & judging
             history = written(history, shown_row(objective, report, state.row, restoring), here)
         tightened = state.entry.tightened | (judging & verdict.tighten)
+        status, fine, tightened = computed_once((status, fine, tightened), state.iteration < 0)
         judged = eqx.tree_at(
             lambda s: (
                 s.status,

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._once import computed_once
 from .._results import Status
 from .direction import Solved
 from .errors import measure
@@ -70,6 +71,7 @@ def accepted(
     )
     main_view = phase_view(new_frame, jnp.array(REGULAR), outer.mu, judged.entry, numbers)
     leaving = restoring & may_return(main_view, point, outer, judged.entry, seen.square, numbers)
+    leaving = computed_once(leaving, judged.iteration < 0)
     back = returned(main_view, point, outer, judged.entry, numbers)
     main_mu = clipping_mu(main_view, back, outer, numbers)
     _, back = corrected_bounds(main_view, new_frame, back, main_mu, numbers)
@@ -112,6 +114,7 @@ def restoration(
         phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.infeasibility, restoring,
         memory.has_acceptable, numbers,
     )  # fmt: skip
+    status, recover = computed_once((status, recover), judged.iteration < 0)
     running = status == Status.Running
     first, fresh, entry = entered(view, origin, g, numbers)
     # Restoration of the restoration phase only recomputes its elastic variables.

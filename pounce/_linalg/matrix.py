@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .gather import taken
 from .low_rank import LowRankMatrix
 from .sparse import Pattern, SparseMatrix
 
@@ -37,7 +38,9 @@ def masked(matrix: Hessian, rows: Bool[Array, " m"], columns: Bool[Array, " n"])
         return matrix.masked(rows & columns)
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
-        return SparseMatrix(jnp.where(rows[pattern.rows] & columns[pattern.columns], matrix.values, 0.0), pattern)
+        return SparseMatrix(
+            jnp.where(taken(rows, pattern.rows) & taken(columns, pattern.columns), matrix.values, 0.0), pattern
+        )
     return jnp.where(rows[:, None] & columns, matrix, 0.0)
 
 
@@ -53,7 +56,7 @@ def plus_diagonal(matrix: Hessian, diagonal: Float[Array, " n"]) -> Hessian:
         # Every entry gets what belongs to its row or, off the diagonal, nothing.
         pattern = matrix.pattern
         return SparseMatrix(
-            matrix.values + jnp.where(pattern.rows == pattern.columns, diagonal[pattern.rows], 0.0), pattern
+            matrix.values + jnp.where(pattern.rows == pattern.columns, taken(diagonal, pattern.rows), 0.0), pattern
         )
     return matrix + jnp.diag(diagonal)
 
@@ -61,14 +64,14 @@ def plus_diagonal(matrix: Hessian, diagonal: Float[Array, " n"]) -> Hessian:
 def row_scaled(matrix: Matrix, scale: Float[Array, " m"]) -> Matrix:
     """Each row times its number."""
     if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(scale[matrix.pattern.rows] * matrix.values, matrix.pattern)
+        return SparseMatrix(taken(scale, matrix.pattern.rows) * matrix.values, matrix.pattern)
     return scale[:, None] * matrix
 
 
 def column_scaled(matrix: Matrix, scale: Float[Array, " n"]) -> Matrix:
     """Each column times its number."""
     if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(matrix.values * scale[matrix.pattern.columns], matrix.pattern)
+        return SparseMatrix(matrix.values * taken(scale, matrix.pattern.columns), matrix.pattern)
     return matrix * scale
 
 
@@ -76,7 +79,7 @@ def scaled(matrix: Matrix, rows: Float[Array, " m"], columns: Float[Array, " n"]
     """Each row and each column times its number (of a symmetric matrix: the same up to a common factor)."""
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
-        return SparseMatrix(rows[pattern.rows] * matrix.values * columns[pattern.columns], pattern)
+        return SparseMatrix(taken(rows, pattern.rows) * matrix.values * taken(columns, pattern.columns), pattern)
     return rows[:, None] * matrix * columns
 
 
@@ -105,7 +108,7 @@ def symmetric_column_sizes(matrix: Matrix, rows: Float[Array, " n"]) -> Float[Ar
     if not isinstance(matrix, SparseMatrix):
         return below
     columns = matrix.pattern.columns
-    return jnp.maximum(below, row_sizes(SparseMatrix(rows[columns] * matrix.values, matrix.pattern)))
+    return jnp.maximum(below, row_sizes(SparseMatrix(taken(rows, columns) * matrix.values, matrix.pattern)))
 
 
 def row_sizes(matrix: Matrix) -> Float[Array, " m"]:
@@ -136,7 +139,7 @@ def diagonal(matrix: Matrix) -> Float[Array, " n"]:
     if isinstance(matrix, SparseMatrix):
         places = matrix.pattern.diagonal
         extended = jnp.concatenate([matrix.values, jnp.zeros(1, matrix.dtype)])
-        return extended[places]  # the last one stands for those that are not there
+        return taken(extended, np.where(places < 0, matrix.pattern.nnz, places))
     return jnp.diagonal(matrix)
 
 
@@ -152,9 +155,9 @@ def rows_taken(matrix: Matrix, order: np.ndarray) -> Matrix:
     place = np.full(m, -1)
     place[order] = np.arange(order.size)
     kept = np.flatnonzero(place[pattern.rows] >= 0)
-    taken = kept[np.argsort(place[pattern.rows[kept]], kind="stable")]
-    moved = Pattern(place[pattern.rows[taken]], pattern.columns[taken], (order.size, n))
-    return SparseMatrix(matrix.values[taken], moved)
+    chosen = kept[np.argsort(place[pattern.rows[kept]], kind="stable")]
+    moved = Pattern(place[pattern.rows[chosen]], pattern.columns[chosen], (order.size, n))
+    return SparseMatrix(taken(matrix.values, chosen), moved)
 
 
 def stacked(upper: Matrix, lower: Matrix) -> Matrix:

@@ -10,6 +10,7 @@ may be done at once in a loop, as XLA would want threads for it; and an array th
 only by what updates it, or XLA copies the whole of it at every step.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -23,16 +24,23 @@ from jax.experimental.xla_metadata import set_xla_metadata
 MARK = dict(xla_cpu_small_call="true", inlineable="false")
 
 
-def _marked(function: Callable, *arguments):
+@functools.lru_cache(maxsize=64)
+def _unmarked(function: Callable) -> Callable:
+    """What is called: one object for each function, so that JAX traces it once for each kind of arguments."""
+
     def unmarked(*arguments):
         # The mark is meant for the call, not for what stands inside.
         with set_xla_metadata(**dict.fromkeys(MARK)):
             return function(*arguments), _touched(arguments)
 
+    return jax.jit(unmarked)
+
+
+def _marked(function: Callable, *arguments):
     # Behind the barrier nobody sees which arguments are constants, and puts them where they are used.
     arguments = lax.optimization_barrier(arguments)
     with set_xla_metadata(**MARK):
-        return jax.jit(unmarked)(*arguments)[0]
+        return _unmarked(function)(*arguments)[0]
 
 
 def _touched(arguments):

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .gather import taken
+
 
 LENGTH = 8  # of the terms that are added at once
 
@@ -44,6 +46,6 @@ class RowReductions:
     def _reduced(self, operation: Callable, terms):
         for gather in self._gathers:
             extended = jnp.concatenate([terms, jnp.zeros(1, terms.dtype)])
-            parts = [extended.at[index].get(mode="promise_in_bounds") for index in gather]
+            parts = [taken(extended, index) for index in gather]
             terms = functools.reduce(operation, parts, jnp.zeros(gather.shape[1], terms.dtype))
         return terms

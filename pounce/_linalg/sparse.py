@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sps
 from jaxtyping import Array, Float
 
+from .gather import taken
 from .row_reductions import RowReductions
 
 
@@ -173,17 +174,17 @@ class SparseMatrix(eqx.Module):
         return self.values.dtype
 
     def __matmul__(self, v: Float[Array, " n"]) -> Float[Array, " m"]:
-        return self.pattern.by_rows.sums(self.values * v[self.pattern.columns])
+        return self.pattern.by_rows.sums(self.values * taken(v, self.pattern.columns))
 
     def transposed_times(self, v: Float[Array, " m"]) -> Float[Array, " n"]:
         """``A' v``."""
-        return self.pattern.by_columns.sums(self.values * v[self.pattern.rows])
+        return self.pattern.by_columns.sums(self.values * taken(v, self.pattern.rows))
 
     def symmetric_times(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
         """``A v`` of the symmetric matrix whose lower triangle this is."""
         pattern, below = self.pattern, self.pattern.below
-        mirrored = self.values[below] * v[pattern.rows[below]]
-        return pattern.by_symmetric_rows.sums(jnp.concatenate([self.values * v[pattern.columns], mirrored]))
+        mirrored = taken(self.values, below) * taken(v, pattern.rows[below])
+        return pattern.by_symmetric_rows.sums(jnp.concatenate([self.values * taken(v, pattern.columns), mirrored]))
 
     def todense(self) -> Float[Array, "m n"]:
         dense = jnp.zeros(self.shape, self.values.dtype)

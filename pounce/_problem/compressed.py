@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._linalg.gather import taken
 from .._linalg.sparse import SparseMatrix
 from .coloring import Coloring
 
@@ -21,7 +22,7 @@ def seeds(coloring: Coloring, dtype) -> Float[Array, "count n"]:
 
 def entries(products: Float[Array, "count k"], coloring: Coloring) -> SparseMatrix:
     """The matrix from its products with the seeds."""
-    values = products.reshape(-1).at[coloring.places].get(mode="promise_in_bounds")
+    values = taken(products.reshape(-1), coloring.places)
     return SparseMatrix(values, coloring.pattern)
 
 

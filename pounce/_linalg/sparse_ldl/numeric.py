@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..gather import taken
 from . import tail as dense_tail
 from .schedule import Sweep
 from .symbolic import ENTRIES, PIVOTS, Rows, Symbolic
@@ -32,10 +33,6 @@ class Factor(eqx.Module):
     dependent: Int[Array, ""]  # how many of these belong to a row of J: its rows may be dependent
     growth: Float[Array, ""]  # the largest entry of L
     tail: TailFactor | None = None
-
-
-def _take(array, index):
-    return array.at[index].get(mode="promise_in_bounds")
 
 
 def _slice(array, start, size: int):
@@ -71,7 +68,7 @@ def equilibrate(rows: Rows, count: int, values, passes: int = 2):
     scale = jnp.ones((count, *values.shape[1:]), values.dtype)
     magnitudes = jnp.abs(values)
     for k in range(passes):
-        pieces = [_take(magnitudes, v) * (_take(scale, c) if k else 1.0) for v, c in zip(rows.value, rows.column)]
+        pieces = [taken(magnitudes, v) * (taken(scale, c) if k else 1.0) for v, c in zip(rows.value, rows.column)]
         pieces = functools.reduce(jnp.maximum, pieces)
         largest = scale * jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
         usable = (largest > 0) & jnp.isfinite(largest)
@@ -95,7 +92,7 @@ def _level(sweep: Sweep, level, left, right, contract, target, spare=None):
         def body(k, carry, chunks=chunks):
             target, room = carry
             first, a, b = (lax.dynamic_index_in_dim(v, k, 0, keepdims=False) for v in chunks)
-            x, y = _take(left, a), _take(target if right is None else right, b)
+            x, y = taken(left, a), taken(target if right is None else right, b)
             if room is not None:
                 room = _put(room[0], x, 0), _put(room[1], y, 0)
                 # Without the barrier XLA would see that what is put is what is taken.
@@ -150,8 +147,8 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
     equilibrated diagonal where the tables say so."""
     tail = jnp.zeros_like(values[:1])
     scale = equilibrate(symbolic.rows, symbolic.from_backward.shape[0], jnp.concatenate([values, tail]))
-    scaled = values * _take(scale, symbolic.row) * _take(scale, symbolic.column)
-    buffer = _take(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
+    scaled = values * taken(scale, symbolic.row) * taken(scale, symbolic.column)
+    buffer = taken(jnp.concatenate([scaled, tail, tail + 1.0]), symbolic.source)
     width, dtype, lanes = symbolic.width, values.dtype, values.shape[1:]
     sign = jnp.asarray(symbolic.sign, dtype)
     shift = jnp.asarray(symbolic.shift, dtype)[:, :, None] * jnp.eye(width, dtype=dtype)
@@ -173,7 +170,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
             pivots, inverse = carry
             start = symbolic.pivot_slices[level, 0] + k * PIVOTS
             # A gather whose result goes nowhere but into a slice is one kernel with it, never split between threads.
-            pivots = _put(pivots, _take(buffer, _slice(symbolic.pivot_entry, start, PIVOTS)), start)
+            pivots = _put(pivots, taken(buffer, _slice(symbolic.pivot_entry, start, PIVOTS)), start)
             blocks = _slice(pivots, start, PIVOTS) + _slice(shift, start, PIVOTS)
             return pivots, _put(inverse, invert_pivots(blocks, _slice(sign, start, PIVOTS))[0], start)
 
@@ -183,7 +180,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
             lower, done, room = carry
             start = symbolic.entry_slices[level, 0] + k * ENTRIES
             here = _slice(buffer, start, ENTRIES)
-            room = _put(room, _take(inverse, _slice(symbolic.entry_column, start, ENTRIES)), 0)
+            room = _put(room, taken(inverse, _slice(symbolic.entry_column, start, ENTRIES)), 0)
             w, by = square(here), square(_slice(lax.optimization_barrier(room), 0, ENTRIES))
             product = _sum(w[:, :, k, None] * by[:, None, k] for k in range(width)).reshape(here.shape)
             return _put(lower, product, start), _put(done, here, start), room
@@ -202,7 +199,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
     inverse = jnp.where(real[:, None], inverse, 0.0)
     dense, finite, rest = None, jnp.all(jnp.isfinite(inverse), axis=(0, 1)), 0
     if symbolic.tail is not None:
-        blocks = _take(jnp.concatenate([scaled, tail]), symbolic.tail.source)
+        blocks = taken(jnp.concatenate([scaled, tail]), symbolic.tail.source)
         room = _spare(symbolic.tail.sweep, empty, empty)
         blocks, _ = _level(symbolic.tail.sweep, 0, lower, done, contract, blocks, room)
         dense = dense_tail.factorize(symbolic.tail.dense, blocks, regularization)
@@ -225,7 +222,7 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Flo
     width, several = symbolic.width, rhs.shape[1:]
     scale = spread(factor.scale, rhs)
     scaled = scale * rhs
-    y = _take(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
+    y = taken(jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])]), symbolic.to_forward)
 
     lanes = factor.scale.shape[1:]
 
@@ -247,6 +244,6 @@ def solve(symbolic: Symbolic, factor: Factor, rhs: Float[Array, " u *r"]) -> Flo
     y = _sum(inverse[:, :, k] * y[:, None, k] for k in range(width))
     if symbolic.tail is not None and factor.tail is not None:
         y = y + dense_tail.solve(symbolic.tail.dense, factor.tail, last).reshape(y.shape)
-    z = _take(y, symbolic.to_backward)
+    z = taken(y, symbolic.to_backward)
     z = _sweep(symbolic.backward, symbolic.levels, factor.blocks, backward, z)
-    return scale * _take(z.reshape(-1, *several), symbolic.from_backward)
+    return scale * taken(z.reshape(-1, *several), symbolic.from_backward)

@@ -1,0 +1,19 @@
+"""Numbers that many kernels need, computed in one."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, PyTree
+
+
+def computed_once(values: PyTree, never: Bool[Array, ""]) -> PyTree:
+    """``values`` as they are, but no kernel that uses them computes them anew.
+
+    XLA's fusion copies what is cheap into every kernel that needs it. A verdict of a hundred comparisons that chooses between
+    two states became part of a kernel for each of their arrays, and these copies were a third of what was compiled for a solve. A
+    loop that is never entered keeps them out, as `lax.optimization_barrier` does not.
+
+    ``never`` is false whatever the numbers are, in a way that a compiler cannot see: a counter below zero.
+    """
+    blank = jax.tree.map(jnp.zeros_like, values)
+    return lax.while_loop(lambda carry: carry[1], lambda carry: (blank, carry[1]), (values, never))[0]

@@ -1,0 +1,71 @@
+"""What keeps programs small for the compiler."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pounce._linalg.gather import taken
+from pounce._linalg.native import native
+from pounce._once import computed_once
+
+
+VECTOR, MATRIX = jnp.arange(6.0) ** 2, jnp.arange(12.0).reshape(6, 2)
+
+
+@pytest.mark.parametrize("array", (VECTOR, MATRIX), ids=("vector", "matrix"))
+@pytest.mark.parametrize("index", ([5, 0, 0, 3], [[1, 2, 0], [4, 4, 5]], []), ids=("row", "table", "nothing"))
+def test_taken_is_indexing(array, index):
+    index = np.array(index, int)
+    np.testing.assert_array_equal(taken(array, index), array[index])
+    np.testing.assert_array_equal(
+        jax.vmap(lambda a: taken(a, index))(jnp.stack([array, -array])), jnp.stack([array[index], -array[index]])
+    )
+    gradient = jax.grad(lambda a: jnp.sum(taken(a, index) ** 2))(array)
+    np.testing.assert_array_equal(gradient, jax.grad(lambda a: jnp.sum(a[index] ** 2))(array))
+
+
+def test_nothing_is_taken_from_nothing():
+    assert taken(jnp.zeros(0), np.zeros((2, 0), int)).shape == (2, 0)
+
+
+def chosen(once, count, x, states):
+    """One of two states by a verdict of many comparisons."""
+    verdict = jnp.array(False)
+    for k in range(20):
+        verdict = (verdict & (x > k)) | (x * x < -k)
+    if once:
+        verdict = computed_once(verdict, count < 0)
+    return [jnp.where(verdict, a, b) for a, b in states]
+
+
+def test_a_verdict_is_compiled_once():
+    states = [(jnp.ones(k), jnp.zeros(k)) for k in range(30, 40)]
+    arguments = jnp.array(0), jnp.array(2.0), states
+
+    def comparisons(once):
+        compiled = jax.jit(chosen, static_argnums=0).lower(once, *arguments).compile()
+        return len(re.findall(r" compare\(", compiled.as_text()))
+
+    assert comparisons(True) < 100 < comparisons(False)
+
+
+def test_a_verdict_computed_once_is_the_same_in_a_batch():
+    states = [(jnp.ones(3), jnp.zeros(3))]
+    x, count = jnp.array([-1.0, 25.0, jnp.nan]), jnp.arange(3)
+    batched = jax.vmap(chosen, in_axes=(None, 0, 0, None))
+    np.testing.assert_array_equal(batched(True, count, x, states)[0], batched(False, count, x, states)[0])
+
+
+def test_a_native_function_is_traced_once():
+    traces = []
+
+    def double(x):
+        traces.append(1)
+        return 2.0 * x
+
+    quadruple = jax.jit(lambda x: native(double)(native(double)(x)))
+    np.testing.assert_array_equal(quadruple(VECTOR), 4.0 * VECTOR)
+    assert len(traces) == 1
