@@ -1,4 +1,4 @@
-"""Entries of arrays at constant indices."""
+"""Entries of arrays at indices that are known to be in bounds."""
 
 import jax.numpy as jnp
 import numpy as np
