@@ -1,8 +1,16 @@
-"""Compiler options for our own top-level programs."""
+"""Compiled programs of our own: compiler options, and how many of them are kept."""
 
 import functools
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
+
+
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")  # of Linux
+_caches: list[Any] = []
 
 
 @functools.cache
@@ -19,3 +27,52 @@ def compiler_options() -> dict[str, bool] | None:
     except Exception:  # an XLA without this option; which exception it raises is not documented
         return None
     return options
+
+
+def program_cache(maxsize: int) -> Callable[[Callable], Any]:
+    """`functools.lru_cache` for a function whose values hold compiled programs: `make_room` precedes each new one."""
+
+    def decorate(make: Callable) -> Any:
+        @functools.lru_cache(maxsize)
+        @functools.wraps(make)
+        def kept(*key):
+            make_room()
+            return make(*key)
+
+        _caches.append(kept)
+        return kept
+
+    return decorate
+
+
+def make_room() -> None:
+    """Forget the compiled programs if the process has half of the memory mappings that Linux allows it.
+
+    A program is some hundred mappings (their number is what `vm.max_map_count` limits, 65530 by default), and a process that
+    asks for one too many is aborted. What somebody still holds stays; the rest is compiled again when it is asked for.
+    """
+    if mappings() > _most_mappings() // 2:
+        forget()
+
+
+def forget() -> None:
+    """Forget the compiled programs."""
+    for cache in _caches:
+        cache.cache_clear()
+    gc.collect()
+
+
+def mappings() -> int:
+    """The number of memory mappings of this process; zero where the system does not tell."""
+    try:
+        return MAPPINGS.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+@functools.cache
+def _most_mappings() -> int:
+    try:
+        return int(MOST_MAPPINGS.read_text())
+    except (OSError, ValueError):
+        return 65530

@@ -1,6 +1,5 @@
 """A compiled solve of a nonlinear program: its static half, its arrays, and the derivative rule that belongs to it."""
 
-import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -11,7 +10,7 @@ from jaxtyping import PyTree
 from ._adjoint import nonlinear
 from ._adjoint.nonlinear import Inputs
 from ._adjoint.rule import OnFailure, differentiable_solve
-from ._compile import compiler_options
+from ._compile import compiler_options, program_cache
 from ._interior.solver import InteriorPointMethod
 from ._lanes import in_cache
 from ._linalg.choice import sparse_solver
@@ -163,7 +162,7 @@ def together(f: Callable, g: Callable | None, dtype) -> Callable:
     return evaluate
 
 
-@functools.lru_cache(maxsize=512)
+@program_cache(maxsize=512)
 def compiled(program: Program, top_level: bool):
     """The compiled solve of a static program."""
     return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)

@@ -11,7 +11,7 @@ import numpy as np
 from . import _check as check
 from ._adjoint import conic
 from ._adjoint.rule import OnFailure, differentiable_solve
-from ._compile import compiler_options
+from ._compile import compiler_options, program_cache
 from ._cone.layout import Layout
 from ._cone_spec import Rows, orthant, parse
 from ._conic.data import ConicData, presolve
@@ -117,7 +117,7 @@ def _solver_of(program: ConicSolve, structure: Any, shapes: tuple) -> AbstractKK
     return quasi_definite_solver(*program.kkt_patterns(data))
 
 
-@functools.lru_cache(maxsize=512)
+@program_cache(maxsize=512)
 def compiled(program: ConicSolve, top_level: bool):
     """The compiled solve of a static program."""
     return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import pounce
+from pounce._compile import MAPPINGS, mappings
 from pounce._linalg.gather import taken
 from pounce._linalg.native import native
 from pounce._once import computed_once
+from pounce._qp.kernel import kernel_for
 
 
 VECTOR, MATRIX = jnp.arange(6.0) ** 2, jnp.arange(12.0).reshape(6, 2)
@@ -69,3 +72,20 @@ def test_a_native_function_is_traced_once():
     quadruple = jax.jit(lambda x: native(double)(native(double)(x)))
     np.testing.assert_array_equal(quadruple(VECTOR), 4.0 * VECTOR)
     assert len(traces) == 1
+
+
+def test_programs_are_forgotten_before_they_are_too_many(monkeypatch):
+    """A process may solve any number of different problems; what is still held goes on working."""
+    solver = pounce.QpFactorization(P=np.eye(2), c=np.ones(2))
+    held = kernel_for.cache_info().currsize
+    assert held > 0 and (mappings() > 500 or not MAPPINGS.exists())
+    pounce.solve_qp(P=np.eye(3), c=np.ones(3))
+    assert kernel_for.cache_info().currsize == held + 1
+    monkeypatch.setattr("pounce._compile.mappings", lambda: 60_000)
+    monkeypatch.setattr("pounce._compile._most_mappings", lambda: 65_530)
+    pounce.minimize(lambda x: x @ x, np.ones(2))
+    assert kernel_for.cache_info().currsize == 0
+    np.testing.assert_allclose(solver.solve(P=np.eye(2), c=np.ones(2)).x, -1.0, atol=1e-8)
+    for _ in range(2):
+        np.testing.assert_allclose(pounce.solve_qp(P=np.eye(3), c=np.ones(3)).x, -1.0, atol=1e-8)
+        assert kernel_for.cache_info().currsize == 1

@@ -1,6 +1,7 @@
 """Derivatives of `solve_conic`: forward = reverse = central differences for every cone and argument, second order."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pounce
+from pounce._conic.solution import ConicSolution
 from pounce._results import ConicStatus
 
 from .conic_programs import CONES, programs
+from .optimized import OPTIMIZED
 from .test_conic import mixed_example
 
 
@@ -21,8 +24,22 @@ TOL = 1e-12
 LANE = dict.fromkeys(CONES, 0) | {"soc": 1}  # which of the random programs: none with a kink within the differences
 
 
+class Derivatives(NamedTuple):
+    """Of the outputs, shape (outputs, data), and of a scalar function of them: its gradient and its Hessian."""
+
+    value: jax.Array
+    solution: ConicSolution
+    forward: jax.Array
+    reverse: jax.Array
+    gradient: jax.Array
+    curvature: jax.Array
+
+
 class Case:
-    """A random program of a cone with some bounds added, one of each kind active: flat data to flat outputs."""
+    """A random program of a cone with some bounds added, one of each kind active: flat data to flat outputs.
+
+    Two programs are compiled: the values of a batch, and every derivative at one point.
+    """
 
     def __init__(self, cone):
         stack = programs(cone, "feasible")[1]
@@ -31,11 +48,7 @@ class Case:
         data.pop("cones")
         n = data["c"].size
         data["lb"], data["ub"] = np.full(n, -50.0), np.full(n, 50.0)
-        for _ in range(4):  # one changes the other
-            s = pounce.solve_conic(**data, cones=cones)
-            data["lb"][0] += 0.0 if s.z_lb[0] > 0.01 else s.x[0] + 0.01 - data["lb"][0]
-            data["ub"][1] -= 0.0 if s.z_ub[1] > 0.01 else data["ub"][1] - s.x[1] + 0.01
-        self.at, self.unravel = ravel_pytree({name: jnp.asarray(data[name]) for name in NAMES})
+        at, self.unravel = ravel_pytree({name: jnp.asarray(data[name]) for name in NAMES})
 
         def solve(flat):
             return pounce.solve_conic(**self.unravel(flat), cones=cones, tol=TOL)
@@ -48,21 +61,30 @@ class Case:
             value, _ = outputs(flat)
             return jnp.sum(jnp.cos(jnp.arange(value.size)) * value * (1 + value))
 
-        def jacobians(flat):
-            value, push, solution = jax.linearize(outputs, flat, has_aux=True)
-            forward = jax.vmap(push, out_axes=-1)(jnp.eye(flat.size))
-            (reverse,) = jax.vmap(jax.linear_transpose(push, flat))(jnp.eye(value.size))
-            return forward, reverse, value, solution
+        def gradient(flat):
+            """Of `scalar`, beside the outputs and their Jacobian in reverse."""
+            value, pull, solution = jax.vjp(outputs, flat, has_aux=True)
+            (slope,) = pull(jnp.cos(jnp.arange(value.size)) * (1 + 2 * value))
+            return (value, slope), (jax.vmap(pull)(jnp.eye(value.size))[0], solution)
 
-        self.jacobians = jax.jit(jacobians)
-        self.values = jax.jit(jax.vmap(lambda flat: outputs(flat)[0]))
+        def derivatives(flat):
+            (value, slope), push, (reverse, solution) = jax.linearize(gradient, flat, has_aux=True)
+            forward, curvature = jax.vmap(push, out_axes=-1)(jnp.eye(flat.size))
+            return Derivatives(value, solution, forward, reverse, slope, curvature)
+
+        self.derivatives = jax.jit(derivatives)
+        self.solutions = jax.jit(jax.vmap(outputs))
         self.gradients = jax.jit(jax.vmap(jax.grad(scalar)))
-        self.curvature = jax.jit(lambda flat, d: jax.vmap(lambda e: jax.jvp(jax.grad(scalar), (flat,), (e,))[1])(d))
+        for _ in range(4):  # one changes the other
+            # A batch of the size of the differences, so that nothing else is compiled.
+            s = jax.tree.map(lambda v: v[0], self.solutions(jnp.tile(at, (4 * at.size, 1)))[1])
+            data["lb"][0] += 0.0 if s.z_lb[0] > 0.01 else s.x[0] + 0.01 - data["lb"][0]
+            data["ub"][1] -= 0.0 if s.z_ub[1] > 0.01 else data["ub"][1] - s.x[1] + 0.01
+            at, _ = ravel_pytree({name: jnp.asarray(data[name]) for name in NAMES})
+        self.at = at
 
-    def gradient(self, flat):
-        """That of `scalar`, from the Jacobian: no other program to compile."""
-        _, reverse, value, _ = self.jacobians(flat)
-        return np.asarray(reverse).T @ (np.cos(np.arange(value.size)) * (1 + 2 * np.asarray(value)))
+    def values(self, batch):
+        return np.asarray(self.solutions(batch)[0])
 
     def place(self, flat):
         """The argument, and the entry of it, of one position of the flat data."""
@@ -86,7 +108,8 @@ def central(function, at, directions, h):
 def test_first_order(cone):
     """Every output by every argument."""
     one = case(cone)
-    forward, reverse, _, solution = one.jacobians(one.at)
+    there = one.derivatives(one.at)
+    forward, reverse, solution = there.forward, there.reverse, there.solution
     assert int(solution.status) == ConicStatus.Optimal, ConicStatus(int(solution.status))
     assert float(solution.z_lb[0]) > 1e-3 or float(solution.z_ub[1]) > 1e-3
     size = max(1.0, float(jnp.max(jnp.abs(forward))))
@@ -102,27 +125,27 @@ def test_second_order(cone):
     """Forward over reverse, against differences of the gradient along random directions."""
     one = case(cone)
     directions = np.random.default_rng(0).normal(size=(6, one.at.size))
-    value = one.curvature(one.at, directions)
-    expected = central(lambda batch: np.stack([one.gradient(flat) for flat in batch]), one.at, directions, 1e-4)
+    curvature = np.asarray(one.derivatives(one.at).curvature)
+    gradients = lambda batch: np.stack([one.derivatives(flat).gradient for flat in batch])
+    expected = central(gradients, one.at, directions, 1e-4)
     size = max(1.0, float(np.max(np.abs(expected))))
-    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-4 * size)
+    np.testing.assert_allclose(directions @ curvature.T, expected, rtol=0, atol=1e-4 * size)
     # Symmetry of the second derivative.
-    products = np.asarray(value) @ directions.T
-    np.testing.assert_allclose(products, products.T, rtol=0, atol=1e-7 * max(1, np.max(np.abs(products))))
+    np.testing.assert_allclose(curvature, curvature.T, rtol=0, atol=1e-7 * max(1, np.max(np.abs(curvature))))
 
 
 @pytest.mark.parametrize("cone", ("soc", "exp"))
 def test_vmap_of_gradient(cone):
     one = case(cone)
     batch = one.at + 1e-3 * np.random.default_rng(1).normal(size=(4 * 6, one.at.size))
-    singles = np.stack([one.gradient(flat) for flat in batch[:3]])
+    singles = np.stack([one.derivatives(flat).gradient for flat in batch[:3]])
     together = np.asarray(one.gradients(batch))[:3]
     np.testing.assert_allclose(together, singles, rtol=1e-6, atol=1e-6 * np.max(np.abs(singles)))
 
 
 def test_gradient_of_P_is_symmetric():
     one = case("exp")
-    P = np.asarray(one.unravel(one.gradient(one.at))["P"])
+    P = np.asarray(one.unravel(one.derivatives(one.at).gradient)["P"])
     np.testing.assert_allclose(P, P.T, rtol=1e-12)
 
 
@@ -244,7 +267,8 @@ def test_projection_of_a_point_on_the_boundary(name, point, cones):
         return pounce.solve_conic(P=np.eye(3), c=-p, G=-np.eye(3), h=np.zeros(3), cones=cones, relaxation=relaxation).x
 
     p = jnp.array(point)
-    forward, reverse = jax.jit(lambda p: (jax.jacfwd(x)(p), jax.jacrev(x)(p)))(p)
+    both = jax.jit(lambda p: (jax.jacfwd(x)(p), jax.jacrev(x)(p)), compiler_options=OPTIMIZED)
+    forward, reverse = both(p)
     for jacobian in (forward, reverse):
         assert np.all(np.isfinite(jacobian)) and np.max(np.abs(jacobian)) < 1.1
     np.testing.assert_allclose(forward, reverse, atol=1e-6)

@@ -9,6 +9,8 @@ import pytest
 from pounce._cone.exponential import Exponential
 from pounce._cone.power import Power
 
+from .optimized import OPTIMIZED
+
 
 COUNT = 300
 EPS = np.finfo(np.float64).eps
@@ -24,10 +26,16 @@ class Compiled:
 
     def __getattr__(self, name):
         value = getattr(self.cone, name)
-        if callable(value):
-            value = eqx.filter_jit(value)
-            setattr(self, name, value)
-        return value
+        if not callable(value):
+            return value
+        compiled = eqx.filter_jit(value, compiler_options=OPTIMIZED)
+
+        def method(*arguments):
+            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+            return (value if traced else compiled)(*arguments)
+
+        setattr(self, name, method)
+        return method
 
 
 CONES = {"exponential": Compiled(Exponential(COUNT)), "power": Compiled(Power(ALPHAS))}

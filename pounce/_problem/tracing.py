@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sps
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from .._compile import compiler_options
+from .._compile import compiler_options, program_cache
 from .._linalg.sparse import Pattern, SparseMatrix
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .sparse_host import in_pattern
@@ -216,7 +216,7 @@ def _shape(variable) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
 
 
-@functools.lru_cache(maxsize=256)
+@program_cache(maxsize=256)
 def _shared(source: _Source) -> _Compiled:
     return _Compiled(source.jaxprs)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compile import compiler_options
+from .._compile import compiler_options, program_cache
 from .._conic.data import ConicData
 from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.solver import State
@@ -165,7 +165,7 @@ class Kernel:
 CONTROLS = Controls(jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((), np.int32))  # pyright: ignore
 
 
-@functools.lru_cache(maxsize=512)
+@program_cache(maxsize=512)
 def kernel_for(program: ConicSolve, form: Form) -> Kernel:
     """The one kernel of a program and a form."""
     return Kernel(program, form)

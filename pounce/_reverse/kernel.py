@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from .._compile import compiler_options
+from .._compile import compiler_options, make_room, program_cache
 from .._interior.finish import finish
 from .._interior.history import shown_row
 from .._interior.options import Choices, Numbers
@@ -220,12 +220,13 @@ class Kernels:
         key = (n, m, setting.warm_rows is None, setting.objective_scale is None)
         kernel = self._made.get(key)
         if kernel is None:
+            make_room()
             with jax.enable_x64(True):
                 kernel = self._made.setdefault(key, Kernel(self.method, blank_setting(setting, n, m), self._structure))
         return kernel
 
 
-@functools.lru_cache(maxsize=128)
+@program_cache(maxsize=128)
 def kernels_for(method: InteriorPointMethod) -> Kernels:
     """The kernels of a method, shared by all who use an equal one."""
     return Kernels(method)

@@ -1,7 +1,6 @@
 """Functions of a compiled program for a batch of parameters: one kernel for all lanes."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _check as check
 from .._anchor import Anchor, anchor_at, jacobian
-from .._compile import compiler_options
+from .._compile import compiler_options, program_cache
 from .._interior.start import WarmStart
 from .._program import NO_BOUND
 from .._solution import Multipliers, Solution
@@ -103,7 +102,7 @@ def margins(program: Program, data: Data, at: Anchor, active_tol: Float[Array, "
     return dict(margin=jnp.minimum(least_mult, least_slack), min_mult=least_mult, min_slack=least_slack)
 
 
-@functools.lru_cache(maxsize=512)
+@program_cache(maxsize=512)
 def _compiled(function: Callable, program: Program, moves: tuple[bool, bool], count: int, top_level: bool):
     axes = 0, *(0 if yes else None for yes in moves)
 
