@@ -92,6 +92,12 @@ class Case:
         return next((name, i) for name, v in names.items() for i in np.flatnonzero(np.ravel(v) == flat))
 
 
+@pytest.fixture(scope="module", params=CONES)
+def cone(request):
+    """Of the module, so that tests of one cone follow each other, mostly in one process, which has compiled its programs."""
+    return request.param
+
+
 @functools.cache
 def case(cone):
     return Case(cone)
@@ -104,7 +110,6 @@ def central(function, at, directions, h):
     return (8 * (a - b) - (c - d)) / (12 * h)
 
 
-@pytest.mark.parametrize("cone", CONES)
 def test_first_order(cone):
     """Every output by every argument."""
     one = case(cone)
@@ -120,7 +125,6 @@ def test_first_order(cone):
     assert np.max(error) < 1e-5 * size, (np.max(error), size, worst, one.place(worst[1]))
 
 
-@pytest.mark.parametrize("cone", CONES)
 def test_second_order(cone):
     """Forward over reverse, against differences of the gradient along random directions."""
     one = case(cone)
