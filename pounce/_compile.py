@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 
 
 MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")  # of Linux
-_caches: list[Any] = []
+_caches: weakref.WeakSet[Any] = weakref.WeakSet()  # of what has a method `cache_clear`
 
 
 @functools.cache
@@ -39,10 +40,15 @@ def program_cache(maxsize: int) -> Callable[[Callable], Any]:
             make_room()
             return make(*key)
 
-        _caches.append(kept)
+        forgettable(kept)
         return kept
 
     return decorate
+
+
+def forgettable(cache: Any) -> None:
+    """Let `forget` call the ``cache_clear()`` of what holds compiled programs, for as long as it lives."""
+    _caches.add(cache)
 
 
 def make_room() -> None:
@@ -57,7 +63,7 @@ def make_room() -> None:
 
 def forget() -> None:
     """Forget the compiled programs."""
-    for cache in _caches:
+    for cache in list(_caches):
         cache.cache_clear()
     gc.collect()
 

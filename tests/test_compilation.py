@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pounce
-from pounce._compile import MAPPINGS, mappings
+from pounce._compile import MAPPINGS, forget, mappings
 from pounce._linalg.gather import taken
 from pounce._linalg.native import native
 from pounce._once import computed_once
@@ -76,6 +76,7 @@ def test_a_native_function_is_traced_once():
 
 def test_programs_are_forgotten_before_they_are_too_many(monkeypatch):
     """A process may solve any number of different problems; what is still held goes on working."""
+    forget()  # what other tests have compiled
     solver = pounce.QpFactorization(P=np.eye(2), c=np.ones(2))
     held = kernel_for.cache_info().currsize
     assert held > 0 and (mappings() > 500 or not MAPPINGS.exists())

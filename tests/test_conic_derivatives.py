@@ -27,7 +27,6 @@ LANE = dict.fromkeys(CONES, 0) | {"soc": 1}  # which of the random programs: non
 class Derivatives(NamedTuple):
     """Of the outputs, shape (outputs, data), and of a scalar function of them: its gradient and its Hessian."""
 
-    value: jax.Array
     solution: ConicSolution
     forward: jax.Array
     reverse: jax.Array
@@ -68,9 +67,9 @@ class Case:
             return (value, slope), (jax.vmap(pull)(jnp.eye(value.size))[0], solution)
 
         def derivatives(flat):
-            (value, slope), push, (reverse, solution) = jax.linearize(gradient, flat, has_aux=True)
+            (_, slope), push, (reverse, solution) = jax.linearize(gradient, flat, has_aux=True)
             forward, curvature = jax.vmap(push, out_axes=-1)(jnp.eye(flat.size))
-            return Derivatives(value, solution, forward, reverse, slope, curvature)
+            return Derivatives(solution, forward, reverse, slope, curvature)
 
         self.derivatives = jax.jit(derivatives)
         self.solutions = jax.jit(jax.vmap(outputs))

@@ -7,6 +7,7 @@ import scipy.sparse as sps
 
 import pounce
 from pounce import CyIpoptEvaluationError
+from pounce._compile import forget
 from pounce._linalg.sparse import Pattern
 from pounce._problem.sparse_host import in_pattern
 from pounce._reverse.kernel import Kernel
@@ -96,6 +97,20 @@ def test_callbacks(kernels):
         problem.add_option("nlp_scaling_method", "user-scaling")
         problem.set_problem_scaling(0.5, np.linspace(1.0, 3.0, N), np.linspace(0.5, 2.0, N - 1))
     same(dense.solve(x0), sparse.solve(x0))
+
+
+def test_kernels_can_be_forgotten(kernels):
+    """And are made again with the same linear solver."""
+    x0 = np.full(N, 0.5)
+    x, info = chain(N, "sparse-ldl").solve(x0)
+    for made in (1, 0):
+        count = len(kernels)
+        if made:
+            forget()
+        again, other = chain(N, "sparse-ldl").solve(x0)
+        assert len(kernels) == count + made
+        np.testing.assert_array_equal(again, x)
+        assert other["iter_count"] == info["iter_count"]
 
 
 def test_what_callbacks_see(capsys):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from .._compile import compiler_options, make_room, program_cache
+from .._compile import compiler_options, forgettable, make_room
 from .._interior.finish import finish
 from .._interior.history import shown_row
 from .._interior.options import Choices, Numbers
@@ -211,6 +211,10 @@ class Kernels:
     def __init__(self, method: InteriorPointMethod, structure: HostStructure | None = None):
         self.method, self._structure = method, structure
         self._made: dict[tuple, Kernel] = {}
+        forgettable(self)
+
+    def cache_clear(self) -> None:
+        self._made.clear()
 
     def fitting(self, setting: Setting) -> Kernel:
         """The kernel that a setting is rounded up to."""
@@ -226,7 +230,7 @@ class Kernels:
         return kernel
 
 
-@program_cache(maxsize=128)
+@functools.lru_cache(maxsize=128)
 def kernels_for(method: InteriorPointMethod) -> Kernels:
     """The kernels of a method, shared by all who use an equal one."""
     return Kernels(method)
