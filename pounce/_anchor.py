@@ -99,7 +99,8 @@ def pulled(program: Program, data: Data, at: Anchor, x_bar: Float[Array, " n"]) 
 
 def jacobian(program: Program, data: Data, at: Anchor, basis: Float[Array, "k p"]) -> Float[Array, "n k"]:
     """The derivatives of the solution along directions of the raveled parameters: one solve for many right-hand sides."""
-    _, restored = ravel_pytree(data.parameters)
+    flat, restored = ravel_pytree(data.parameters)
+    basis = basis.astype(flat.dtype)
     n = at.solution.x.shape[0]
     if basis.shape[0] <= n:
         return jax.vmap(lambda dp: rates(program, data, at, restored(dp))[0], out_axes=1)(basis)

@@ -321,3 +321,36 @@ def test_bad_input(name):
 def test_large_dense_problems_are_warned_of():
     with pytest.warns(UserWarning, match="sparse=True"):
         JaxProblem(f=lambda x, p: jnp.sum(x**2), n=10_001, p_example=jnp.zeros(1))
+
+
+def nearest(x, p):
+    return jnp.sum((x - p["to"]) ** 2) + 0.25 * p["weights"][p["which"]] * x[0]
+
+
+@pytest.mark.parametrize("kind", [int, bool, np.float32])
+def test_parameters_are_not_rounded_to_the_types_of_the_example(kind):
+    """x = to - weight / 8."""
+    example = {"to": kind(1), "weights": np.ones(2, kind), "which": 0}
+    jp = JaxProblem(f=nearest, n=1, p_example=example, options=OPTIONS)
+    at = lambda to, which: {"to": to, "weights": np.array([0.4, 0.8]), "which": which}
+    for problem in (jp, pickle.loads(pickle.dumps(jp))):
+        assert problem.solve(at(1.3, 1), np.zeros(1)) == pytest.approx(1.2, abs=1e-9)
+        assert jax.grad(lambda to: problem.solve(at(to, 0), np.zeros(1))[0])(2.7) == pytest.approx(1.0, abs=1e-9)
+    batch = {"to": np.array([0.2, -1.6]), "weights": np.full((2, 2), 0.4), "which": np.array([1, 0])}
+    assert np.ravel(jp.vmap_solve(batch, np.zeros(1))) == pytest.approx([0.15, -1.65], abs=1e-9)
+    x, _, slopes, state = jp.solve_with_jacobian(at(1.3, 1), np.zeros(1), return_state=True)
+    assert np.ravel(slopes) == pytest.approx([1.0, 0.0, -0.125, 0.0], abs=1e-9)  # by to, weights, which
+    moved = jp.jvp_from_state(state, {"to": 1, "weights": np.ones(2), "which": 0})
+    assert moved == pytest.approx(0.875, abs=1e-9)
+
+
+def test_parameters_that_cannot_be_kept_are_an_error():
+    example = {"to": 0.0, "weights": np.ones(2), "which": 0}
+    jp = JaxProblem(f=nearest, n=1, p_example=example, options=OPTIONS)
+    with pytest.raises(TypeError, match="`p` must be made of whole numbers"):
+        jp.solve(example | {"which": 0.5}, np.zeros(1))
+    with pytest.raises(TypeError, match="`p` must be real"):
+        jp.solve(example | {"to": 1j}, np.zeros(1))
+    indexed = JaxProblem(f=lambda x, k: jnp.sum((x - jnp.arange(3.0)[k]) ** 2), n=1, p_example=1, options=OPTIONS)
+    with pytest.raises(TypeError, match="`p` is made of whole numbers"):
+        indexed.solve_with_jacobian(2, np.zeros(1))

@@ -70,7 +70,7 @@ def solution_and_jacobian(program: Program, data: Data, basis: Float[Array, "k p
     n = data.start.x0.shape[0]
     if basis.shape[0] <= n:
         _, push, solution = jax.linearize(solved, flat, has_aux=True)
-        return solution, jax.vmap(push, out_axes=1)(basis)
+        return solution, jax.vmap(push, out_axes=1)(basis.astype(flat.dtype))
     _, pull, solution = jax.vjp(solved, flat, has_aux=True)
     return solution, jax.vmap(pull)(jnp.eye(n, dtype=data.start.x0.dtype))[0] @ basis.T
 

@@ -15,10 +15,11 @@ from .. import _anchor, _check as check
 from .._problem.sparse_nlp import Structure
 from .._program import Data, Program, compiled
 from .._solution import Multipliers, Solution
-from ..nlp import InteriorPoint, count_rows, parameter_arrays, prepare, sparse_structure, warm_arrays
+from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
 from .anchors import AnchorState, duals_of
 from .arguments import failure_of, problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
 from .batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
+from .parameters import check_like, example_of, need_derivatives, tangents_like, typed_like
 
 
 LARGE = 10_000  # variables and rows, from which on a dense program deserves a warning
@@ -63,7 +64,8 @@ class JaxProblem:
 
         - `f`, `g`: objective ``f(x, p) -> scalar`` and rows ``g(x, p) -> (m,)``, JAX functions.
         - `n`, `m`: numbers of variables and rows.
-        - `p_example`: parameters like those to come, a pytree of arrays; it fixes shapes and dtypes only.
+        - `p_example`: parameters like those to come, a pytree of arrays; it fixes structure and shapes. Numbers are never rounded
+          to its types: whole numbers stand for real ones, unless the functions index or choose by them.
         - `lb`, `ub`, `cl`, `cu`: bounds, arrays or scalars; ``cl`` or ``cu`` is needed with rows.
         - `options`: Ipopt options by name.
         - `factor_reuse`: whether a sparse solve keeps its last factor for derivatives. They are the same without, but take a
@@ -87,9 +89,8 @@ class JaxProblem:
         self._reuse = bool(factor_reuse)
         self._cold = solver_of(options)
         self._warm = solver_of(options, warm_options())
-        example = parameter_arrays(p_example)
-        self._example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), example)
         start = jnp.zeros(n)
+        self._example = example = example_of(p_example, self._problem, start)
         rows = count_rows(self._problem, start, example)
         if rows != m:
             raise ValueError(f"`g` must return m = {m} rows, got {rows}")
@@ -99,7 +100,7 @@ class JaxProblem:
             message = f"a dense problem with n + m = {n + m}: if its derivatives are sparse, pass `sparse=True`"
             warnings.warn(message, UserWarning, stacklevel=2)
         self._closed = False
-        self._ready: dict[tuple, tuple[Program, Data]] = {}  # by solver and dtype
+        self._ready: dict[tuple, tuple[Program, Data]] = {}  # by solver and dtypes
 
     def solve(self, p: PyTree, x0: Any) -> Float[Array, " n"]:
         """The minimiser for parameters ``p`` from ``x0``, differentiable in ``p``."""
@@ -138,6 +139,7 @@ class JaxProblem:
 
         With ``return_state`` also the `AnchorState`; what is returned is then not differentiable any further.
         """
+        need_derivatives(self._example)
         basis = self._basis(wrt_cols)
         if return_state:
             state = self.anchor(p_batch, x0, wrt_cols=wrt_cols)
@@ -196,8 +198,9 @@ class JaxProblem:
         batch, at = state.opened(self)
         if state.basis is not None and jnp.shape(dp_batch) == (batch.size, state.basis.shape[0]):
             dp_batch = jnp.asarray(dp_batch) @ state.basis.astype(batch.dtype)
-        self._check(dp_batch, (batch.size,), "dp_batch")
-        dx, dlam = batch.over_lanes(_anchor.rates, at, jax.tree.map(jnp.asarray, dp_batch))
+        need_derivatives(self._example)
+        check_like(dp_batch, self._example, (batch.size,), "dp_batch")
+        dx, dlam = batch.over_lanes(_anchor.rates, at, tangents_like(dp_batch, batch.data.parameters))
         return (dx, dlam) if with_duals else dx
 
     def batched_vjp_from_state(self, state: AnchorState, x_bar: Float[Array, "B n"]) -> Float[Array, "B k"]:
@@ -205,6 +208,7 @@ class JaxProblem:
         batch, at = state.opened(self)
         if jnp.shape(x_bar) != (batch.size, self.n):
             raise ValueError(f"`x_bar` must have shape ({batch.size}, {self.n}), got {jnp.shape(x_bar)}")
+        need_derivatives(self._example)
         pulled = batch.over_lanes(_anchor.pulled, at, jnp.asarray(x_bar, batch.dtype))
         return pulled if state.basis is None else pulled @ state.basis.T.astype(batch.dtype)
 
@@ -230,6 +234,7 @@ class JaxProblem:
         self, x_star: Float[Array, " n"], theta: PyTree, duals: Duals, *, wrt_cols: Any = None
     ) -> Float[Array, "n k"]:
         """``dx/dp`` at a point that satisfies the optimality conditions with multipliers ``(lam, zL, zU)``: no solve is made."""
+        need_derivatives(self._example)
         basis = self._basis(wrt_cols)
         multipliers = Multipliers(*(jnp.asarray(v)[None] for v in seeds_of(duals, "duals")))
         batch = self._batch(self._one(theta), x_star)
@@ -263,7 +268,7 @@ class JaxProblem:
 
     def _one(self, p: PyTree) -> PyTree:
         """Parameters of one solve as a batch of one."""
-        self._check(p, ())
+        check_like(p, self._example, ())
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], p)
 
     def _basis(self, wrt_cols: Any) -> Float[np.ndarray, "k p"] | None:
@@ -281,6 +286,7 @@ class JaxProblem:
         return np.atleast_2d(chosen)
 
     def _jacobian(self, state: AnchorState) -> Float[Array, "B n k"]:
+        need_derivatives(self._example)
         batch, at = state.opened(self)
         return batch.over_lanes(_anchor.jacobian, at, batch.repeated(state.basis))
 
@@ -289,48 +295,27 @@ class JaxProblem:
         if size != 1:
             raise ValueError(f"the single-problem form needs the state of one solve, got one of B = {size}")
 
-    def _check(self, p: PyTree, lead: tuple[int, ...], name: str = "p") -> None:
-        """``lead``: the batch axes before the shapes of the example; a zero is any size."""
-        wanted, structure = jax.tree.flatten(self._example)
-        leaves, given = jax.tree.flatten(p)
-        if given != structure:
-            raise ValueError(f"`{name}` must be a pytree like `p_example`, {structure}, got {given}")
-        for leaf, like in zip(leaves, wanted):
-            shape = jnp.shape(leaf)
-            if len(shape) != len(lead) + len(like.shape):
-                what = "needs a leading dim, of the batch, before" if lead else "must have"
-                raise ValueError(f"`{name}` {what} the per-block shape {like.shape} of `p_example`, got shape {shape}")
-            if shape[len(lead) :] != like.shape:
-                raise ValueError(
-                    f"`{name}` must have the per-block shape {like.shape} of `p_example`, got shape {shape}"
-                )
-            if lead and lead[0] and shape[0] != lead[0]:
-                raise ValueError(f"`{name}` must have the leading dim {lead[0]} of the batch, got shape {shape}")
-
     def _single(self, p: PyTree, x0: Any, warm: tuple | None = None) -> Solution:
-        self._check(p, ())
-        program, data = self._prepared(self._solver(warm), start_point(x0, self.n), self._typed(p))
+        check_like(p, self._example, ())
+        program, data = self._prepared(self._solver(warm), start_point(x0, self.n), typed_like(p, self._example))
         if warm is not None:
             seeds = warm_arrays(warm, self.n, self.m, data.start.x0.dtype)
             data = dataclasses.replace(data, start=dataclasses.replace(data.start, warm=seeds))
         return compiled(program, check.is_concrete(data))(data)
 
     def _batch(self, p_batch: PyTree, x0: Any, warm: tuple | None = None, solver: InteriorPoint | None = None) -> Batch:
-        self._check(p_batch, (0,))
+        check_like(p_batch, self._example, (0,))
         prepare_lane = functools.partial(self._prepared, solver or self._solver(warm))
-        return batch_of(self._typed(p_batch), prepare_lane, x0, self.n, warm)
+        return batch_of(typed_like(p_batch, self._example), prepare_lane, x0, self.n, warm)
 
     def _solver(self, warm: tuple | None) -> InteriorPoint:
         return self._cold if warm is None else self._warm
-
-    def _typed(self, p: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), p, self._example)
 
     def _prepared(self, solver: InteriorPoint, start: Array, p: PyTree) -> tuple[Program, Data]:
         """The program and its data; checked, and put together, the first time."""
         if self._closed:
             raise RuntimeError("this JaxProblem is closed")
-        key = id(solver), start.dtype
+        key = id(solver), start.dtype, *(leaf.dtype for leaf in jax.tree.leaves(p))
         if key in self._ready:
             program, data = self._ready[key]
             return program, dataclasses.replace(data, parameters=p, start=dataclasses.replace(data.start, x0=start))
