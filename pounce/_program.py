@@ -18,6 +18,7 @@ from ._linalg.hints import PivotHints
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.sparse import Pattern
 from ._problem.closed import trace
+from ._problem.modes import Modes
 from ._problem.nlp import FunctionNLP
 from ._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
 from ._solution import Solution
@@ -46,6 +47,7 @@ class Program(eqx.Module):
     on_failure: OnFailure = eqx.field(static=True)
     approximated: Approximated | None = eqx.field(static=True, default=None)
     reuse: bool = eqx.field(static=True, default=True)  # whether solves keep a factor for their derivatives
+    modes: Modes = eqx.field(static=True, default=Modes())
 
     def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
@@ -54,8 +56,8 @@ class Program(eqx.Module):
         evaluate = together(f, g, data.start.x0.dtype)
         functions = trace(evaluate, data.start.x0, data.parameters)
         if self.structure is None:
-            return FunctionNLP(functions, data.parameters)
-        return SparseFunctionNLP(functions, data.parameters, self.structure)
+            return FunctionNLP(functions, data.parameters, self.modes)
+        return SparseFunctionNLP(functions, data.parameters, structure=self.structure, modes=self.modes)
 
     def lane_bytes(self, data: "Data") -> int:
         """What a sparse solve works on: its state and its factor."""
@@ -118,7 +120,7 @@ class Program(eqx.Module):
         solver = jax.tree.map(jnp.asarray, sparse_solver("auto", *patterns, self.approximated.hints))
 
         def with_structure(nlp) -> SparseFunctionNLP:
-            return SparseFunctionNLP(nlp.functions, nlp.parameters, structure)
+            return SparseFunctionNLP(nlp.functions, nlp.parameters, structure=structure, modes=nlp.modes)
 
         return solver, *(eqx.tree_at(lambda i: i.nlp, each, with_structure(each.nlp)) for each in inputs)
 
@@ -134,7 +136,7 @@ class Program(eqx.Module):
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), data)
         jacobian = None if self.structure is None else self.structure.jacobian.pattern
         arguments = shapes.start.x0, shapes.functions, shapes.parameters
-        return find_structure(evaluate, *arguments, jacobian=jacobian, hessian=hessian)
+        return find_structure(evaluate, *arguments, jacobian=jacobian, hessian=hessian, modes=self.modes)
 
 
 class Data(eqx.Module):

@@ -18,6 +18,7 @@ from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
 from ._linalg.woodbury import Woodbury
+from ._problem.modes import Modes, check_modes, looked_at, warn_of_cost
 from ._problem.sparse_nlp import (
     LEAST_SPARSE,
     Structure,
@@ -178,7 +179,7 @@ def prepare(
     x0 = check.start_point(x0)
     n, dtype = x0.shape[0], x0.dtype
     parameters = parameter_arrays(p)
-    m = count_rows(problem, x0, parameters)
+    m, modes = looked_into(problem, x0, parameters)
     lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
     cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)
     warm = warm_arrays(warm_start, n, m, dtype)
@@ -188,6 +189,9 @@ def prepare(
     leaves, structure = jax.tree.flatten(static)
     numbers, constants = numbers_for(solver.numbers, dtype)
     exact = solver.choices.hessian_approximation == "exact"
+    for mode, name, function in ((modes.objective, "f", problem.f), (modes.rows, "g", problem.g)):
+        check_modes(mode, name, exact)
+        warn_of_cost(mode, name, function)
     sparsity, approximated = sparse_structure(problem, x0, parameters, m, exact), None
     if sparsity is None:
         linear_solver = dense_solver(solver.linear_solver, n, m)
@@ -209,7 +213,7 @@ def prepare(
     rows_of = None if sparsity is None else sparsity.jacobian.pattern
     method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history, sparse=rows_of)
     functions = tuple(leaves), structure
-    program = Program(method, functions, sparsity, float(relaxation), on_failure, approximated)
+    program = Program(method, functions, sparsity, float(relaxation), on_failure, approximated, modes=modes)
     return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers), tables)
 
 
@@ -227,7 +231,8 @@ def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int, exact:
             (problem.hess_pattern if exact else ([], []), (n, n), "hess_pattern"),
         )
     ]
-    key = (auto, problem.f, problem.g, *given, x0.shape, x0.dtype, *_signature(parameters))
+    modes = looked_into(problem, x0, parameters)[1]
+    key = (auto, problem.f, problem.g, *given, modes, x0.shape, x0.dtype, *_signature(parameters))
     try:
         return _found_structure(*key)
     except TypeError as error:
@@ -237,7 +242,7 @@ def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int, exact:
 
 
 @functools.lru_cache(maxsize=256)
-def _found_structure(auto, f, g, jacobian, hessian, shape, dtype, structure, leaves) -> Structure | None:
+def _found_structure(auto, f, g, jacobian, hessian, modes, shape, dtype, structure, leaves) -> Structure | None:
     # Floats inside of callables are data, and may be others the next time.
     arrays, functions = eqx.partition((f, g), eqx.is_inexact_array)
 
@@ -248,7 +253,9 @@ def _found_structure(auto, f, g, jacobian, hessian, shape, dtype, structure, lea
     abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(s, d) for s, d in leaves])
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
     find = find_structure_if_sparse if auto else find_structure
-    return find(evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian)
+    return find(
+        evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian, modes=modes
+    )
 
 
 def parameter_arrays(p: PyTree) -> PyTree:
@@ -261,13 +268,18 @@ def parameter_arrays(p: PyTree) -> PyTree:
 
 def count_rows(problem: NLP, x0: Array, parameters: PyTree) -> int:
     """Number of rows; raises if a function returns the wrong thing."""
+    return looked_into(problem, x0, parameters)[0]
+
+
+def looked_into(problem: NLP, x0: Array, parameters: PyTree) -> tuple[int, Modes]:
+    """Number of rows, and the modes of differentiation; raises if a function returns the wrong thing."""
     key = (problem.f, problem.g, x0.shape, x0.dtype, *_signature(parameters))
     try:
-        return _checked_shapes(*key)
+        return _checked_functions(*key)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-    return _function_shapes(problem.f, problem.g, x0, parameters)
+    return _traced_functions(problem.f, problem.g, x0, parameters)
 
 
 def _signature(parameters: PyTree) -> tuple:
@@ -276,23 +288,24 @@ def _signature(parameters: PyTree) -> tuple:
 
 
 @functools.lru_cache(maxsize=4096)
-def _checked_shapes(f, g, shape, dtype, structure, leaves) -> int:
+def _checked_functions(f, g, shape, dtype, structure, leaves) -> tuple[int, Modes]:
     abstract = [jax.ShapeDtypeStruct(s, d) for s, d in leaves]
-    return _function_shapes(f, g, jax.ShapeDtypeStruct(shape, dtype), jax.tree.unflatten(structure, abstract))
+    return _traced_functions(f, g, jax.ShapeDtypeStruct(shape, dtype), jax.tree.unflatten(structure, abstract))
 
 
-def _function_shapes(f, g, x, parameters) -> int:
-    value = jax.eval_shape(f, x, parameters)
+def _traced_functions(f, g, x, parameters) -> tuple[int, Modes]:
+    value, of_objective, crossing = looked_at(f, x, parameters)
     leaves = jax.tree.leaves(value)
     if len(leaves) == 1 and getattr(leaves[0], "shape", None) == (1,):
         raise ValueError("`f` must return a scalar, got shape (1,); index or sum it")
     check.output_shape(value, "f", (), None)
     if g is None:
-        return 0
-    shape = check.output_shape(jax.eval_shape(g, x, parameters), "g", None, None)
+        return 0, Modes(of_objective, crossing=crossing)
+    value, of_rows, crossing_too = looked_at(g, x, parameters)
+    shape = check.output_shape(value, "g", None, None)
     if len(shape) != 1:
         raise ValueError(f"`g` must return a one-dimensional array of rows, got shape {shape}")
-    return shape[0]
+    return shape[0], Modes(of_objective, of_rows, crossing or crossing_too)
 
 
 def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -> WarmStart | None:

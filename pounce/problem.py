@@ -90,6 +90,7 @@ class Problem:
         self._prepared: tuple[dict[str, Any], SolverOptions, HostSolver] | None = None
         self._scaling: tuple | None = None
         self._sparsity = Sparsity()
+        self._names: tuple[str, str] = ("objective", "constraints")  # what messages call the functions
 
     @property
     def has_hessian(self) -> bool:
@@ -222,6 +223,7 @@ class Problem:
             ) from error
         if program.size != 1 + self.m:
             raise ValueError(f"`constraints` must return {self.m} numbers, got {program.size - 1}")
+        program.check(self._names, exact)
         structure = traced_structure(program, sparse, *self._sparsity.patterns, exact=exact)
         if structure is not None:
             return SparseTracedFunctions(program, structure, exact)

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sps
 from jax import lax
 from jax.experimental import sparse
+from jax.experimental.ode import odeint
 
 from pounce._problem.sparsity import (
     PatternTooLargeError,
@@ -368,19 +369,17 @@ SOUND = {
     "logsumexp": lambda x: jax.nn.logsumexp(CONSTANT_MATRIX @ x),
     "remainder of two": lambda x: jnp.fmod(x[:3] * 5, x[3:]),
     "two angles": lambda x: jnp.arctan2(x[:3], x[3:]) + jnp.hypot(x[:3], x[3:]),
-    "ode": lambda x: (
-        jax.experimental.ode.odeint(lambda y, t: -y * x[0], x[:2], jnp.array([0.0, 0.1]))[-1]
-        if hasattr(jax.experimental, "ode")
-        else x
-    ),
+    "ode": lambda x: odeint(lambda y, t: -y * x[0], x[:2], jnp.array([0.0, 0.1]))[-1],
 }
+
+
+REVERSE_ONLY = "own pullback", "ode"
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_sound(name):
-    if name == "own pullback":  # has no forward derivative, the oracle takes one
-        f = own_pullback
-        x = points(N)[0]
+    if name in REVERSE_ONLY:  # the oracle takes forward derivatives
+        f, x = SOUND[name], points(N)[0]
         assert not ((np.asarray(jax.jacrev(f)(x)) != 0) & ~mask(jacobian_pattern(f, x))).any()
         return
     check(SOUND[name], exact=False)
@@ -414,6 +413,23 @@ LOOPS = {
         lambda c, i: (lax.cond(i % 2 == 0, lambda c: c * x[0], lambda c: c + x[1] ** 2, c), c), x[2], jnp.arange(5)
     )[1],
     "nothing carried": lambda x: lax.fori_loop(0, 4, lambda i, y: y + 1.0, jnp.zeros(3)) * x[:3],
+    "written rows": lambda x: lax.fori_loop(
+        0, 7, lambda i, y: y.at[i].set(x[i] * x[i + 2]).at[7].add(x[8 - i] ** 2), jnp.zeros(8)
+    ),
+    "written blocks": lambda x: lax.fori_loop(
+        0, 3, lambda i, y: lax.dynamic_update_slice(y, jnp.sin(x.reshape(3, 3)[i, :2])[None], (i, 1)), x.reshape(3, 3)
+    ).ravel(),
+    "written in two loops": lambda x: lax.fori_loop(
+        0,
+        3,
+        lambda i, y: lax.fori_loop(0, 2, lambda j, y: y.at[i, j].set(x[i + j] * x[3 * i + j]), y),
+        jnp.zeros((3, 2)),
+    ).ravel(),
+    "written with a state": lambda x: lax.fori_loop(
+        0, 4, lambda i, c: (c[0] * x[i], c[1].at[2 * i].set(c[0] + x[8 - i])), (x[8], jnp.zeros(8))
+    )[1],
+    "read back": lambda x: lax.fori_loop(1, 5, lambda i, y: y.at[i].set(y[i - 1] * x[i]), x[:5]),
+    "counted results": lambda x: lax.scan(lambda i, _: (i + 2, x[i] * x[i + 1]), 0, None, length=4)[1],
 }
 
 
@@ -448,6 +464,46 @@ def test_nothing_is_missing_without_turns(name, monkeypatch):
     monkeypatch.setattr(reader, "TURNS", 0)
     found = [mask(jacobian_pattern(f, jnp.ones(N))), mask(hessian_pattern(scalar(f), jnp.ones(N)))]
     assert not any((a & ~b).any() for a, b in zip(exact, found))
+
+
+def test_rows_written_in_a_long_loop():
+    """A step of Heun's method for a pendulum in each of many turns, with a step size that is a parameter."""
+    count = 3000
+    slope = lambda z: jnp.stack([z[1], -jnp.sin(z[0])])
+
+    def rows(x, h):
+        z = x.reshape(-1, 2)
+
+        def turn(k, carry):
+            time, out = carry
+            ahead = z[k] + h * slope(z[k])
+            defect = z[k + 1] - z[k] - h / 2 * (slope(z[k]) + slope(ahead)) + jnp.cos(time)
+            return time + h, out.at[k].set(defect)
+
+        return lax.fori_loop(0, count, turn, (0.0, jnp.zeros((count, 2))))[1].ravel()
+
+    struct = jax.ShapeDtypeStruct((2 * count + 2,), jnp.float64)
+    jacobian = jacobian_pattern(rows, struct, 0.1)
+    assert jacobian.nnz == 6 * count
+    assert hessian_pattern(lambda x, h: rows(x, h) @ jnp.ones(2 * count), struct, 0.1).nnz == 4 * count
+
+
+def test_a_loop_that_is_not_followed_is_named(monkeypatch):
+    monkeypatch.setattr(reader, "TURNS", 2000)
+    mixes = lambda k, y: y.at[k + 1].set(y[k] + x_of[0][k])
+    x_of = [None]
+
+    def f(x):
+        x_of[0] = x
+        return lax.fori_loop(0, 2999, mixes, x)
+
+    struct = jax.ShapeDtypeStruct((3000,), jnp.float64)
+    with pytest.warns(
+        PounceSparsityWarning, match=r"loop of 2999 turns at .*test_sparsity.py:\d+.*jac_pattern"
+    ) as caught:
+        with pytest.raises(PatternTooLargeError, match="The loop of 2999 turns"):
+            jacobian_pattern(f, struct, most=100_000)
+    assert len(caught) == 1
 
 
 # --- arguments, sizes, warnings -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from .._interior.start import Bounds
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .._linalg.matrix import largest, masked, plus_diagonal
 from .._linalg.refined import Refined, RefinedFactor
+from .._problem.crossing import first_order_moves
 from .._problem.nlp import AbstractNLP
 from .._solution import Multipliers, Solution
 from .._solve import ActiveFactor
@@ -224,28 +225,19 @@ def tangent_from(
     nlp, bounds, lin, factor = inputs.nlp, inputs.bounds, held.linearization, held.factor
     solver = _refined(solver, isinstance(factor.factor, RescaledFactor))
     x, y = solution.x, solution.multipliers.constraints
-    dynamic, static = eqx.partition(nlp, eqx.is_inexact_array)
-    d_nlp = tangents.nlp
-
-    def first_order(nlp_arrays, x, y):
-        """f, c and the gradient of the Lagrangian."""
-        program = eqx.combine(nlp_arrays, static)
-        (f, c), pullback = jax.vjp(program.evaluate, x)
-        return f, c, pullback((jnp.ones_like(f), y))[0]
-
+    d_nlp, moves = tangents.nlp, first_order_moves(nlp, x, y)
     b = tangents.bounds
     variables, rows, moving = lin.variables, lin.rows, ~lin.variables.held
     shift = variables.side(b.lb, b.ub)
     pinned = jnp.where(moving, 0.0, shift)
-    zero_y = jnp.zeros_like(y)
-    _, (_, c_dot, gradient_dot) = jax.jvp(first_order, (dynamic, x, y), (d_nlp, pinned, zero_y))
+    _, c_dot, gradient_dot = moves(d_nlp, pinned, jnp.zeros_like(y))
     r_x = jnp.where(moving, shift - gradient_dot, pinned)
     diagonal = lin.operator.diagonal
     connected = rows.held | (rows.lower + rows.upper > 0)
     pull = rows.side(b.cl, b.cu) * jnp.where(rows.held, 1.0, diagonal)
     r_y = jnp.where(connected, pull - c_dot, 0.0)
     dx, dy = lx.linear_solve(lin.operator, (r_x, r_y), solver, state=factor, throw=False).value
-    _, (df, dc, dgradient) = jax.jvp(first_order, (dynamic, x, y), (d_nlp, dx, dy))
+    df, dc, dgradient = moves(d_nlp, dx, dy)
     if relaxation == 0:
         rate = jnp.where(variables.held, dgradient, 0.0)
         lower_share = jnp.where(bounds.lb == bounds.ub, solution.multipliers.lower > 0, variables.lower > 0)

@@ -5,7 +5,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 
@@ -16,13 +17,26 @@ class ClosedFunction(eqx.Module):
     jaxpr: Jaxpr = eqx.field(static=True)
     consts: list[Array]
     structure: Any = eqx.field(static=True)  # of the result
+    fixed: tuple[bool, ...] = eqx.field(static=True, default=())  # the arrays that nothing is a function of
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         function = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))
         return jax.tree.unflatten(self.structure, function(*jax.tree.leaves(arguments)))
 
+    def part(self, k: int) -> "ClosedFunction":
+        """The function of which the ``k``-th leaf of the result is all."""
+        result = self.jaxpr.outvars[k]
+        needed, kept = {result} if isinstance(result, Var) else set(), []
+        for equation in reversed(self.jaxpr.eqns):
+            if equation.effects or not needed.isdisjoint(equation.outvars):
+                kept.append(equation)
+                needed.update(atom for atom in equation.invars if isinstance(atom, Var))
+        jaxpr = self.jaxpr.replace(eqns=kept[::-1], outvars=[result])
+        return ClosedFunction(jaxpr, self.consts, jax.tree.structure(0), self.fixed)
+
 
 def trace(function: Callable, *arguments: PyTree) -> ClosedFunction:
     """Trace ``function`` for pytrees of arrays like these."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    return ClosedFunction(closed.jaxpr, closed.consts, jax.tree.structure(shapes))
+    fixed = tuple(not isinstance(each, Tracer) for each in closed.consts)
+    return ClosedFunction(closed.jaxpr, closed.consts, jax.tree.structure(shapes), fixed)

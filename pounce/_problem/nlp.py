@@ -8,17 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._linalg.matrix import Matrix, row_scaled
-
-
-class Derivatives(eqx.Module):
-    """Everything known about the functions at one point. ``hessian`` is that of ``weight f + y'c`` (None if not asked)."""
-
-    objective: Float[Array, ""]
-    rows: Float[Array, " m"]
-    gradient: Float[Array, " n"]
-    jacobian: Matrix
-    hessian: Matrix | None  # a sparse one by its lower triangle
+from .._linalg.matrix import row_scaled
+from .by_mode import dense_derivatives_by_mode
+from .closed import ClosedFunction
+from .derivatives import Derivatives as Derivatives
+from .modes import Modes
 
 
 class AbstractNLP(eqx.Module):
@@ -35,17 +29,44 @@ class AbstractNLP(eqx.Module):
         """Values, gradient, Jacobian and the Hessian of ``weight f + y'c``: asked once per iteration."""
 
 
-class FunctionNLP(AbstractNLP):
+class AbstractFunctionNLP(AbstractNLP):
     """JAX functions ``f(x, p)`` and ``c(x, p)`` of a flat ``x`` and any pytree ``p``."""
 
-    functions: Callable[[Float[Array, " n"], PyTree], tuple[Float[Array, ""], Float[Array, " m"]]]
-    parameters: PyTree
+    functions: eqx.AbstractVar[Callable[[Float[Array, " n"], PyTree], tuple[Float[Array, ""], Float[Array, " m"]]]]
+    parameters: eqx.AbstractVar[PyTree]
+    modes: eqx.AbstractVar[Modes]
 
     def evaluate(self, x):
         return self.functions(x, self.parameters)
 
+    def parts(self) -> tuple[Callable, Callable]:
+        """The objective and the rows as functions of ``x`` of their own, neither of which evaluates the other."""
+        if isinstance(self.functions, ClosedFunction):
+            of_objective, of_rows = self.functions.part(0), self.functions.part(1)
+            return lambda x: of_objective(x, self.parameters), lambda x: of_rows(x, self.parameters)
+        return lambda x: self.evaluate(x)[0], lambda x: self.evaluate(x)[1]
+
+    def moving(self, dynamic: PyTree) -> PyTree:
+        """Which of its inexact arrays may be functions of something: parameters, and of what functions close over, that which was
+        being transformed when they were traced."""
+        marks = jax.tree.map(lambda _: True, dynamic)
+        if not isinstance(self.functions, ClosedFunction) or not self.functions.consts:
+            return marks
+        consts = [None if mark is None else not no for mark, no in zip(marks.functions.consts, self.functions.fixed)]
+        return eqx.tree_at(lambda nlp: nlp.functions.consts, marks, consts, is_leaf=lambda leaf: leaf is None)
+
+
+class FunctionNLP(AbstractFunctionNLP):
+    """With dense derivatives."""
+
+    functions: Callable[[Float[Array, " n"], PyTree], tuple[Float[Array, ""], Float[Array, " m"]]]
+    parameters: PyTree
+    modes: Modes = eqx.field(static=True, default=Modes())
+
     def derivatives(self, x, y, weight, second_order):
-        return dense_derivatives(self.evaluate, x, y, weight, second_order)
+        if self.modes.plain:
+            return dense_derivatives(self.evaluate, x, y, weight, second_order)
+        return dense_derivatives_by_mode(self.parts(), self.modes, x, y, weight, second_order)
 
 
 class Scaling(eqx.Module):

@@ -10,9 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._linalg.sparse import Pattern
-from .coloring import Coloring, color_jacobian, color_symmetric
+from .by_mode import sparse_derivatives_by_mode
+from .coloring import Coloring, color_columns, color_jacobian, color_rows, color_symmetric
 from .compressed import entries, seeds, sparse_jacobian
-from .nlp import AbstractNLP, Derivatives
+from .derivatives import Derivatives
+from .modes import FORWARD, Modes
+from .nlp import AbstractFunctionNLP
 from .sparsity import MOST_ENTRIES, PatternTooLargeError, hessian_pattern, jacobian_pattern
 
 
@@ -23,11 +26,14 @@ class Structure(NamedTuple):
     hessian: Coloring
 
     @classmethod
-    def of(cls, jacobian: Pattern, hessian: Pattern) -> "Structure":
+    def of(cls, jacobian: Pattern, hessian: Pattern, modes: Modes = Modes()) -> "Structure":
         """From patterns; that of the Hessian may be of a triangle or of all of it."""
         n = hessian.shape[0]
         both = hessian | hessian.transpose | Pattern(np.arange(n), np.arange(n), (n, n))
-        return cls(color_jacobian(jacobian), color_symmetric(both.lower))
+        if modes.rows.plain:
+            return cls(color_jacobian(jacobian), color_symmetric(both.lower))
+        coloured = color_columns(jacobian) if modes.rows.first == FORWARD else color_rows(jacobian)
+        return cls(coloured, color_symmetric(both.lower))
 
     @property
     def few_colors(self) -> bool:
@@ -60,14 +66,24 @@ def as_pattern(given: Any, shape: tuple[int, int], name: str) -> Pattern:
 
 
 def find_structure(
-    evaluate: Callable, x: Any, *arguments: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
+    evaluate: Callable,
+    x: Any,
+    *arguments: Any,
+    jacobian: Pattern | None = None,
+    hessian: Pattern | None = None,
+    modes: Modes = Modes(),
 ) -> Structure:
     """The structure of ``evaluate(x, *arguments) -> (f, c)``, whatever the numbers; patterns that are known are not sought."""
-    return Structure.of(*_patterns(evaluate, x, arguments, jacobian, hessian))
+    return Structure.of(*_patterns(evaluate, x, arguments, jacobian, hessian), modes)
 
 
 def find_structure_if_sparse(
-    evaluate: Callable, x: Any, *arguments: Any, jacobian: Pattern | None = None, hessian: Pattern | None = None
+    evaluate: Callable,
+    x: Any,
+    *arguments: Any,
+    jacobian: Pattern | None = None,
+    hessian: Pattern | None = None,
+    modes: Modes = Modes(),
 ) -> Structure | None:
     """As `find_structure`; None where dense derivatives and algebra promise to be cheaper, found out as early as may be."""
     m = jax.eval_shape(evaluate, x, *arguments)[1].shape[0]
@@ -79,7 +95,7 @@ def find_structure_if_sparse(
         return None
     if not is_sparse(*patterns):
         return None  # colouring a matrix that is nearly full takes long
-    structure = Structure.of(*patterns)
+    structure = Structure.of(*patterns, modes)
     return structure if structure.few_colors else None
 
 
@@ -101,17 +117,19 @@ def _patterns(
     return jacobian, hessian_pattern(lagrangian, x, weights, *arguments, **limit)
 
 
-class SparseFunctionNLP(AbstractNLP):
-    """As `FunctionNLP`, with sparse derivatives."""
+class SparseFunctionNLP(AbstractFunctionNLP):
+    """With sparse derivatives. The structure is one for these modes."""
 
     functions: Callable[[Float[Array, " n"], PyTree], tuple[Float[Array, ""], Float[Array, " m"]]]
     parameters: PyTree
     structure: Structure = eqx.field(static=True)
-
-    def evaluate(self, x):
-        return self.functions(x, self.parameters)
+    modes: Modes = eqx.field(static=True, default=Modes())
 
     def derivatives(self, x, y, weight, second_order):
+        if not self.modes.plain:
+            jacobian, hessian = self.structure
+            chosen = hessian if second_order else None
+            return sparse_derivatives_by_mode(self.parts(), self.modes, jacobian, chosen, x, y, weight)
         if not second_order:
             return sparse_first_derivatives(self.evaluate, self.structure.jacobian, x)
         return sparse_derivatives(self.evaluate, self.structure, x, y, weight)

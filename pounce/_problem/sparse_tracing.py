@@ -61,4 +61,4 @@ def traced_structure(
         if not sparse:  # nobody asked: there is nothing to warn of
             warnings.simplefilter("ignore", PounceSparsityWarning)
         x = jax.ShapeDtypeStruct((program.n,), jnp.float64)
-        return find(program.objective_and_rows, x, jacobian=jacobian, hessian=hessian)
+        return find(program.objective_and_rows, x, jacobian=jacobian, hessian=hessian, modes=program.modes)

@@ -16,7 +16,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._compile import compiler_options, program_cache
 from .._linalg.sparse import Pattern, SparseMatrix
+from .by_mode import Parts, dense_derivatives_by_mode, sparse_derivatives_by_mode
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
+from .modes import REVERSE, Modes, check_modes, looked_at, warn_of_cost
+from .own_rules import inner_jaxprs, rules_in
 from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
 from .terms import Counts, Term
@@ -71,18 +74,7 @@ def trace_below_zero(closed: ClosedJaxpr, n: int) -> ClosedJaxpr:
 
 def operations(jaxpr: Jaxpr) -> int:
     """How many, the bodies of loops and branches counted once."""
-    return sum(1 + sum(map(operations, _inner(equation))) for equation in jaxpr.eqns)
-
-
-def _inner(equation) -> list[Jaxpr]:
-    found = []
-    for parameter in equation.params.values():
-        for each in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-            if isinstance(each, ClosedJaxpr):
-                found.append(each.jaxpr)
-            elif isinstance(each, Jaxpr):
-                found.append(each)
-    return found
+    return sum(1 + sum(map(operations, inner_jaxprs(equation))) for equation in jaxpr.eqns)
 
 
 class _Source:
@@ -152,15 +144,43 @@ class _Compiled:
         self.sparse = compiled(self._sparse, static_argnums=0)
         self.sparse_first = compiled(self._sparse_first, static_argnums=0)
 
-    def _values(self, constants, x):
-        parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in zip(self._jaxprs, constants)]
-        return jnp.concatenate(parts)
+    def _values(self, constants, x, those=slice(None)):
+        pairs = list(zip(self._jaxprs, constants))[those]
+        parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in pairs]
+        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+    def _parts(self, constants) -> Parts:
+        """The first value and the others, neither of which evaluates the other where they are functions of their own."""
+        if _shape(self._jaxprs[0].outvars[0]).shape[0] > 1:
+            return lambda x: self._values(constants, x)[0], lambda x: self._values(constants, x)[1:]
+        return (
+            lambda x: self._values(constants, x, slice(0, 1))[0],
+            lambda x: self._values(constants, x, slice(1, None)),
+        )
+
+    @functools.cached_property
+    def modes(self) -> Modes:
+        """In which the first value and the others are differentiated."""
+        if not any(rules_in(jaxpr, [True]) for jaxpr in self._jaxprs):
+            return Modes()
+        constants = [tuple(_shape(variable) for variable in jaxpr.constvars) for jaxpr in self._jaxprs]
+        x = _shape(self._jaxprs[0].invars[0])
+        with jax.enable_x64(True):
+            found = [looked_at(lambda x, c, k=k: self._parts(c)[k](x), x, constants)[1] for k in (0, 1)]
+        return Modes(found[0], found[1])
 
     def _along(self, push, n):
         units = jnp.eye(n)
         return jax.vmap(push)(units) if self.operations <= _MOST_AT_ONCE else jax.lax.map(push, units)
 
+    def _by_mode(self, constants, x, weights, second_order):
+        d = dense_derivatives_by_mode(self._parts(constants), self.modes, x, weights[1:], weights[0], second_order)
+        matrices: Any = (d.jacobian,) if d.hessian is None else (d.jacobian, d.hessian)
+        return jnp.concatenate([d.objective[None], d.rows, d.gradient, *(matrix.ravel() for matrix in matrices)])
+
     def _first(self, constants, x):
+        if not self.modes.plain:
+            return self._by_mode(constants, x, jnp.ones(1), False)
         function = functools.partial(self._values, constants)
         value, pullback = jax.vjp(function, x)
         if value.size <= x.size:
@@ -170,6 +190,8 @@ class _Compiled:
         return jnp.concatenate([value, jacobian.ravel()])
 
     def _second(self, constants, x, weights):
+        if not self.modes.plain:
+            return self._by_mode(constants, x, weights, True)
         function = functools.partial(self._values, constants)
 
         def weighted_gradient(x):
@@ -185,19 +207,30 @@ class _Compiled:
         return values[0], values[1:]
 
     def _sparse_first(self, structure, constants, x):
-        d = sparse_first_derivatives(functools.partial(self._objective_and_rows, constants), structure.jacobian, x)
+        if self.modes.plain:
+            d = sparse_first_derivatives(functools.partial(self._objective_and_rows, constants), structure.jacobian, x)
+        else:
+            nothing = jnp.zeros(0)
+            d = sparse_derivatives_by_mode(
+                self._parts(constants), self.modes, structure.jacobian, None, x, nothing, jnp.ones(())
+            )
         jacobian: Any = d.jacobian
         return jnp.concatenate([d.objective[None], d.rows, d.gradient, jacobian.values])
 
     def _sparse(self, structure, constants, x, y, weight):
-        evaluate = functools.partial(self._objective_and_rows, constants)
-        d = sparse_derivatives(evaluate, structure, x, y, weight)
+        if self.modes.plain:
+            d = sparse_derivatives(functools.partial(self._objective_and_rows, constants), structure, x, y, weight)
+        else:
+            jacobian, hessian = structure
+            d = sparse_derivatives_by_mode(self._parts(constants), self.modes, jacobian, hessian, x, y, weight)
         matrices: Any = d.jacobian, d.hessian
         return jnp.concatenate([d.objective[None], d.rows, d.gradient, *(matrix.values for matrix in matrices)])
 
     @functools.cached_property
     def differentiable(self) -> bool:
-        """Whether JAX has derivatives of every operation (of a loop of unknown length it has not)."""
+        """Whether JAX has derivatives of every operation that can be pulled back (of a loop of unknown length it has not)."""
+        if not self.modes.plain:
+            return all(mode.first == REVERSE for mode in self.modes.both)
         constants = [tuple(_shape(variable) for variable in jaxpr.constvars) for jaxpr in self._jaxprs]
         x = _shape(self._jaxprs[0].invars[0])
         weights = jax.ShapeDtypeStruct((sum(_shape(jaxpr.outvars[0]).shape[0] for jaxpr in self._jaxprs),), np.float64)
@@ -234,8 +267,16 @@ class TracedProgram:
             self._compiled = _shared(_Source(jaxprs))
         except TypeError:
             self._compiled = _Compiled(jaxprs)
-        self.has_hessian = self._compiled.operations <= MOST_FOR_HESSIANS
+        self.modes = self._compiled.modes
+        of_all = all(mode.second is not None for mode in self.modes.both)
+        self.has_hessian = of_all and self._compiled.operations <= MOST_FOR_HESSIANS
         self.differentiable = self._compiled.differentiable
+
+    def check(self, names: Sequence[str], exact: bool) -> None:
+        """Raises `TypeError` naming a function whose derivatives are in no mode to be had; warns once of such as cost more."""
+        for mode, name in zip(self.modes.both, names):
+            check_modes(mode, name, exact)
+            warn_of_cost(mode, name, self._compiled)
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """``(size,)``"""

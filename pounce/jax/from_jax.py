@@ -59,6 +59,7 @@ def from_jax(
     problem = Problem(n, m, _Functions(f, g), lb, ub, cl, cu)
     given = ((jac_pattern, (m, n), "jac_pattern"), (hess_pattern, (n, n), "hess_pattern"))
     jacobian, hessian = (None if value is None else as_pattern(value, shape, name) for value, shape, name in given)
+    problem._names = "f", "g"
     problem._sparsity = Sparsity(None if sparse == "auto" else sparse, (jacobian, hessian))
     with jax.enable_x64(True):
         x = jax.ShapeDtypeStruct((n,), jnp.float64)

@@ -7,9 +7,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .flow import Flow
 from .known import Known, differentiable, shape_of
-from .reader import Reader, call_rule
+from .reader import Reader, call_rule, warn_of_loop
 from .rules import Value, positions, reduced
 from .sets import MOST_WORK
+from .spread import spread, turns_of, written_only
 from .turn import Turn
 
 
@@ -162,15 +163,21 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
     cost = length * operations(body.jaxpr)
     if not length or cost <= min(SHORT, reader.turns):
         return _turn_by_turn(reader, body, fixed, carried, stacked, turns, shapes)
+    written = written_only(body.jaxpr, first, len(carried))
+    if written and (results := _side_by_side(reader, equation, inputs, written)) is not None:
+        return results
     moving = [differentiable(variable) for variable in equation.outvars[: len(carried)]]
     slices = [
         Value(value.shape[1:], reduced(reader.flow, value.node, value.shape, [0]), value.known)  # any of them
         for value in stacked
     ]
     turn = Turn(reader, body, fixed, carried, slices, moving)
+    if turn.index_wanted and (results := _side_by_side(reader, equation, inputs, ())) is not None:
+        return results
     if turn.index_wanted and cost <= reader.turns and length * elements(body.jaxpr) <= MOST_WORK:
         return _turn_by_turn(reader, body, fixed, carried, stacked, turns, shapes)
     if turn.work(length) > MOST_WORK:
+        warn_of_loop(reader, turns_of(length, equation))
         return _any_turn(reader, body, fixed, carried, slices, length, shapes)
     if turn.alike() and all(value.node is None for value in carried):
         parts = turn.at_once(reader.flow, fixed, stacked, length)
@@ -178,8 +185,25 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
         reader.turns -= STEPS * length
         parts = turn.one_by_one(reader.flow, fixed, carried, stacked, turns)
     else:
+        warn_of_loop(reader, turns_of(length, equation))
         return _any_turn(reader, body, fixed, carried, slices, length, shapes)
     return [Value(shape, node) for shape, node in zip(shapes, [*parts[0], *parts[1]])]
+
+
+def _side_by_side(
+    reader: Reader, equation: JaxprEqn, inputs: Sequence[Value], written: Sequence[int]
+) -> list[Value] | None:
+    """All turns at once, where they need not wait for each other; None where they do, or where that takes too much room."""
+    key = "spread", id(equation)
+    if key not in reader.kept:
+        reader.kept[key] = equation, spread(equation, written)
+    program = reader.kept[key][1]
+    if program is None or elements(program.jaxpr) > MOST_WORK:
+        return None
+    results = reader.read(program.jaxpr, program.consts, inputs)
+    for k in written:  # not in their order
+        results[k] = Value(results[k].shape, results[k].node)
+    return results
 
 
 def _turn_by_turn(

@@ -9,7 +9,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from .flow import Flow
 from .known import as_function, differentiable, shape_of, struct_of
 from .reader import Reader, call_rule
-from .rules import Value
+from .rules import Value, mixed
 
 
 @call_rule("custom_jvp_call")
@@ -55,8 +55,15 @@ def _pushforward(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[ClosedJaxpr, list[in
 
 @call_rule("custom_vjp_call", "custom_vjp_call_jaxpr")
 def own_pullback(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """As above; the declared derivative leads from results to inputs, and its dependence on the point is not looked at."""
+    """As above; the declared derivative leads from results to inputs, and its dependence on the point is not looked at.
+
+    Inside of another derivative everything depends on everything: a pullback may well call its own function, as that of an
+    integrator of differential equations does.
+    """
     flow = reader.flow
+    if reader.depth:
+        total = flow.bend(flow.join(*(mixed(flow, value.node, value.shape, (1,), 0) for value in inputs)))
+        return [Value(shape_of(v), mixed(flow, total, (1,), shape_of(v), 0)) for v in equation.outvars]
     key = "pullback", id(equation)
     if key not in reader.kept:
         reader.kept[key] = equation, *_pullback(equation, jaxpr)
@@ -77,7 +84,8 @@ def _pullback(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[list[list[tuple[np.ndar
     """For each result and each input, the pairs of an element of the input and one of the result that depends on it."""
     function, used = as_function(equation, jaxpr)
     structs = list(map(struct_of, equation.invars))
-    which = [k for k in used if differentiable(equation.invars[k])]
+    closed_over = equation.params.get("num_consts", 0)  # arrays that the rule has no derivative for
+    which = [k for k in used if k >= closed_over and differentiable(equation.invars[k])]
     outputs = list(map(struct_of, equation.outvars))
     moving = [k for k, variable in enumerate(equation.outvars) if differentiable(variable)]
 
@@ -99,7 +107,7 @@ def _pullback(equation: JaxprEqn, jaxpr: Jaxpr) -> tuple[list[list[tuple[np.ndar
         for k, size, end in zip(moving, sizes, ends)
     ]
     points = [Value(struct.shape) for struct in structs]
-    pulled = Reader(flow).read(program.jaxpr, program.consts, [*points, *cotangents])
+    pulled = Reader(flow, depth=1).read(program.jaxpr, program.consts, [*points, *cotangents])
     links: list[list[tuple[np.ndarray, np.ndarray] | None]] = [[None] * len(structs) for _ in outputs]
     for k, value in zip(which, pulled):
         if value.node is None:

@@ -1,8 +1,8 @@
 """Patterns of derivatives that hold at every point."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,21 @@ class PatternTooLargeError(ValueError):
     """A derivative has so many entries that a list of them is of no use."""
 
 
+class Limit(NamedTuple):
+    """How many entries are worth listing, and what is to be said of loops that were not followed."""
+
+    most: int
+    loops: Sequence[str]
+
+    def check(self, entries: int, shape: tuple[int, int]) -> None:
+        """Raises `PatternTooLargeError` where there are more."""
+        if entries > self.most:
+            why = f". {self.loops[0][0].upper()}{self.loops[0][1:]}" if self.loops else ""
+            raise PatternTooLargeError(
+                f"a derivative of shape {shape} has {entries} entries. Functions of that size need sparse derivatives{why}"
+            )
+
+
 def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
@@ -30,8 +45,10 @@ def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-def _followed(f: Callable[..., Any], x: Any, args: tuple, second_order: bool) -> tuple[Flow, list[Value]]:
-    """The results of a function, each with the variables that its elements depend on."""
+def _followed(
+    f: Callable[..., Any], x: Any, args: tuple, second_order: bool, most: int
+) -> tuple[Flow, list[Value], "Limit"]:
+    """The results of a function, each with the variables that its elements depend on, and how many entries are worth listing."""
     x, args = _struct(x), jax.tree.map(_struct, args)
     if len(x.shape) != 1:
         raise ValueError(f"patterns are those of functions of one vector, not of an array of shape {x.shape}")
@@ -39,14 +56,16 @@ def _followed(f: Callable[..., Any], x: Any, args: tuple, second_order: bool) ->
     flow = Flow(x.shape[0], second_order)
     _, *others = traced.jaxpr.invars
     inputs = [Value(x.shape, flow.variables() if x.shape[0] else None), *(Value(v.aval.shape) for v in others)]
+    reader = Reader(flow)
+    limit = Limit(most, reader.kept.setdefault("loops", []))
     try:
-        return flow, Reader(flow).read(traced.jaxpr, traced.consts, inputs)
+        return flow, reader.read(traced.jaxpr, traced.consts, inputs), limit
     except Unreadable as error:
         warn(str(error))
     flow = Flow(x.shape[0], second_order)
     everything = flow.bend(flow.link(inputs[0].node, np.zeros(flow.sets.n, int), None, 1))
     shapes = [shape_of(variable) for variable in traced.jaxpr.outvars]
-    return flow, [Value(shape, mixed(flow, everything, (1,), shape, 0)) for shape in shapes]
+    return flow, [Value(shape, mixed(flow, everything, (1,), shape, 0)) for shape in shapes], limit
 
 
 def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST_ENTRIES) -> Pattern:
@@ -67,22 +86,15 @@ def jacobian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST
 
     Raises `PatternTooLargeError` if there are more than `most` entries, thirty million by default.
     """
-    flow, results = _followed(f, x, args, second_order=False)
+    flow, results, limit = _followed(f, x, args, False, most)
     labels = [np.zeros(value.size, np.int64) if value.node is None else value.node.labels for value in results]
-    return _of_rows(flow.sets, np.concatenate(labels) if labels else np.zeros(0, np.int64), most)
+    return _of_rows(flow.sets, np.concatenate(labels) if labels else np.zeros(0, np.int64), limit)
 
 
-def _of_rows(sets: Sets, labels: np.ndarray, most: int) -> Pattern:
+def _of_rows(sets: Sets, labels: np.ndarray, limit: "Limit") -> Pattern:
     sizes = sets.sizes(labels)
-    _check(int(sizes.sum()), most, (labels.size, sets.n))
+    limit.check(int(sizes.sum()), (labels.size, sets.n))
     return Pattern(np.repeat(np.arange(labels.size), sizes), sets.members(labels), (labels.size, sets.n))
-
-
-def _check(entries: int, most: int, shape: tuple[int, int]) -> None:
-    if entries > most:
-        raise PatternTooLargeError(
-            f"a derivative of shape {shape} has {entries} entries. Functions of that size need sparse derivatives"
-        )
 
 
 def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST_ENTRIES) -> Pattern:
@@ -97,15 +109,15 @@ def hessian_pattern(f: Callable[..., Any], x: Any, *args: Any, most: int = MOST_
 
     Raises `PatternTooLargeError` if there seem to be more than `most` entries, thirty million by default.
     """
-    flow, results = _followed(f, x, args, second_order=True)
+    flow, results, limit = _followed(f, x, args, True, most)
     if len(results) != 1 or results[0].size != 1:
         raise ValueError("only a scalar function has a Hessian")
-    return _of_pairs(flow.sets, flow.interactions(results[0].node), most)
+    return _of_pairs(flow.sets, flow.interactions(results[0].node), limit)
 
 
-def _of_pairs(sets: Sets, pairs: np.ndarray, most: int) -> Pattern:
+def _of_pairs(sets: Sets, pairs: np.ndarray, limit: Limit) -> Pattern:
     """All pairs of members of two sets that interact."""
-    n = sets.n
+    n, most = sets.n, limit.most
     a, b = pairs >> 32, pairs & 0xFFFFFFFF
     work = sets.sizes(a) * sets.sizes(b)
     if int(work.sum()) > most // 2:
@@ -115,7 +127,7 @@ def _of_pairs(sets: Sets, pairs: np.ndarray, most: int) -> Pattern:
         total = sets.everything(np.concatenate([a, b]))
         a = b = np.array([total])
         work = sets.sizes(a) * sets.sizes(b)
-        _check(int(work.sum()), most, (n, n))
+        limit.check(int(work.sum()), (n, n))
     # A few million at a time, so that repetitions do not take memory.
     keys = np.zeros(0, np.int64)
     cuts = np.searchsorted(np.cumsum(work), np.arange(1, math.ceil(work.sum() / 5e6)) * 5e6)

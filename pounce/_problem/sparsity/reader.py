@@ -56,6 +56,18 @@ def warn(name: str) -> None:
     )
 
 
+def warn_of_loop(reader: "Reader", loop: str) -> None:
+    """Says once of a loop that it was not followed."""
+    message = (
+        f"{loop} is too long to be followed turn by turn: what changes in it is taken to depend on everything that it sees. "
+        "Write it with jax.vmap or jax.lax.scan over the stages, or hand over the pattern (`jac_pattern`, `hess_pattern`)"
+    )
+    reader.kept.setdefault("loops", []).append(message)
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, PounceSparsityWarning, stacklevel=2)
+
+
 class Reader:
     """Follows dependence through programs, with up to `turns` operations of loops turn by turn."""
 
