@@ -15,6 +15,7 @@ from pounce._problem.crossing import first_order_moves
 from pounce._problem.modes import Mode, Modes, looked_at
 from pounce._problem.nlp import FunctionNLP
 from pounce._problem.sparse_nlp import SparseFunctionNLP, find_structure
+from pounce._problem.tied import tied
 from pounce.jax import from_jax
 
 
@@ -33,7 +34,7 @@ def halved(x):
 
 declared = jax.custom_vjp(halved)
 declared.defvjp(lambda x: (declared(x),) * 2, lambda u, bar: (bar / (1 + jnp.exp(u)),))
-coarse = jax.custom_vjp(halved)  # whose second derivatives are those of the steps
+coarse = jax.custom_vjp(halved)  # which JAX differentiates again through the steps
 coarse.defvjp(lambda x: (halved(x),) * 2, lambda u, bar: (bar / (1 + jnp.exp(u)),))
 
 
@@ -59,6 +60,10 @@ def searched(x):
     return jax.lax.while_loop(lambda carry: carry[1], step, (jnp.ones_like(x) + x, True))[0]
 
 
+rooted = jax.custom_vjp(searched)
+rooted.defvjp(lambda x: (searched(x),) * 2, lambda u, bar: (bar / (3 * u**2),))
+
+
 def decayed(rate):
     return odeint(lambda u, t, k: -k * u, jnp.ones(2), jnp.array([0.0, 0.7]), rate, rtol=1e-11, atol=1e-11)[-1]
 
@@ -70,7 +75,8 @@ FUNCTIONS = {
     "loop": (lambda x, p: searched(p * x), lambda x, p: (p * x) ** (1 / 3), Mode("forward", "forward", False)),
     "loop of parameters": (lambda x, p: searched(p) * x**2, lambda x, p: p ** (1 / 3) * x**2, Mode()),
     "loop that is a constant": (lambda x, p: searched(jax.lax.stop_gradient(p + x)) * x, None, Mode()),
-    "coarse": (lambda x, p: coarse(x) * p, None, Mode("reverse", "reverse", False)),
+    "coarse": (lambda x, p: p * coarse(x), lambda x, p: p * exact(x), Mode("reverse", "reverse", False)),
+    "coarse loop": (lambda x, p: rooted(p * x), lambda x, p: (p * x) ** (1 / 3), Mode("reverse", "reverse", False)),
     "plain": (lambda x, p: jax.lax.fori_loop(0, 3, lambda _, u: jnp.sin(u) + p, x), None, Mode()),
     "choice": (lambda x, p: jax.lax.cond(p > 0, declared, lambda x: x, x), None, Mode("reverse", "reverse", False)),
     "inside a scan": (
@@ -100,8 +106,10 @@ def program(rows, curve, sparse):
     )
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("rows, curve", [("declared", "ode"), ("loop", "declared")])
+@pytest.mark.parametrize(
+    "rows, curve, sparse",
+    [("coarse", "ode", False), ("coarse", "declared", True), ("loop", "coarse", False), ("declared", "loop", True)],
+)
 def test_derivatives_are_those_of_functions_without_such_rules(rows, curve, sparse):
     """Values, all derivatives by x, and those by p that the derivative rule takes, forwards and backwards."""
     ours, theirs = (program(FUNCTIONS[rows][k], FUNCTIONS[curve][k], sparse and k == 0) for k in (0, 1))
@@ -127,6 +135,23 @@ def test_derivatives_are_those_of_functions_without_such_rules(rows, curve, spar
 
     for one, other in zip(moved(ours), moved(theirs)):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-8)
+
+
+def test_declared_pullbacks_are_differentiated_again():
+    """In branches and scans, and once more; with a loop of unknown length in the forward part."""
+    across = lambda u: (
+        lambda x: jax.lax.scan(
+            lambda c, _: (jax.lax.cond(c[0] > 0, lambda c: u(c, P), lambda c: c, c + 3.0), c), x, None, length=2
+        )[0]
+    )
+    for name in ("coarse", "coarse loop"):
+        ours, theirs = (across(FUNCTIONS[name][k]) for k in (0, 1))
+        closed = jax.make_jaxpr(ours)(X)
+        found = lambda x, closed=closed: jnp.sum(tied(closed.jaxpr, closed.consts, x)[0])
+        expected = jax.hessian(lambda x, theirs=theirs: jnp.sum(theirs(x)))
+        np.testing.assert_allclose(jax.jit(jax.jacrev(jax.grad(found)))(X), expected(X), rtol=1e-9, atol=1e-12)
+        third = jax.jit(jax.jacrev(jax.jacrev(jax.grad(found))))(X)
+        np.testing.assert_allclose(third, jax.jacfwd(expected)(X), rtol=1e-8, atol=1e-11)
 
 
 SOLVER = pounce.InteriorPoint(tol=1e-10)
@@ -155,7 +180,7 @@ def test_solutions_and_their_derivatives(kind):
 def test_one_variable_without_rows_and_an_approximate_hessian():
     """u(x) = p at x = p + exp(p)."""
     solver = pounce.InteriorPoint(tol=1e-10, hessian_approximation="limited-memory")
-    nlp = pounce.NLP(lambda x, p: jnp.sum((declared(x) - p) ** 2))
+    nlp = pounce.NLP(lambda x, p: jnp.sum((coarse(x) - p) ** 2))
     solve = lambda p: pounce.solve(nlp, solver, jnp.array([0.3]), p).x[0]
     value, slope = jax.value_and_grad(solve)(1.2)
     np.testing.assert_allclose([value, slope], [1.2 + np.exp(1.2), 1 + np.exp(1.2)], rtol=1e-6)

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 
 from .own_rules import LOOP, OWN_PULLBACK, rules_in
+from .tied import tied
 
 
 FORWARD, REVERSE = "forward", "reverse"
@@ -57,7 +58,9 @@ def looked_at(function: Callable, x: Any, *rest: PyTree) -> tuple[Any, Mode, boo
     if not everywhere:
         return shape, Mode(), False
     of_x = rules_in(whole, [True] + [False] * (inputs - 1 + len(constants)))
-    return shape, _tried(function, of_x, x, *rest) if of_x else Mode(), True
+    if not of_x:
+        return shape, Mode(), True
+    return shape, _tried(lambda *own: tied(closed.jaxpr, closed.consts, *jax.tree.leaves(own))[0], of_x, x, *rest), True
 
 
 def _tried(function: Callable, rules: set[str], x: Any, *rest: PyTree) -> Mode:

@@ -13,6 +13,7 @@ from .by_mode import dense_derivatives_by_mode
 from .closed import ClosedFunction
 from .derivatives import Derivatives as Derivatives
 from .modes import Modes
+from .tied import tied
 
 
 class AbstractNLP(eqx.Module):
@@ -40,10 +41,12 @@ class AbstractFunctionNLP(AbstractNLP):
         return self.functions(x, self.parameters)
 
     def parts(self) -> tuple[Callable, Callable]:
-        """The objective and the rows as functions of ``x`` of their own, neither of which evaluates the other."""
+        """The objective and the rows as functions of ``x`` of their own, neither of which evaluates the other, with declared
+        pullbacks `tied` to values."""
         if isinstance(self.functions, ClosedFunction):
-            of_objective, of_rows = self.functions.part(0), self.functions.part(1)
-            return lambda x: of_objective(x, self.parameters), lambda x: of_rows(x, self.parameters)
+            leaves = jax.tree.leaves(self.parameters)
+            f, c = self.functions.part(0), self.functions.part(1)
+            return lambda x: tied(f.jaxpr, f.consts, x, *leaves)[0], lambda x: tied(c.jaxpr, c.consts, x, *leaves)[0]
         return lambda x: self.evaluate(x)[0], lambda x: self.evaluate(x)[1]
 
     def moving(self, dynamic: PyTree) -> PyTree:

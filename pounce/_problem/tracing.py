@@ -23,6 +23,7 @@ from .own_rules import inner_jaxprs, rules_in
 from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
 from .terms import Counts, Term
+from .tied import tied
 
 
 # Compile times grow faster than the number of operations (a Python loop makes some for every turn): about ten seconds for
@@ -144,19 +145,20 @@ class _Compiled:
         self.sparse = compiled(self._sparse, static_argnums=0)
         self.sparse_first = compiled(self._sparse_first, static_argnums=0)
 
-    def _values(self, constants, x, those=slice(None)):
-        pairs = list(zip(self._jaxprs, constants))[those]
-        parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in pairs]
-        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+    def _values(self, constants, x):
+        parts = [jaxpr_as_fun(ClosedJaxpr(j, list(each)))(x)[0] for j, each in zip(self._jaxprs, constants)]
+        return jnp.concatenate(parts)
 
-    def _parts(self, constants) -> Parts:
+    def _parts(self, constants, evaluated: Callable = tied) -> Parts:
         """The first value and the others, neither of which evaluates the other where they are functions of their own."""
+
+        def values(x, those):
+            pairs = list(zip(self._jaxprs, constants))[those]
+            return jnp.concatenate([*(evaluated(j, each, x)[0] for j, each in pairs), jnp.zeros(0)])
+
         if _shape(self._jaxprs[0].outvars[0]).shape[0] > 1:
-            return lambda x: self._values(constants, x)[0], lambda x: self._values(constants, x)[1:]
-        return (
-            lambda x: self._values(constants, x, slice(0, 1))[0],
-            lambda x: self._values(constants, x, slice(1, None)),
-        )
+            return lambda x: values(x, slice(None))[0], lambda x: values(x, slice(None))[1:]
+        return lambda x: values(x, slice(0, 1))[0], lambda x: values(x, slice(1, None))
 
     @functools.cached_property
     def modes(self) -> Modes:
@@ -166,7 +168,8 @@ class _Compiled:
         constants = [tuple(_shape(variable) for variable in jaxpr.constvars) for jaxpr in self._jaxprs]
         x = _shape(self._jaxprs[0].invars[0])
         with jax.enable_x64(True):
-            found = [looked_at(lambda x, c, k=k: self._parts(c)[k](x), x, constants)[1] for k in (0, 1)]
+            as_it_is = lambda jaxpr, own, x: jaxpr_as_fun(ClosedJaxpr(jaxpr, list(own)))(x)
+            found = [looked_at(lambda x, c, k=k: self._parts(c, as_it_is)[k](x), x, constants)[1] for k in (0, 1)]
         return Modes(found[0], found[1])
 
     def _along(self, push, n):

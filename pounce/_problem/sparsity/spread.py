@@ -1,8 +1,8 @@
 """Loops whose turns do not wait for each other, all turns side by side.
 
 A `fori_loop` that writes one row after the other, ``out.at[k].set(...)``, carries the array from turn to turn without ever
-looking at it. What it writes, and where, is worked out for all turns at once, and then written in one go: a program without a loop,
-and with the indices of all turns in tables. What turns do hand on (the counter, a state) stays a loop, of nothing else.
+looking at it. What it writes, and where, is worked out for all turns at once, and then written in one go: a program without a
+loop, and with the indices of all turns in tables. What turns do hand on (the counter, a state) stays a loop, of nothing else.
 
 Only where results come from is kept, not which write to a place was the last: a place has what was ever written there.
 """
