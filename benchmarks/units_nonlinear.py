@@ -72,13 +72,16 @@ def _attempt(random, kind, variant):
             zl[k] = zu[k] = 0.0
         else:
             y[EQUALITIES + k] = 0.0
+    strong_rows, strong_bounds = rows & (y != 0), (zl > 0) | (zu > 0)
     H = _hessian(random, variant)
     exponential = t * np.exp(v @ x)
     binding = np.vstack([J[rows], np.eye(N)[held]] + ([] if d is None else [d[None]]))
     if np.linalg.matrix_rank(binding, 1e-2) < min(len(binding) - (kind == "doubled"), N):
         return None, None
     if variant != 1:
-        free = np.linalg.svd(binding)[2][np.linalg.matrix_rank(binding, 1e-2) :].T
+        # Along what a weakly active one leaves free the Hessian must be positive too, else the point is no solution.
+        strong = np.vstack([J[strong_rows], np.eye(N)[strong_bounds]] + ([] if d is None else [d[None]]))
+        free = np.linalg.svd(strong)[2][np.linalg.matrix_rank(strong, 1e-2) :].T
         curvature = H + exponential * np.outer(v, v) + np.einsum("r,ri,rj->ij", y * q, W, W)
         if free.size:
             least = np.linalg.eigvalsh(free.T @ curvature @ free)[0]
