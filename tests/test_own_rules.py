@@ -93,6 +93,14 @@ def test_modes_are_read_from_functions(name):
     assert looked_at(FUNCTIONS[name][0], X, P)[1] == FUNCTIONS[name][2]
 
 
+def test_what_else_a_function_is_one_of():
+    """A key and whole numbers among the parameters; a loop of parameters alone."""
+    noisy = lambda x, p: declared(x)[p["which"]] + jax.random.normal(p["key"])
+    parameters = {"key": jax.random.key(0), "which": 1}
+    assert looked_at(noisy, X, parameters)[1:] == (Mode("reverse", "reverse", False), True)
+    assert looked_at(FUNCTIONS["loop of parameters"][0], X, P)[2]
+
+
 def program(rows, curve, sparse):
     """With these functions as rows, and squares of them in the objective."""
     objective = lambda x, p: jnp.sum((curve(x, p) - 0.3) ** 2) + x[0] * x[1]

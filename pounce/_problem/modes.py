@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from .own_rules import LOOP, OWN_PULLBACK, rules_in
+from .own_rules import OWN_PULLBACK, rules_in
 from .tied import tied
 
 
@@ -58,15 +58,37 @@ def looked_at(function: Callable, x: Any, *rest: PyTree) -> tuple[Any, Mode, boo
     if not everywhere:
         return shape, Mode(), False
     of_x = rules_in(whole, [True] + [False] * (inputs - 1 + len(constants)))
-    if not of_x:
-        return shape, Mode(), True
-    return shape, _tried(lambda *own: tied(closed.jaxpr, closed.consts, *jax.tree.leaves(own))[0], of_x, x, *rest), True
+    leaves = jax.tree.leaves(rest)
+    flat = lambda x, leaves: jnp.ravel(tied(closed.jaxpr, closed.consts, x, *leaves)[0])
+    mode = _tried(flat, of_x, x, leaves) if of_x else Mode()
+    return shape, mode, OWN_PULLBACK in everywhere or any(constants) or not _crossed(flat, mode, x, leaves)
 
 
-def _tried(function: Callable, rules: set[str], x: Any, *rest: PyTree) -> Mode:
-    def flat(x, rest):
-        return jnp.ravel(function(x, *rest))
+def _crossed(flat: Callable, mode: Mode, x: Any, leaves: list) -> bool:
+    """Whether the gradient of a plain function can be pulled back to the other arrays that it is a function of."""
+    reals = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
 
+    def derivative(x, leaves):
+        def gradient(moving):
+            changed = dict(zip(reals, moving))
+            whole = [changed.get(k, leaf) for k, leaf in enumerate(leaves)]
+            return jax.grad(lambda x: jnp.sum(flat(x, whole)))(x)
+
+        value, pullback = jax.vjp(gradient, [leaves[k] for k in reals])
+        return pullback(value)
+
+    return mode.plain and _possible(derivative, x, leaves)
+
+
+def _possible(derivative: Callable, x: Any, leaves: list) -> bool:
+    try:
+        jax.eval_shape(derivative, x, leaves)
+    except Exception:  # JAX has several for this, and rules are users' code
+        return False
+    return True
+
+
+def _tried(flat: Callable, rules: set[str], x: Any, leaves: list) -> Mode:
     def pulled(x, rest):
         value, pullback = jax.vjp(lambda x: flat(x, rest), x)
         return pullback(jnp.ones_like(value))[0]
@@ -81,21 +103,20 @@ def _tried(function: Callable, rules: set[str], x: Any, *rest: PyTree) -> Mode:
         value, pullback = jax.vjp(lambda x: pulled(x, rest), x)
         return pullback(value)[0]
 
-    def possible(derivative: Callable) -> bool:
-        try:
-            jax.eval_shape(derivative, x, rest)
-        except Exception:  # JAX has several for this, and rules are users' code
-            return False
-        return True
-
-    if OWN_PULLBACK not in rules and possible(again_forward(pulled)):
+    possible = lambda derivative: _possible(derivative, x, leaves)
+    declared = OWN_PULLBACK in rules
+    if not declared and possible(again_forward(pulled)):
         return Mode()
-    if possible(pulled):
-        second = REVERSE if possible(again_reverse) else FORWARD if possible(again_forward(pulled)) else None
-        return Mode(REVERSE, second, False)
-    if OWN_PULLBACK not in rules and LOOP in rules and possible(pushed):
-        return Mode(FORWARD, FORWARD if possible(again_forward(pushed)) else None, False)
-    return Mode(None, None, False)
+    backwards = possible(pulled)
+    if backwards and possible(again_reverse):
+        return Mode(REVERSE, REVERSE, False)
+    if backwards and declared and possible(again_forward(pulled)):
+        return Mode(REVERSE, FORWARD, False)
+    if not declared and possible(again_forward(pushed)):
+        return Mode(FORWARD, FORWARD, False)
+    if backwards:
+        return Mode(REVERSE, None, False)
+    return Mode(FORWARD if not declared and possible(pushed) else None, None, False)
 
 
 def check_modes(mode: Mode, name: str, exact: bool) -> None:
@@ -108,9 +129,9 @@ def check_modes(mode: Mode, name: str, exact: bool) -> None:
         )
     if exact and mode.second is None:
         raise TypeError(
-            f"`{name}` has no second derivatives: what it declares by jax.custom_vjp cannot be differentiated again. Choose "
-            'hessian_approximation="limited-memory", call the function itself in its forward part, or declare the derivative by '
-            "jax.custom_jvp"
+            f"`{name}` has no second derivatives: JAX cannot differentiate it again, as what jax.custom_vjp declares. Choose "
+            'hessian_approximation="limited-memory", hand on nothing but values and arguments from its forward part, or declare '
+            "the derivative by jax.custom_jvp"
         )
 
 
