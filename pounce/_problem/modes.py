@@ -42,12 +42,12 @@ class Modes(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is to be heed for derivatives with respect to ``x``."""
+        """Whether nothing is to be heeded for derivatives with respect to ``x``."""
         return self.objective.plain and self.rows.plain
 
 
 def looked_at(function: Callable, x: Any, *rest: PyTree) -> tuple[Any, Mode, bool]:
-    """The shape of what a function returns, its `Mode`, and whether it is to be heed for derivatives by ``rest`` too.
+    """The shape of what a function returns, its `Mode`, and whether it is to be heeded in derivatives by ``rest`` too.
 
     The function is traced once; only one with a rule of its own is differentiated, without a result, to see what it can.
     """
