@@ -88,6 +88,8 @@ def advance(method: ConicMethod, run: Run, controls: Controls, until: Int[Array,
             return method.terminate(state, until) | _worth_a_polish(run, state, controls)
 
         state = jax.lax.while_loop(lambda state: ~pauses(state), step, carry[0])
+        state = method.judged(run.scaled, state, tolerances, controls.max_iter)
+        state = state if run.fallback is None else method.restarted(state, run.fallback)
         state = method.recalled(state, tolerances)
         state = _polished(method, run, state, controls, prepared)
         return state, ~method.terminate(state, until)

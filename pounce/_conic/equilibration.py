@@ -14,15 +14,35 @@ from .program import ConicProgram, Side
 SWEEPS = 10
 SETTLED = 0.1  # relative change of the factors at which no more sweeps are made
 SMALLEST, LARGEST = 1e-4, 1e4
+# Right-hand sides and costs of such sizes are left as they are: an embedding starts at points of size one.
+NEAR, FAR = 1e-3, 1e4
 
 
 class Scaling(eqx.Module):
-    """``x = variables * x'``; rows are multiplied by ``equalities`` and ``rows``, the objective by ``cost``."""
+    """``x = variables * x'``; rows are multiplied by ``equalities`` and ``rows``, the objective by ``cost``.
+
+    ``unit`` is the size that the data make one expect of the objective, in the user's units, at most one: what small is
+    measured by. It is one where the data do not tell.
+    """
 
     variables: Float[Array, " n"]
     equalities: Float[Array, " p"]
     rows: Float[Array, " size"]
     cost: Float[Array, ""]
+    unit: Float[Array, ""]
+
+
+def _size(value, otherwise=1.0):
+    """A size, or another number where there is nothing to be measured."""
+    return jnp.where(value > 0, value, otherwise)
+
+
+def _binary(factor):
+    return jnp.ldexp(jnp.ones_like(factor), jnp.round(jnp.log2(factor)).astype(jnp.int32))
+
+
+def _far(size):
+    return (size > FAR) | (size < NEAR)
 
 
 def _block_ids(cones: ConeProduct, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +59,14 @@ def _block_ids(cones: ConeProduct, m: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _factor(norm):
     return jnp.where(norm > 0, lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 1.0)
+
+
+def _typical(values):
+    """The geometric mean of the magnitudes that are not zero, one if all are: few that stand for infinity are no measure."""
+    sizes = jnp.abs(values)
+    some = sizes > 0
+    logarithms = jnp.where(some, jnp.log2(jnp.where(some, sizes, 1.0)), 0.0)
+    return jnp.exp2(jnp.sum(logarithms) / jnp.maximum(jnp.sum(some), 1))
 
 
 def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
@@ -84,6 +112,19 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         (*start, one, jnp.full_like(one, jnp.inf), jnp.zeros((), int)),
     )
 
+    # Powers of two leave every digit of the data as it is: rounding would bend what is flat.
+    d, e, f, cost = (_binary(factor) for factor in (d, e, f, cost))
+    # Points of a size of their own become points of size one; then the objective.
+    sides = [jnp.abs(side.mask * side.value) / d for side in program.sides]
+    right = _typical(jnp.concatenate([e * program.b, f * program.h, *sides]))
+    unit = jnp.where(_far(right), _binary(right), 1.0)
+    d, e, f, right = d * unit, e / unit, f / unit, right / unit
+    size_c = jnp.max(c_abs * d, initial=0.0)
+    size_p = jnp.zeros_like(size_c) if p_abs is None else jnp.mean(d * matrix.symmetric_column_sizes(p_abs, d))
+    size = _size(jnp.maximum(size_p, size_c))
+    cost = jnp.where(_far(cost * size), 1.0 / _binary(size), cost)
+    unit = jnp.minimum(1.0, _size(right * size_c + right**2 * size_p))
+
     def side(bounds: Side | None) -> Side | None:
         return None if bounds is None else Side(bounds.value / d, bounds.mask)
 
@@ -99,4 +140,4 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         constant=cost * program.constant,
         cones=program.cones,
     )
-    return scaled, Scaling(d, e, jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost)
+    return scaled, Scaling(d, e, jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost, unit)

@@ -64,28 +64,27 @@ def evaluate(program: ConicProgram, v: Iterate) -> Residuals:
 
 
 class Measures(eqx.Module):
-    """Everything a stopping test looks at, in user units; all of it finite or the iterate is worthless.
+    """Everything a stopping test looks at; all of it finite or the iterate is worthless.
 
-    Three of them are measured only where no cone curves (`polyhedral`), and are zero elsewhere.
+    Solutions are measured in the user's units and against their own size, however small; certificates, which have no size,
+    in those of the equilibrated program. `effect` is measured only where no cone curves, and is zero elsewhere.
     """
 
     primal_objective: Float[Array, ""]
     dual_objective: Float[Array, ""]
     gap: Float[Array, ""]
+    unit: Float[Array, ""]  # at most one: what an objective is small against
     relative_gap: Float[Array, ""]
     effect: Float[Array, ""]  # what the residuals may be worth in the objective, relative to it
     primal: Float[Array, ""]  # relative residual of the rows
     dual: Float[Array, ""]  # relative residual of stationarity
     ratio: Float[Array, ""]  # kappa / tau
     farkas_value: Float[Array, ""]  # b'y + h'z
-    farkas_residual: Float[Array, ""]  # |A'y + G'z|, relative to the certificate scaled to the value -1
-    farkas_error: Float[Array, ""]  # its largest entry where the value is -1, and so a proof within its inverse
+    farkas_residual: Float[Array, ""]  # |A'y + G'z|, relative to the value or to the multipliers
     ray_value: Float[Array, ""]  # c'x
     ray_residual: Float[Array, ""]  # the same of P x, A x and G x + s
-    ray_error: Float[Array, ""]  # the same where c'x is -1
     primal_infeasibility: Float[Array, ""]  # absolute, largest entry
     dual_infeasibility: Float[Array, ""]
-    polyhedral: bool = eqx.field(static=True)
 
     def stacked(self) -> Float[Array, " k"]:
         """All of them in one array."""
@@ -104,17 +103,10 @@ def _largest(*vectors):
     return jnp.max(jnp.abs(jnp.concatenate(vectors)), initial=0.0)
 
 
-def _share(size, value):
-    """``size / |value|``, finite where nothing is left of the value: there may be no linear objective."""
-    limits = jnp.finfo(size.dtype)
-    return jnp.minimum(size / jnp.maximum(jnp.abs(value), limits.tiny), 1.0 / limits.eps)
-
-
 def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -> Measures:
     """The measures of an iterate of the scaled program."""
-    one = jnp.ones((), v.x.dtype)
     tiny = jnp.finfo(v.x.dtype).tiny
-    cost, tau = scaling.cost, v.tau
+    cost, unit, tau = scaling.cost, scaling.unit, v.tau
     # Everything of a bound that is not there is zero, whatever its factor.
     rows, d = scaling.rows, scaling.variables
     x, s = d * v.x, v.s / rows
@@ -127,42 +119,39 @@ def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -
     primal = r.linear / cost / tau + 0.5 * quadratic + constant
     dual = -r.price / cost / tau - 0.5 * quadratic + constant
     gap = jnp.abs(primal - dual)
-    size_x, size_s, size_z = _norm(x), _norm(s), _norm(y, z)
-    primal_scale = jnp.maximum(one, _largest(h, b) + (size_x + size_s) / tau)
-    dual_scale = jnp.maximum(one, _largest(c) + (size_x + size_z) / tau)
-    farkas = (r.x + program.c * tau + r.curvature) / d / cost
-    row_ray = (r.z + program.right_side() * tau) / rows
-    equality_ray = (r.y + program.b * tau) / scaling.equalities
-    curvature = r.curvature / d / cost
-    farkas_value, ray_value = r.price / cost, r.linear / cost
-    objective = jnp.maximum(one, jnp.minimum(jnp.abs(primal), jnp.abs(dual)))
-    # Where cones curve, rounding near their boundary keeps residuals from falling so far.
-    effect = farkas_error = ray_error = jnp.zeros((), one.dtype)
+    size_b, size_c = _largest(h, b), _largest(c)
+    primal_scale = size_b + (_norm(x) + _norm(s)) / tau
+    dual_scale = size_c + (_norm(r.curvature / d / cost) + _norm(y, z)) / tau
+    # Where nothing but zeros is given, one is as good a unit as any.
+    primal_scale = jnp.maximum(primal_scale, jnp.where(size_b > 0, tiny, 1.0))
+    dual_scale = jnp.maximum(dual_scale, jnp.where(size_c > 0, tiny, 1.0))
+    objective = jnp.maximum(unit, jnp.minimum(jnp.abs(primal), jnp.abs(dual)))
+    effect = jnp.zeros((), tau.dtype)
     if program.cones.polyhedral:
         # The gap is that of slacks and multipliers plus these products: small residuals can be worth much to a large point.
+        # Where cones curve, rounding near their boundary keeps residuals from falling so far.
         products = jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)
         effect = products / cost / tau**2 / objective
-        farkas_error = _share(_largest(farkas), farkas_value)
-        ray_error = _share(_largest(curvature, equality_ray, row_ray), ray_value)
+    size_x, size_s, size_z = _norm(v.x), _norm(v.s), _norm(v.y, v.z)
+    price, linear = jnp.abs(r.price), jnp.abs(r.linear)
     return Measures(
         primal_objective=primal,
         dual_objective=dual,
         gap=gap,
+        unit=unit,
         relative_gap=gap / objective,
         effect=effect,
         primal=_norm(r_y, r_z) / tau / primal_scale,
         dual=_norm(r_x) / tau / dual_scale,
         ratio=v.kappa / tau,
-        farkas_value=farkas_value,
-        farkas_residual=_norm(farkas) / jnp.maximum(jnp.maximum(jnp.abs(farkas_value), size_z), tiny),
-        farkas_error=farkas_error,
-        ray_value=ray_value,
+        farkas_value=r.price / cost,
+        farkas_residual=_norm(r.x + program.c * tau + r.curvature) / jnp.maximum(jnp.maximum(price, size_z), tiny),
+        ray_value=r.linear / cost,
         ray_residual=jnp.maximum(
-            _norm(curvature) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x), tiny),
-            _norm(equality_ray, row_ray) / jnp.maximum(jnp.maximum(jnp.abs(ray_value), size_x + size_s), tiny),
+            _norm(r.curvature) / jnp.maximum(jnp.maximum(linear, size_x), tiny),
+            _norm(r.y + program.b * tau, r.z + program.right_side() * tau)
+            / jnp.maximum(jnp.maximum(linear, size_x + size_s), tiny),
         ),
-        ray_error=ray_error,
         primal_infeasibility=_largest(r_y, r_z) / tau,
         dual_infeasibility=_largest(r_x) / tau,
-        polyhedral=program.cones.polyhedral,
     )

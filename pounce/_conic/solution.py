@@ -16,11 +16,17 @@ from .system import Vector
 
 
 class ConicResiduals(eqx.Module):
-    """Largest entries of what is left of the optimality conditions, in user units, and the duality gap."""
+    """Largest entries of what is left of the optimality conditions, in user units, and the duality gap.
+
+    ``radius``: where there is a certificate, how far its proof reaches in spite of rounding. No feasible ``x`` has ``|x|_1``
+    below it if `Primal_Infeasible`; no ``(w, y, z, z_lb, z_ub)`` with ``P w + c + A'y + G'z - z_lb + z_ub = 0`` and the right
+    signs has its 1-norm below it if `Dual_Infeasible`. Infinite where nothing is left, and where there is no certificate.
+    """
 
     primal_infeasibility: Float[Array, ""]
     dual_infeasibility: Float[Array, ""]
     complementarity: Float[Array, ""]
+    radius: Float[Array, ""]
 
 
 class ConicSolution(eqx.Module):
@@ -79,15 +85,18 @@ def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State
     program, v, m = presolved.program, state.iterate, state.measures
     status = jnp.where(state.status == ConicStatus.Running, ConicStatus.Iteration_Limit, state.status)
     farkas, ray = status == ConicStatus.Primal_Infeasible, status == ConicStatus.Dual_Infeasible
+    x, y, z = scaling.variables * v.x, scaling.equalities * v.y / scaling.cost, scaling.rows * v.z / scaling.cost
     # A certificate has no scale of its own: its value is made -1. Beside a ray there is no dual solution, and vice versa.
-    over_x = jnp.where(ray, -m.ray_value, jnp.where(farkas, jnp.inf, v.tau))
-    over_z = jnp.where(farkas, -m.farkas_value, jnp.where(ray, jnp.inf, v.tau))
+    over_x = jnp.where(ray, -(program.c @ x), jnp.where(farkas, jnp.inf, v.tau))
+    over_z = jnp.where(farkas, -(program.b @ y + program.right_side() @ z), jnp.where(ray, jnp.inf, v.tau))
     homogeneous = farkas | ray
-    point = Vector(
-        scaling.variables * v.x / over_x,
-        scaling.equalities * v.y / scaling.cost / over_z,
-        scaling.rows * v.z / scaling.cost / over_z,
+    point = Vector(x / over_x, y / over_z, z / over_z)
+    columns = matrix.transposed_times(program.A, point.y) + program.rows_transposed(point.z)
+    rows = [program.curvature(point.x), program.A @ point.x, program.rows(point.x) + v.s / scaling.rows / over_x]
+    left = jnp.where(
+        farkas, jnp.max(jnp.abs(columns), initial=0.0), jnp.max(jnp.abs(jnp.concatenate(rows)), initial=0.0)
     )
+    radius = jnp.where(homogeneous, 1.0 / left, jnp.inf)
     # The parts of a certificate satisfy the equations with c = 0, P = 0 and right-hand sides zero.
     fixed = presolved.fixed
     removed = data.P, data.c, program.h, None if fixed is None else fixed.value
@@ -98,5 +107,5 @@ def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State
     x, y, z, s, z_lb, z_ub, objective = assemble(dataclasses.replace(data, P=P, c=c), presolved, point)
     s = jnp.where(farkas, 0.0, s)
     objective = jnp.where(farkas, jnp.inf, jnp.where(ray, -jnp.inf, objective))
-    residuals = ConicResiduals(m.primal_infeasibility, m.dual_infeasibility, m.gap)
+    residuals = ConicResiduals(m.primal_infeasibility, m.dual_infeasibility, m.gap, radius)
     return ConicSolution(x, y, z, s, z_lb, z_ub, objective, status, state.iterations, residuals)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .._linalg.kkt import AbstractKKTSolver
 from .._once import computed_once
 from .._results import ConicStatus
-from . import termination
+from . import certificate, termination
 from .direction import Newton
 from .equilibration import Scaling
 from .iterate import Iterate, Measures, Residuals, evaluate, measure
@@ -106,6 +106,26 @@ class ConicMethod(eqx.Module):
         better, status = computed_once((better & termination.has_solution(status), status), state.iterations < 0)
         best = dataclasses.replace(state, iterate=state.best, measures=measures, status=status)
         return jax.tree.map(lambda a, b: jnp.where(better, a, b), best, state)
+
+    def judged(
+        self, program: ConicProgram, state: State, tolerances: termination.Tolerances, max_iter: Int[Array, ""]
+    ) -> State:
+        """A candidate for a certificate, without what is negligible in it, if it proves what it should; otherwise to be
+        iterated further, as programs whose points are far away look like ones that have none until tau is that small."""
+        clean = certificate.cleaned(program, state.iterate)
+        farkas, ray = (
+            termination.proven(error, state.measures, tolerances, state.alpha == 0)
+            for error in certificate.errors(program, clean)
+        )
+        candidate = termination.is_certificate(state.status)
+        out = state.iterations - state.started >= max_iter
+        open_status = jnp.where(out, ConicStatus.Iteration_Limit, ConicStatus.Running)
+        open_status = jnp.where(state.alpha == 0, ConicStatus.Numerical_Failure, open_status)
+        proven = jnp.where(farkas, ConicStatus.Primal_Infeasible, ConicStatus.Dual_Infeasible)
+        status = jnp.where(farkas | ray, proven, open_status).astype(jnp.int32)
+        taken, candidate, status = computed_once((candidate & (farkas | ray), candidate, status), state.iterations < 0)
+        iterate = jax.tree.map(lambda a, b: jnp.where(taken, a, b), clean, state.iterate)
+        return dataclasses.replace(state, iterate=iterate, status=jnp.where(candidate, status, state.status))
 
     def restarted(self, state: State, fallback: State) -> State:
         """The cold start where a warm one has ended without a verdict."""

@@ -111,6 +111,20 @@ def symmetric_column_sizes(matrix: Matrix, rows: Float[Array, " n"]) -> Float[Ar
     return jnp.maximum(below, row_sizes(SparseMatrix(taken(rows, columns) * matrix.values, matrix.pattern)))
 
 
+def group_sizes(matrix: Matrix, y: Float[Array, " m"], groups: np.ndarray | None) -> Float[Array, " n"]:
+    """``sum |A_g' y_g|`` over groups of rows; ``groups`` has the number of each row's, ascending. None: every row is one."""
+    if groups is None:
+        return transposed_times(magnitudes(matrix), jnp.abs(y))
+    if not isinstance(matrix, SparseMatrix):
+        count = int(groups[-1]) + 1 if groups.size else 0
+        sums = jnp.zeros((count, matrix.shape[1]), matrix.dtype).at[groups].add(y[:, None] * matrix)
+        return jnp.sum(jnp.abs(sums), axis=0)
+    pattern, n = matrix.pattern, matrix.shape[1]
+    keys, places = np.unique(groups[pattern.rows].astype(np.int64) * n + pattern.columns, return_inverse=True)
+    sums = jnp.zeros(keys.size, matrix.dtype).at[places].add(matrix.values * taken(y, pattern.rows))
+    return jnp.zeros(n, matrix.dtype).at[keys % n].add(jnp.abs(sums))
+
+
 def row_sizes(matrix: Matrix) -> Float[Array, " m"]:
     """The largest magnitude of each row; zero for an empty one."""
     if isinstance(matrix, SparseMatrix):

@@ -40,6 +40,29 @@ class HostCones:
             yield kind, parameter, v[start : start + size * count].reshape(count, size)
             start += size * count
 
+    def block_sizes(self, v: np.ndarray) -> np.ndarray:
+        """The largest magnitude in the block of each row."""
+        return np.maximum.reduceat(np.abs(v)[self._sorted], self._starts)[self.labels] if v.size else np.abs(v)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """The number of the block that each row belongs to."""
+        sizes = [size for _, _, size, count in self._stacks for _ in range(count)]
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        if self._order is None:
+            return labels
+        result = np.empty_like(labels)
+        result[self._order] = labels
+        return result
+
+    @functools.cached_property
+    def _sorted(self) -> np.ndarray:
+        return np.argsort(self.labels, kind="stable")
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        return np.searchsorted(self.labels[self._sorted], np.arange(self.labels.max() + 1))
+
     def distance(self, v: np.ndarray, dual: bool = False) -> float:
         """How far the worst block is outside of its cone (of the dual cone); NaN where there are NaN.
 

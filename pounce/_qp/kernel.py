@@ -82,7 +82,7 @@ class Kernel:
         self.solution = Packing(
             ConicSolution(
                 like(n), like(p), like(m), like(m), like(n), like(n), like(), count, count,
-                ConicResiduals(like(), like(), like()),
+                ConicResiduals(like(), like(), like(), like()),
             )
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from .._conic.data import NO_BOUND
 from .cones import HostCones
@@ -10,12 +11,16 @@ from .data import Point, Program
 
 
 INFINITE = float("inf")
+# As in `_conic.certificate`: within a block of a curved cone only what is lost in rounding counts as cancelled.
+ROUNDING = 1e7
+CURVATURE = 1e4 * float(np.finfo(np.float64).eps)
 
 
 class Quality(NamedTuple):
     """Largest violations, in user units.
 
-    ``error`` is the worst of them and of the duality gap, each relative to what cancels in it.
+    ``error`` is the worst of them and of the duality gap, each relative to what cancels in it. ``radius`` is that of a
+    certificate: what it leaves unproven is at least that far away, in the 1-norm.
     """
 
     primal_infeasibility: float
@@ -23,6 +28,7 @@ class Quality(NamedTuple):
     complementarity: float
     error: float
     objective: float
+    radius: float | None = None  # None where there is no certificate
 
     @property
     def residuals(self) -> dict[str, float]:
@@ -30,7 +36,8 @@ class Quality(NamedTuple):
         parts = self.primal_infeasibility, self.dual_infeasibility, self.complementarity
         worst = float("nan") if any(part != part for part in parts) else max(parts)
         names = ("primal_infeasibility", "dual_infeasibility", "complementarity", "kkt_error")
-        return dict(zip(names, (*parts, worst)))
+        found = dict(zip(names, (*parts, worst)))
+        return found if self.radius is None else found | {"radius": self.radius}
 
 
 def size(*vectors: np.ndarray) -> float:
@@ -102,30 +109,88 @@ def optimality(data: Program, cones: HostCones, v: Point) -> Quality:
     quadratic = float(x @ t.curvature)
     objective = 0.5 * quadratic + float(c @ x)
     gap = abs(quadratic + float(c @ x) + t.price(v))
-    primal_scale = max(1.0, size(t.equalities, t.rows, t.b, np.where(t.present, t.h, 0.0), x))
-    dual_scale = max(1.0, size(t.curvature, c, *t.pull, v.y, v.z))
-    error = _worst(primal / primal_scale, dual / dual_scale, gap / max(1.0, abs(objective)))
+    right = size(t.b, np.where(t.present, t.h, 0.0), t.lower, t.upper)
+    primal_scale = max(size(t.equalities, t.rows, x), right or 1.0)
+    dual_scale = max(size(t.curvature, *t.pull, v.y, v.z), size(c) or 1.0)
+    error = _worst(primal / primal_scale, dual / dual_scale, gap / max(_unit(data, t), abs(objective)))
     return Quality(primal, dual, complementarity, error, objective)
+
+
+def _unit(data: Program, t: Terms) -> float:
+    """What an objective is small against: the size that the data make one expect, at most one; one if they do not tell."""
+    reach = [size(t.lower, t.upper)]
+    for matrix, right in ((data.A, t.b), (data.G, np.where(t.present, t.h, 0.0))):
+        if matrix is not None and right.size:
+            largest = _row_sizes(matrix)
+            reach.append(size(right[largest > 0] / largest[largest > 0]))
+    far = max(reach) or 1.0
+    curved = 0.0 if data.P is None or not data.P.size else float(abs(data.P).max())
+    natural = far * size(data.c) + far**2 * curved
+    return min(1.0, natural) if natural > 0 else 1.0
+
+
+def _row_sizes(matrix) -> np.ndarray:
+    """The largest magnitude of each row."""
+    largest = abs(matrix).max(axis=1)
+    return np.asarray(largest.todense()).ravel() if scipy.sparse.issparse(largest) else np.asarray(largest)
+
+
+def _shares(remains: np.ndarray, terms: np.ndarray) -> float:
+    """The largest share of its terms that remains in an entry; NaN if there are NaN."""
+    some = (terms > 0) | np.isnan(terms)
+    return float(np.max(np.abs(remains)[some] / terms[some], initial=0.0))
+
+
+def _inverse(remains: float) -> float:
+    return INFINITE if remains == 0.0 else 1.0 / remains
 
 
 def farkas(data: Program, cones: HostCones, v: Point) -> Quality:
     """How far multipliers are from proving that there is no feasible point."""
     t = Terms(data, cones, v)
-    dual = _worst(size(t.pull_y + t.pull_z - v.z_lb + v.z_ub), t.sign_violation(cones, v))
-    products = [p for p in (t.b * v.y, np.where(t.present, t.h, 0.0) * v.z, t.lower * v.z_lb, t.upper * v.z_ub)]
-    value = abs(t.price(v) + 1.0)
-    error = _worst(dual / max(1.0, size(*t.pull, v.y, v.z)), value / max(1.0, size(*products)))
-    return Quality(INFINITE, dual, INFINITE, error, INFINITE)
+    columns, outside = t.pull_y + t.pull_z - v.z_lb + v.z_ub, t.sign_violation(cones, v)
+    terms = v.z_lb + v.z_ub
+    if data.A is not None:
+        terms = terms + np.abs(v.y) @ abs(data.A)
+    if data.G is not None:
+        whole = cones.block_sizes(v.z) @ abs(data.G)
+        terms = terms + np.maximum(_group_sizes(data.G, v.z, cones.labels), whole / ROUNDING)
+    products = t.b * v.y, np.where(t.present, t.h, 0.0) * v.z, t.lower * v.z_lb, t.upper * v.z_ub
+    price = t.price(v)
+    cancelled = sum(float(np.sum(np.abs(p))) for p in products) / -price if price < 0 else INFINITE
+    share = _shares(columns, np.maximum(terms, 0.0))
+    outside_share = outside / max(size(v.y, v.z, v.z_lb, v.z_ub), np.finfo(float).tiny)
+    error = _worst(share * cancelled, outside_share * cancelled, abs(price + 1.0) / max(1.0, size(*products)))
+    dual = _worst(size(columns), outside)
+    return Quality(INFINITE, dual, INFINITE, error, INFINITE, _inverse(dual))
+
+
+def _group_sizes(matrix, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``sum |G_k' z_k|`` over the blocks of rows with the same label."""
+    count = int(labels.max(initial=-1)) + 1
+    weights = scipy.sparse.csr_array((z, (labels, np.arange(z.size))), shape=(count, z.size))
+    return np.asarray(abs(weights @ matrix).sum(axis=0)).ravel()
 
 
 def ray(data: Program, cones: HostCones, v: Point) -> Quality:
     """How far a direction is from proving that the objective has no bound (where there is a feasible point)."""
     t = Terms(data, cones, v)
-    x = v.x
+    x, sizes = v.x, np.abs(v.x)
     below, above = np.where(t.has_lower, -x, 0.0), np.where(t.has_upper, x, 0.0)
     slack = t.slack(np.zeros_like(t.h))
     primal = _worst(size(t.curvature, t.equalities), cones.distance(slack), below.max(), above.max())
-    value = abs(float(data.c @ x) + 1.0)
-    scale = max(1.0, size(t.rows, x))
-    error = _worst(primal / scale, value / max(1.0, size(data.c * x)))
-    return Quality(primal, INFINITE, INFINITE, error, -INFINITE)
+    share = _shares(np.maximum(np.maximum(below, above), 0.0), sizes)
+    if data.A is not None:
+        share = _worst(share, _shares(t.equalities, abs(data.A) @ sizes))
+    if data.G is not None:
+        terms = cones.block_sizes(abs(data.G) @ sizes)
+        share = _worst(share, cones.distance(slack / np.where(terms > 0, terms, 1.0)))
+    if data.P is not None:
+        terms = abs(data.P) @ sizes
+        real = float(x @ t.curvature) > CURVATURE * float(sizes @ terms)  # its minimum lies along the ray
+        share = INFINITE if real else _worst(share, _shares(t.curvature, terms))
+    products = data.c * x
+    value = float(np.sum(products))
+    cancelled = float(np.sum(np.abs(products))) / -value if value < 0 else INFINITE
+    error = _worst(share * cancelled, abs(value + 1.0) / max(1.0, size(products)))
+    return Quality(primal, INFINITE, INFINITE, error, -INFINITE, _inverse(primal))

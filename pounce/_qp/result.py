@@ -15,6 +15,7 @@ from .quality import Quality, farkas, optimality, ray
 
 TRUSTED = 1e-6  # a relative error up to which a verdict of the solver stands whatever the tolerance
 USELESS = 1e-3
+UNPROVEN = 1e-5  # a relative error from which on a certificate is none
 CERTIFICATES = {ConicStatus.Primal_Infeasible: farkas, ConicStatus.Dual_Infeasible: ray}
 
 
@@ -38,7 +39,9 @@ class QpResult:
     - `residuals`: the largest violations of what defines a solution, computed from the arguments, the point and its
       multipliers alone: ``primal_infeasibility`` (rows, bounds, distance to the cones), ``dual_infeasibility``
       (stationarity, signs of multipliers), ``complementarity`` and the largest of them, ``kkt_error``. Of a
-      certificate, how far its own conditions are violated; ``inf`` for the others.
+      certificate, how far its own conditions are violated; ``inf`` for the others. A certificate has a ``radius``
+      too, which says how far it reaches in spite of that: no feasible ``x`` (if primal infeasible), no multipliers of
+      a bounded program (if dual infeasible) have a 1-norm below it; ``inf`` if nothing is violated.
     - `iterates`: with ``collect_iterates=True`` one dictionary for each iteration, else None.
     - `scaling_warning`: a sentence if the nonzero data range over more than twelve orders of magnitude, else None.
     - `s`: ``h - G x``; zero if primal infeasible, ``-G x`` for a ray.
@@ -83,9 +86,9 @@ def verdict(asked: Asked, point: Point, claimed: ConicStatus) -> tuple[ConicStat
         quality = judge(asked.data, asked.cones, point)
     if claimed == ConicStatus.Optimal and not quality.error <= max(TRUSTED, 100.0 * asked.tol):
         claimed = ConicStatus.Optimal_Inaccurate
-    if claimed in (ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, *CERTIFICATES):
-        if not quality.error <= max(USELESS, 1e5 * asked.tol):
-            claimed = ConicStatus.Numerical_Failure
+    most = UNPROVEN if claimed in CERTIFICATES else max(USELESS, 1e5 * asked.tol)
+    if claimed in (ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, *CERTIFICATES) and not quality.error <= most:
+        claimed = ConicStatus.Numerical_Failure
     return claimed, quality
 
 

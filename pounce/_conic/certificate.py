@@ -1,0 +1,117 @@
+"""How much of a certificate is proof (Farkas 1902), whatever the units of rows, variables and objective.
+
+From ``A'y + G'z = r`` and ``b'y + h'z = -1`` with ``z`` in the dual cone follows ``r'x <= -1`` for every feasible ``x``: what
+is left of the equations excludes points near the origin only. How near is a matter of units, so each column of ``r`` is compared
+with the terms that cancel in it. Where ``|r| <= error (|A|'|y| + |G|'|z|)`` in every column, the certificate is an exact one of a
+program whose matrices differ by the factor ``error`` from this one, and only points whose rows cancel to that share can be
+feasible. Cones that curve, like the exponential one, have feasible points far beyond their data; multipliers that exclude near
+ones leave a column in which nothing cancels at all. For rays the same holds with rows and columns exchanged.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._cone.product import ConeProduct
+from .._linalg import matrix
+from .iterate import Iterate
+from .program import ConicProgram
+
+
+# What is smaller, in equilibrated units, is on its way to zero, and is zero in the certificate.
+NEGLIGIBLE = 1e-8
+# Times as much is asked of rows of cones that curve, and of a column where nothing cancels but within a block.
+CURVED, ROUNDING = 1e3, 1e7
+CURVATURE = 1e3  # times the precision: what rounding may leave of x'Px along a ray
+
+
+def cleaned(program: ConicProgram, v: Iterate) -> Iterate:
+    """Without what is negligible: a block of a cone is kept or dropped as a whole."""
+
+    def kept(part: Array, sizes: Array, whole: Array) -> Array:
+        return jnp.where(sizes > NEGLIGIBLE * whole, part, 0.0)
+
+    sizes_z, sizes_s, size_x, size_y = (
+        _block_sizes(program.cones, v.z),
+        _block_sizes(program.cones, v.s),
+        abs(v.x),
+        abs(v.y),
+    )
+    multipliers = jnp.max(jnp.concatenate([size_y, sizes_z]), initial=0.0)
+    point = jnp.max(jnp.concatenate([size_x, sizes_s]), initial=0.0)
+    return dataclasses.replace(
+        v,
+        x=kept(v.x, size_x, jnp.max(size_x, initial=0.0)),
+        y=kept(v.y, size_y, multipliers),
+        z=kept(v.z, sizes_z, multipliers),
+        s=kept(v.s, sizes_s, point),
+    )
+
+
+def _block_sizes(cones: ConeProduct, v: Float[Array, " size"]) -> Float[Array, " size"]:
+    """The largest magnitude in the block of each row."""
+    parts = [jnp.zeros_like(v[:0])]
+    for cone, part in zip(cones.cones, cones.split(v), strict=True):
+        width = 1 if not cone.blocks else cone.blocks[0]
+        blocks = jnp.abs(part.reshape(-1, width))
+        parts.append(jnp.broadcast_to(jnp.max(blocks, axis=1, keepdims=True, initial=0.0), blocks.shape).reshape(-1))
+    return jnp.concatenate(parts)
+
+
+def errors(program: ConicProgram, v: Iterate) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What is unproven of the multipliers as a Farkas certificate, and of the point as a ray; at least one if nothing is
+    proven. What remains of each column or row is compared with its terms, and the value with its own."""
+    x, y, z, s = jnp.abs(v.x), jnp.abs(v.y), jnp.abs(v.z), jnp.abs(v.s)
+    b, h, c = jnp.abs(program.b), jnp.abs(program.right_side()), jnp.abs(program.c)
+    A, G, cones = matrix.magnitudes(program.A), matrix.magnitudes(program.G), program.cones
+    curved = not cones.polyhedral
+    columns = matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
+    terms = matrix.transposed_times(A, y) + _pull(program, v.z)
+    if curved:
+        # Within a block near the boundary of its cone there is cancellation that says nothing, but to rounding errors.
+        whole, _, _ = program.split(_block_sizes(cones, z))
+        terms = jnp.maximum(terms, matrix.transposed_times(G, whole) / ROUNDING)
+    farkas = _worst(columns, terms)
+    farkas = farkas * _cancelled(program.b @ v.y + program.right_side() @ v.z, b @ y + h @ z)
+    rows = jnp.concatenate([G @ x, *(side.mask * x for side in program.sides)]) + s
+    remains = program.rows(v.x) + v.s
+    if curved:
+        flat = np.repeat([cone.blocks is None for cone in cones.cones], [cone.size for cone in cones.cones])
+        remains = jnp.where(flat, remains, CURVED * remains)
+        rows = _block_sizes(cones, rows)
+    ray = jnp.maximum(_worst(program.A @ v.x, A @ x), _worst(remains, rows))
+    if program.P is not None:
+        curvature, terms = program.curvature(v.x), matrix.symmetric_times(matrix.magnitudes(program.P), x)
+        # Curvature that is real has its minimum along the ray, however far away.
+        real = v.x @ curvature > CURVATURE * jnp.finfo(x.dtype).eps * (x @ terms)
+        ray = jnp.where(real, 1.0, jnp.maximum(ray, _worst(curvature, terms)))
+    return farkas, ray * _cancelled(program.c @ v.x, c @ x)
+
+
+def _pull(program: ConicProgram, z: Float[Array, " size"]) -> Float[Array, " n"]:
+    """The magnitudes of what each block of cone rows adds to each column, summed up."""
+    m = program.G.shape[0]
+    _, lower, upper = program.split(jnp.abs(z))
+    total = matrix.group_sizes(program.G, z[:m], _blocks(program.cones, m))
+    return sum((side for side in (lower, upper) if side is not None), start=total)
+
+
+def _blocks(cones: ConeProduct, m: int) -> np.ndarray | None:
+    """The number of the block that each of the first rows belongs to; None if every row is one."""
+    if cones.polyhedral:
+        return None
+    widths = [width for cone in cones.cones for width in (cone.blocks or (1,) * cone.size)]
+    return np.repeat(np.arange(len(widths)), widths)[:m]
+
+
+def _worst(remains: Array, terms: Array) -> Float[Array, ""]:
+    """The largest share of its terms that remains in an entry."""
+    some = terms > 0
+    return jnp.max(jnp.where(some, jnp.abs(remains) / jnp.where(some, terms, 1.0), 0.0), initial=0.0)
+
+
+def _cancelled(value: Array, terms: Array) -> Float[Array, ""]:
+    """How many times the terms are as large as their sum, infinite if that is not negative."""
+    return jnp.where(value < 0, terms / jnp.where(value < 0, -value, 1.0), jnp.inf)
