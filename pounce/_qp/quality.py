@@ -36,7 +36,7 @@ class Quality(NamedTuple):
         parts = self.primal_infeasibility, self.dual_infeasibility, self.complementarity
         worst = float("nan") if any(part != part for part in parts) else max(parts)
         names = ("primal_infeasibility", "dual_infeasibility", "complementarity", "kkt_error")
-        found = dict(zip(names, (*parts, worst)))
+        found: dict[str, float] = dict(zip(names, (*parts, worst)))
         return found if self.radius is None else found | {"radius": self.radius}
 
 
