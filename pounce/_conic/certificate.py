@@ -23,8 +23,10 @@ from .program import ConicProgram
 # What is smaller, in equilibrated units, is on its way to zero, and is zero in the certificate.
 NEGLIGIBLE = 1e-8
 # Times as much is asked of rows of cones that curve, and of a column where nothing cancels but within a block.
-CURVED, ROUNDING = 1e3, 1e7
-CURVATURE = 1e3  # times the precision: what rounding may leave of x'Px along a ray
+CURVED, ROUNDING = 1e3, 1e11
+# Times the precision: what rounding may leave of x'Px along a ray. As this is a square, P x is then its root at best.
+CURVATURE = 1e3
+FLAT = 1e-3
 
 
 def cleaned(program: ConicProgram, v: Iterate) -> Iterate:
@@ -86,7 +88,7 @@ def errors(program: ConicProgram, v: Iterate) -> tuple[Float[Array, ""], Float[A
         curvature, terms = program.curvature(v.x), matrix.symmetric_times(matrix.magnitudes(program.P), x)
         # Curvature that is real has its minimum along the ray, however far away.
         real = v.x @ curvature > CURVATURE * jnp.finfo(x.dtype).eps * (x @ terms)
-        ray = jnp.where(real, 1.0, jnp.maximum(ray, _worst(curvature, terms)))
+        ray = jnp.where(real, 1.0, jnp.maximum(ray, FLAT * _worst(curvature, terms)))
     return farkas, ray * _cancelled(program.c @ v.x, c @ x)
 
 

@@ -10,9 +10,9 @@ from .iterate import Measures
 
 VANISHED, LENIENCE = 1e3, 5.0
 EFFECT = 100.0  # times the tolerance: what residuals do to the objective, which is an upper bound
-# What a certificate may leave unproven (see `certificate`) while it becomes better, and where no step leads on: the latter
-# more where kappa / tau says the same.
-PROVEN, BELIEVED, FAIR = 1e-9, 1e-8, 1e-6
+# What a certificate may leave unproven (see `certificate`) while it becomes better; where kappa / tau alone would convince, as
+# rounding may keep it from becoming so; and where no step leads on.
+PROVEN, BELIEVED, FAIR = 1e-9, 1e-8, 1e-5
 COARSE = 1e5  # times that in single precision
 
 
@@ -67,8 +67,9 @@ def is_certificate(status: Int[Array, "..."]) -> Bool[Array, "..."]:
 def proven(error: Float[Array, ""], m: Measures, t: Tolerances, stuck: Bool[Array, ""]) -> Bool[Array, ""]:
     """Whether a candidate is a certificate; while steps lead on, only one that cannot become much better."""
     coarse = jnp.where(jnp.finfo(error.dtype).eps < 1e-10, 1.0, COARSE)
-    believed = jnp.where(m.ratio > 1e-2 * t.ratio, FAIR, BELIEVED)
-    return error < coarse * jnp.where(stuck, believed, PROVEN)
+    ended = jnp.where(m.ratio > 1e-2 * t.ratio, FAIR, BELIEVED)
+    going = jnp.where(m.ratio > VANISHED * t.ratio, FAIR, PROVEN)
+    return error < coarse * jnp.where(stuck, ended, going)
 
 
 def defect(m: Measures, t: Tolerances) -> Float[Array, ""]:

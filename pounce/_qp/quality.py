@@ -12,8 +12,8 @@ from .data import Point, Program
 
 INFINITE = float("inf")
 # As in `_conic.certificate`: within a block of a curved cone only what is lost in rounding counts as cancelled.
-ROUNDING = 1e7
-CURVATURE = 1e4 * float(np.finfo(np.float64).eps)
+ROUNDING = 1e11
+CURVATURE, FLAT = 1e4 * float(np.finfo(np.float64).eps), 1e-3
 
 
 class Quality(NamedTuple):
@@ -188,7 +188,7 @@ def ray(data: Program, cones: HostCones, v: Point) -> Quality:
     if data.P is not None:
         terms = abs(data.P) @ sizes
         real = float(x @ t.curvature) > CURVATURE * float(sizes @ terms)  # its minimum lies along the ray
-        share = INFINITE if real else _worst(share, _shares(t.curvature, terms))
+        share = INFINITE if real else _worst(share, FLAT * _shares(t.curvature, terms))
     products = data.c * x
     value = float(np.sum(products))
     cancelled = float(np.sum(np.abs(products))) / -value if value < 0 else INFINITE

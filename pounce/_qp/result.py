@@ -15,7 +15,7 @@ from .quality import Quality, farkas, optimality, ray
 
 TRUSTED = 1e-6  # a relative error up to which a verdict of the solver stands whatever the tolerance
 USELESS = 1e-3
-UNPROVEN = 1e-5  # a relative error from which on a certificate is none
+UNPROVEN = 1e-4  # a relative error from which on a certificate is none
 CERTIFICATES = {ConicStatus.Primal_Infeasible: farkas, ConicStatus.Dual_Infeasible: ray}
 
 
