@@ -59,7 +59,9 @@ class Instance:
 
 def _size(cone) -> int:
     kind, value = cone
-    return {"exp": 3, "pow": 3}.get(kind, value * (value + 1) // 2 if kind == "psd" else value)
+    if kind in ("exp", "pow"):
+        return 3
+    return value * (value + 1) // 2 if kind == "psd" else value
 
 
 def _blocks(cones) -> list[np.ndarray]:

@@ -113,9 +113,15 @@ class ConicMethod(eqx.Module):
         """A candidate for a certificate, without what is negligible in it, if it proves what it should; otherwise to be
         iterated further, as programs whose points are far away look like ones that have none until tau is that small."""
         clean = certificate.cleaned(program, state.iterate)
+        m = state.measures
+        residuals = m.farkas_residual, m.ray_residual
+        if not program.cones.polyhedral:
+            residuals = (
+                jnp.full_like(m.ratio, jnp.inf),
+            ) * 2  # near the boundary of a cone small residuals are worth much
         farkas, ray = (
-            termination.proven(error, state.measures, tolerances, state.alpha == 0)
-            for error in certificate.errors(program, clean)
+            termination.proven(error, residual, m, tolerances, state.alpha == 0)
+            for error, residual in zip(certificate.errors(program, clean), residuals)
         )
         candidate = termination.is_certificate(state.status)
         out = state.iterations - state.started >= max_iter

@@ -64,11 +64,16 @@ def is_certificate(status: Int[Array, "..."]) -> Bool[Array, "..."]:
     return (status == ConicStatus.Primal_Infeasible) | (status == ConicStatus.Dual_Infeasible)
 
 
-def proven(error: Float[Array, ""], m: Measures, t: Tolerances, stuck: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a candidate is a certificate; while steps lead on, only one that cannot become much better."""
+def proven(
+    error: Float[Array, ""], residual: Float[Array, ""], m: Measures, t: Tolerances, stuck: Bool[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether a candidate is a certificate; while steps lead on, only one that cannot become much better.
+
+    ``residual``: what is left of all its equations together; zero to the tolerance where that alone convinces.
+    """
     coarse = jnp.where(jnp.finfo(error.dtype).eps < 1e-10, 1.0, COARSE)
     ended = jnp.where(m.ratio > 1e-2 * t.ratio, FAIR, BELIEVED)
-    going = jnp.where(m.ratio > VANISHED * t.ratio, FAIR, PROVEN)
+    going = jnp.where((m.ratio > VANISHED * t.ratio) | (residual < t.feasibility), FAIR, PROVEN)
     return error < coarse * jnp.where(stuck, ended, going)
 
 
