@@ -15,10 +15,12 @@ from ._compile import compiler_options, program_cache
 from ._cone.layout import Layout
 from ._cone_spec import Rows, orthant, parse
 from ._conic.data import ConicData, presolve
+from ._conic.equilibration import Scaling
+from ._conic.judgement import Held
 from ._conic.solution import ConicSolution
 from ._conic.solver import ConicMethod
 from ._conic.system import kkt_operator, unit_scaling
-from ._conic_solve import Controls, WarmPoint, solve_conic as run_conic
+from ._conic_solve import Controls, WarmPoint, solve_and_hold, solve_conic as run_conic
 from ._convex_arguments import convex_data, iteration_limit, tolerance
 from ._lanes import in_cache
 from ._linalg.choice import quasi_definite_solver
@@ -41,17 +43,18 @@ class ConicSolve(eqx.Module):
     equalities: int = eqx.field(static=True)
     relaxation: float = eqx.field(static=True)
     on_failure: OnFailure = eqx.field(static=True)
+    quality: bool = eqx.field(static=True, default=True)  # whether a solution has one
 
     def method(self, sparse: AbstractKKTSolver | None) -> ConicMethod:
         """The interior-point method with its KKT solver, which is ``sparse`` unless the program is dense."""
-        return ConicMethod(self._solver(sparse, tries=0))
+        return ConicMethod(self._solver(sparse))
 
-    def _solver(self, sparse: AbstractKKTSolver | None, tries: int) -> AbstractKKTSolver:
+    def _solver(self, sparse: AbstractKKTSolver | None) -> AbstractKKTSolver:
         if sparse is not None:
             return sparse
         layout = self.rows.layout
         polyhedral = layout == Layout(nonnegative=layout.nonnegative)
-        return SchurCholesky(self.equalities, tries=tries, invert=polyhedral)
+        return SchurCholesky(self.equalities, invert=polyhedral)
 
     def arranged(self, data: ConicData) -> ConicData:
         """The program with its cone rows in the order of the solver."""
@@ -75,33 +78,64 @@ class ConicSolve(eqx.Module):
         found = jax.eval_shape(operator, data)
         return found.hessian.pattern, found.jacobian.pattern
 
+    def solved(
+        self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
+    ) -> ConicSolution:
+        """The solution without its quality and without derivatives. ``sparse``: the KKT solver of a sparse program."""
+
+        def solve(sparse: Any, data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
+            return run_conic(self.method(sparse), data, self.rows.layout, warm, controls)
+
+        run = in_cache(solve, self._lane_bytes(data))
+        return self.restored(run(sparse, self.arranged(data), self._arranged_warm(warm), controls))
+
     def __call__(
         self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
     ) -> ConicSolution:
         """``sparse``: the KKT solver of a sparse program, by `sparse_solver`."""
-        layout: Layout = self.rows.layout
+        layout, lane_bytes = self.rows.layout, self._lane_bytes(data)
 
-        n = data.c.shape[0]
-        rows = n + self.equalities + (0 if data.h is None else data.h.shape[0])
-        lane_bytes = 3 * n * rows * data.c.dtype.itemsize
+        def solve(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> tuple[ConicSolution, Held, Scaling]:
+            return solve_and_hold(self.method(inputs.sparse), inputs.data, layout, warm, controls, self.relaxation)
+
+        def plain(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
+            if self.quality:
+                return solve(inputs, warm, controls)[0]
+            return run_conic(self.method(inputs.sparse), inputs.data, layout, warm, controls)
+
+        def run_and_keep(inputs: Inputs, rest: Any) -> tuple[ConicSolution, tuple[Held, Scaling]]:
+            solution, *kept = in_cache(solve, lane_bytes)(inputs, *rest)
+            if not self.quality:
+                solution = dataclasses.replace(solution, quality=None)
+            return solution, tuple(kept)
 
         def run(inputs: Inputs, rest: Any) -> ConicSolution:
-            def solve(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
-                return run_conic(self.method(inputs.sparse), inputs.data, layout, warm, controls)
+            return in_cache(plain, lane_bytes)(inputs, *rest)
 
-            return in_cache(solve, lane_bytes)(inputs, *rest)
+        def tangent(inputs: Inputs, rates: Inputs, solution: ConicSolution, held: Held, scaling: Scaling) -> tuple:
+            solver = self._solver(inputs.sparse)
+            return conic.tangent(inputs.data, rates.data, solution, held, scaling, layout, solver, lane_bytes)
 
-        def tangent(inputs: Inputs, rates: Inputs, solution: ConicSolution) -> tuple:
-            solver = self._solver(inputs.sparse, tries=5)
-            return conic.tangent(inputs.data, rates.data, solution, layout, solver, self.relaxation, lane_bytes)
-
-        if warm is not None:
-            warm = eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))
-        data = self.arranged(data)
+        rest = self._arranged_warm(warm), controls
         solution = differentiable_solve(
-            run, Inputs(data, sparse), (warm, controls), conic.solved, conic.outputs, tangent, self.on_failure
+            run,
+            Inputs(self.arranged(data), sparse),
+            rest,
+            conic.solved,
+            conic.outputs,
+            tangent,
+            self.on_failure,
+            run_and_keep,
         )
         return self.restored(solution)
+
+    def _arranged_warm(self, warm: WarmPoint | None) -> WarmPoint | None:
+        return None if warm is None else eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))
+
+    def _lane_bytes(self, data: ConicData) -> int:
+        n = data.c.shape[0]
+        rows = n + self.equalities + (0 if data.h is None else data.h.shape[0])
+        return 3 * n * rows * data.c.dtype.itemsize
 
 
 def sparse_solver(program: ConicSolve, data: ConicData) -> AbstractKKTSolver | None:
@@ -155,14 +189,40 @@ def solve_conic(
     - `cones`: the cones that ``h - Gx`` is split by, in row order, as in `pounce.solve_socp`.
     - `tol`: 1e-8 by default (1e-4 in float32). `max_iter`: 200 by default.
     - `warm_start`: a former `ConicSolution` of a similar program. It changes the iterations, never the status for the worse.
-    - `relaxation`: 0 differentiates the solution; a positive value differentiates the point of the central path at that barrier
-      parameter, which is finite where strict complementarity fails.
+    - `relaxation`: 0 differentiates the solution; a positive value ``mu`` the point of the central path whose duality gap is
+      ``mu`` times the sum of the magnitudes of all terms of both objectives at the solution (a pure number, whatever the units).
+      That derivative is finite where strict complementarity fails, and not zero where the solution is a vertex.
     - `on_failure`: derivative of a lane that was not solved: ``"zero"``, ``"nan"``, ``"raise"`` or ``"warn"``.
 
     **Returns:** a `ConicSolution`, whose docstring has the sign conventions.
 
     **Raises:** `ValueError` naming the argument, before anything is compiled.
     """
+    how: dict[str, Any] = dict(
+        tol=tol, max_iter=max_iter, warm_start=warm_start, relaxation=relaxation, on_failure=on_failure
+    )
+    return solution_of(P, c, A, b, G, h, lb, ub, cones=cones, quality=True, **how)
+
+
+def solution_of(
+    P: Any,
+    c: Any,
+    A: Any,
+    b: Any,
+    G: Any,
+    h: Any,
+    lb: Any = None,
+    ub: Any = None,
+    *,
+    quality: bool,
+    cones: Any = None,
+    tol: float | None = None,
+    max_iter: int | None = None,
+    warm_start: Any = None,
+    relaxation: float = 0.0,
+    on_failure: OnFailure = "zero",
+) -> ConicSolution:
+    """`solve_conic`, without a ``quality`` if that is not wanted: it costs a factorisation unless derivatives are taken."""
     if on_failure not in ("zero", "nan", "raise", "warn"):
         raise ValueError(f"`on_failure` must be 'zero', 'nan', 'raise' or 'warn', got {on_failure!r}")
     if not isinstance(relaxation, (int, float)) or not 0 <= relaxation < float("inf"):
@@ -174,7 +234,7 @@ def solve_conic(
     dtype = data.c.dtype
     controls = Controls.of(tolerance(tol, dtype), iteration_limit(max_iter), dtype)
     warm = None if warm_start is None else warm_point(warm_start, data)
-    program = ConicSolve(rows, p, float(relaxation), on_failure)
+    program = ConicSolve(rows, p, float(relaxation), on_failure, quality)
     return compiled(program, check.is_concrete((data, warm)))(data, warm, controls, sparse_solver(program, data))
 
 

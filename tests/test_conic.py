@@ -629,7 +629,7 @@ def test_a_failed_solve_returns_its_best_iterate():
     @jax.jit
     def run(good):
         begun = begin(method, data, program.rows.layout, None, controls)
-        solved = advance(method, begun, controls, jnp.asarray(100))
+        solved = advance(method, begun, controls, jnp.asarray(100)).state
         spoilt = dataclasses.replace(
             begun.state,
             status=jnp.asarray(ConicStatus.Numerical_Failure),

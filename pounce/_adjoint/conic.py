@@ -1,9 +1,5 @@
-"""The optimality conditions of a convex program, linearised for the derivative rule.
-
-With ``relaxation = mu > 0`` the complementary pair at the solution is replaced by the point of the central path with the
-same ``s - z``, and the conditions of the central path are differentiated: finite and useful where strict complementarity
-fails.
-"""
+"""The optimality conditions of a convex program, linearised for the derivative rule: at its solution or, with a ``relaxation``,
+at a point of the central path."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +8,10 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from .._cone.layout import Layout
-from .._cone.product import ConeProduct
 from .._conic.data import ConicData, presolve
-from .._conic.linearization import LinearizedSolver, Pair, conditions
+from .._conic.equilibration import Scaling
+from .._conic.judgement import Held
+from .._conic.linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, conditions, moving_relation
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
@@ -39,34 +36,37 @@ def outputs(solution: ConicSolution) -> tuple:
     )
 
 
-def _pair(cones: ConeProduct, s, z, relaxation: float) -> Pair:
-    if relaxation > 0:
-        return Pair(*cones.central_pair(s - z, jnp.asarray(relaxation, s.dtype)))
-    # The numbers are those of the exactly complementary pair next to the solution; derivatives go through the solution, because
-    # that of a projection is not always to be had (eigenvalues meet) and is never needed.
-    near = lax.stop_gradient(Pair(*cones.linearization_pair(s - z)))
-
-    def moving(value, source):
-        return value + (source - lax.stop_gradient(source))
-
-    return Pair(moving(near.s, s), moving(near.z, z))
+def _moving(value: Array, source: Array) -> Array:
+    """The number of ``value`` with the derivatives of ``source``."""
+    return lax.stop_gradient(value) + (source - lax.stop_gradient(source))
 
 
 def tangent(
     data: ConicData,
     rates: ConicData,
     solution: ConicSolution,
+    held: Held,
+    scaling: Scaling,
     layout: Layout,
     solver: AbstractKKTSolver,
-    relaxation: float,
     lane_bytes: int,
 ) -> tuple:
-    """Tangents of the `outputs` for tangents of everything in the program. ``lane_bytes``: what it works on, for `in_cache`."""
+    """Tangents of the `outputs` for tangents of everything in the program.
+
+    ``held`` has the numbers of the point that is differentiated, in the units of ``scaling``; how these move, for derivatives
+    beyond the first, is what the `outputs` say, since their tangents are that point's. ``lane_bytes``: what it works on, for
+    `in_cache`.
+    """
     presolved = presolve(data, layout)
-    program = presolved.program
-    point = presolved.point(solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub)
-    slack = program.right_side() - program.rows(point.x)
-    pair = _pair(program.cones, slack, point.z, relaxation)
+    program, rows = presolved.program, held.rows
+    scaling = held.units.scaling(scaling)
+    own = presolved.point(solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub)
+    units = Vector(scaling.variables, scaling.equalities / scaling.cost, scaling.rows / scaling.cost)
+    point = own
+    if held.point is not None:
+        point = jax.tree.map(lambda unit, value, source: _moving(unit * value, source), units, held.point, own)
+    slack = scaling.rows * (program.right_side() - program.rows(point.x))
+    pair = Pair(_moving(held.pair.s, slack), _moving(held.pair.z, point.z / units.z), held.pair.mu)
 
     def defects(data: ConicData) -> Vector:
         """The conditions at the fixed point, as a function of the data; the third part is the slack."""
@@ -78,11 +78,14 @@ def tangent(
         )
 
     _, moved = jax.jvp(defects, (data,), (rates,))
-    zero = jnp.zeros_like(point.z)
-    right = Vector(-moved.x, -moved.y, -program.cones.linearized(pair.s, pair.z, moved.z, zero))
+    products = moving_relation(program.cones, rows, pair, scaling.rows * moved.z, jnp.zeros_like(moved.z))
+    stationarity = scaling.cost * scaling.variables * moved.x
+    right = Vector(-stationarity, -scaling.equalities * moved.y, -products)
+    view = Equilibrated(program, scaling)
+    state = lax.stop_gradient(LinearizedFactor(view, rows, False))
+    operator = lx.FunctionLinearOperator(lambda v: conditions(view, rows, v, pair), jax.eval_shape(lambda: right))
     adjoint = LinearizedSolver(solver, lane_bytes)
-    state = adjoint.factorize(lax.stop_gradient(program), lax.stop_gradient(pair))
-    operator = lx.FunctionLinearOperator(lambda v: conditions(program, pair, v), jax.eval_shape(lambda: right))
     step = lx.linear_solve(operator, right, adjoint, state=state, throw=False).value
+    step = jax.tree.map(jnp.multiply, units, step)
     _, change = jax.jvp(lambda d, v: assemble(d, presolve(d, layout), v), (data, point), (rates, step))
     return change

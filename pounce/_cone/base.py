@@ -142,12 +142,6 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
     ) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
         """The pair on the central path, ``s = -mu grad f*(z)``, with ``s - z = v``."""
 
-    def linearization_pair(self, v: Float[Array, " size"]) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
-        """The pair with ``s - z = v`` at which `linearized` is to be evaluated: the projections of v and -v, or next to them
-        where `linearized` would lose its digits between the two."""
-        near = self.project(v)
-        return near, near - v
-
     @abc.abstractmethod
     def linearized(
         self,
@@ -165,3 +159,34 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
     def frame(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> tuple[Frame, Float[Array, " size"]]:
         """The basis that diagonalises `linearized`, and the positive factors of its rows: in the frame,
         ``linearized = factor * (a dz + b ds)`` (exactly so at a complementary pair)."""
+
+    def central_linearized(
+        self,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        ds: Float[Array, " size"],
+        dz: Float[Array, " size"],
+        mu: Float[Array, ""],
+    ) -> Float[Array, " size"]:
+        """The same of a pair on the central path: zero for steps that keep ``s = -mu grad f*(z)``."""
+        del mu
+        return self.linearized(s, z, ds, dz)
+
+    def central_frame(
+        self, s: Float[Array, " size"], z: Float[Array, " size"], mu: Float[Array, ""]
+    ) -> tuple[Frame, Float[Array, " size"]]:
+        """The basis that diagonalises `central_linearized`, and the positive factors of its rows."""
+        del mu
+        return self.frame(s, z)
+
+    @abc.abstractmethod
+    def clarity(
+        self,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        near_s: Float[Array, " size"],
+        near_z: Float[Array, " size"],
+    ) -> Float[Array, ""]:
+        """How clearly complementary a pair is, beside an interior pair close to it: the least ``max(s'/s, z'/z)`` over the
+        eigenvalues. About one where each of them is zero on one side only; zero at a kink, where those of the interior pair
+        are small together and those of the complementary one vanish. Free of units; infinite without cones."""

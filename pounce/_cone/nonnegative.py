@@ -1,6 +1,6 @@
 """The nonnegative orthant, with rows that may be absent."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -19,6 +19,12 @@ def longest_step(v: Float[Array, "..."], dv: Float[Array, "..."]) -> Float[Array
     """The longest step along ``dv`` that keeps ``v > 0`` nonnegative; infinite if every one does."""
     falling = dv < 0
     return jnp.min(jnp.where(falling, -v / jnp.where(falling, dv, 1.0), jnp.inf), initial=jnp.inf)
+
+
+def least_ratio(pairs: list[tuple[Float[Array, "..."], Float[Array, "..."]]], exist: Any = True) -> Float[Array, ""]:
+    """The least of the larger quotients ``near / value``, for positive values."""
+    ratios = [jnp.where(value > 0, near, 0.0) / jnp.where(value > 0, value, 1.0) for near, value in pairs]
+    return jnp.min(jnp.where(exist, jnp.maximum(*ratios), jnp.inf), initial=jnp.inf)
 
 
 class DiagonalScaling(AbstractScaling):
@@ -112,3 +118,6 @@ class Nonnegative(AbstractCone[DiagonalScaling]):
         held = jnp.where(known, z / jnp.where(known, total, 1.0), 0.5)
         held = jnp.where(self.present, held, 0.0)
         return CoordinateFrame(1.0 - held, held), total
+
+    def clarity(self, s, z, near_s, near_z):
+        return least_ratio([(near_s, s), (near_z, z)], self.present)

@@ -160,15 +160,28 @@ class ConeProduct(AbstractCone[ProductScaling]):
         pairs = [cone.central_pair(part, mu) for cone, part in zip(self.cones, self.split(v), strict=True)]
         return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
 
-    def linearization_pair(self, v):
-        pairs = self._each("linearization_pair", v)
-        return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
-
     def linearized(self, s, z, ds, dz):
         return _joined(self._each("linearized", s, z, ds, dz), s)
 
     def frame(self, s, z):
-        frames, factors = zip(*self._each("frame", s, z), strict=True) if self.cones else ((), ())
+        return self._framed(self._each("frame", s, z), s)
+
+    def _framed(self, found: list, s) -> tuple[ProductFrame, Array]:
+        frames, factors = zip(*found, strict=True) if self.cones else ((), ())
         a = _joined([frame.a for frame in frames], s)
         b = _joined([frame.b for frame in frames], s)
         return ProductFrame(a, b, frames, self.cones), _joined(list(factors), s)
+
+    def central_linearized(self, s, z, ds, dz, mu):
+        rows = zip(self.cones, *(self.split(v) for v in (s, z, ds, dz)), strict=True)
+        return _joined([cone.central_linearized(*vectors, mu) for cone, *vectors in rows], s)
+
+    def central_frame(self, s, z, mu):
+        rows = zip(self.cones, self.split(s), self.split(z), strict=True)
+        return self._framed([cone.central_frame(a, b, mu) for cone, a, b in rows], s)
+
+    def clarity(self, s, z, near_s, near_z):
+        least = jnp.asarray(jnp.inf, s.dtype)
+        for value in self._each("clarity", s, z, near_s, near_z):
+            least = jnp.minimum(least, value)
+        return least

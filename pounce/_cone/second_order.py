@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractCone, AbstractScaling, Frame
-from .nonnegative import spectral_pair
+from .nonnegative import least_ratio, spectral_pair
 
 
 def _norm(v):
@@ -190,12 +190,22 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
         s, z, ds, dz = (self._stack(v) for v in (s, z, ds, dz))
         return (_arrow(z, ds) + _arrow(s, dz)).reshape(-1)
 
-    def frame(self, s, z):
-        _, _, direction = self._spectrum(s - z)
+    def clarity(self, s, z, near_s, near_z):
+        direction = self._direction(near_s - near_z)
+        values, near = ([jnp.stack(self._values(v, direction)) for v in pair] for pair in ((s, z), (near_s, near_z)))
+        return least_ratio(list(zip(near, values, strict=True)))
+
+    def _direction(self, v):
+        """Unit vectors along the last rows."""
+        _, _, direction = self._spectrum(v)
         if self.dimension > 1:
-            # Where s - z is on the axis any direction will do.
+            # On the axis any direction will do.
             lost = jnp.sum(direction * direction, axis=1) < 0.5
             direction = jnp.where(lost[:, None], jnp.zeros_like(direction).at[:, 0].set(1.0), direction)
+        return direction
+
+    def frame(self, s, z):
+        direction = self._direction(s - z)
         values_s, values_z = (self._values(v, direction) for v in (s, z))
         s_plus, s_minus, z_plus, z_minus = (jnp.maximum(v, 0.0) for v in (*values_s, *values_z))
         one = jnp.ones((self.count, max(self.dimension - 2, 0)), s.dtype)

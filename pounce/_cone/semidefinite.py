@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .base import AbstractCone, AbstractScaling, Frame
-from .nonnegative import spectral_pair
+from .nonnegative import least_ratio, spectral_pair
 
 
 @functools.cache
@@ -180,21 +180,22 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
     def central_pair(self, v, mu):
         return self._spectral(v, lambda values: spectral_pair(values, mu))
 
-    def linearization_pair(self, v):
-        # The rows of `linearized` are as long as the eigenvalues of s + z: at an eigenvalue of zero, all of one is rounding.
-        tiny = jnp.finfo(v.dtype).eps * jnp.max(v * v, initial=0.0)
-        return self.central_pair(v, jnp.maximum(tiny, jnp.finfo(v.dtype).tiny))
-
     def linearized(self, s, z, ds, dz):
         s, z, ds, dz = (self._matrices(v) for v in (s, z, ds, dz))
         half = 0.5 * (z @ ds + s @ dz)
         return self._vector(half + _transposed(half))
 
+    def clarity(self, s, z, near_s, near_z):
+        _, vectors = jnp.linalg.eigh(self._matrices(near_s - near_z))
+        values = [self._values(vectors, v) for v in (near_s, s, near_z, z)]
+        return least_ratio([(values[0], values[1]), (values[2], values[3])])
+
+    def _values(self, vectors, v):
+        return jnp.einsum("cij,cik,ckj->cj", vectors, self._matrices(v), vectors)
+
     def frame(self, s, z):
         _, vectors = jnp.linalg.eigh(self._matrices(s - z))
-        slack, price = (
-            jnp.maximum(jnp.einsum("cij,cik,ckj->cj", vectors, self._matrices(v), vectors), 0.0) for v in (s, z)
-        )
+        slack, price = (jnp.maximum(self._values(vectors, v), 0.0) for v in (s, z))
 
         def pairs(values):
             return self._packed(0.5 * (values[:, :, None] + values[:, None, :]))

@@ -285,6 +285,42 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         a = a.reshape(-1)
         return ThreeDimensionalFrame(a, 1.0 - a, basis), jnp.ones_like(a)
 
+    def central_linearized(self, s, z, ds, dz, mu):
+        """``ds + mu hess f*(z) dz``."""
+        del s
+        ds, dz, z = (self._rows(v) for v in (ds, dz, z))
+        return (ds + mu * jax.jvp(self.dual_gradient, (z,), (dz,))[1]).reshape(-1)
+
+    def central_frame(self, s, z, mu) -> tuple[ThreeDimensionalFrame, Float[Array, " size"]]:
+        del s
+        values, basis = jnp.linalg.eigh(mu * self.dual_hessian(self._rows(z)))
+        values = jnp.maximum(values, 0.0).reshape(-1)
+        b = 1.0 / (1.0 + values)
+        return ThreeDimensionalFrame(values * b, b, basis), 1.0 + values
+
+    def clarity(self, s, z, near_s, near_z):
+        """Of a pair on both boundaries, by its lengths; of a point inside, by how far inside it is."""
+        s, z, near_s, near_z = (self._rows(v) for v in (s, z, near_s, near_z))
+        easy, a = self._coordinatewise(near_s - near_z)
+        unit = self._rows(self.unit(s.dtype))
+
+        def ratio(measure, near, value):
+            whole = measure(value)
+            return jnp.where(whole > 0, measure(near) / jnp.where(whole > 0, whole, 1.0), 0.0)
+
+        lengths = jnp.minimum(ratio(_length, near_s, s), ratio(_length, near_z, z))
+        entries = [ratio(jnp.abs, near, value) for near, value in ((near_s, s), (near_z, z))]
+        face = jnp.min(jnp.maximum(*entries), axis=-1)
+        inside, polar = jnp.all(a == 1.0, axis=-1), jnp.all(a == 0.0, axis=-1)
+        within = ratio(self.contains, jnp.where((easy & inside)[:, None], near_s, unit), s)
+        beyond = ratio(self.dual_contains, jnp.where((easy & polar)[:, None], near_z, unit), z)
+        found = jnp.where(inside, within, jnp.where(polar, beyond, face))
+        return jnp.min(jnp.where(easy, found, lengths), initial=jnp.inf)
+
+
+def _length(v: Vectors) -> Numbers:
+    return jnp.sqrt(dot(v, v))
+
 
 class _Split(NamedTuple):
     """``v = p + d`` with p in K, d in its polar cone and ``p'd = 0``; both to their own relative accuracy."""

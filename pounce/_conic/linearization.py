@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._cone.product import ConeProduct, ProductFrame
 from .._lanes import in_cache
@@ -22,19 +22,36 @@ from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
 from .._linalg.sparse import SparseMatrix
 from .blockwise import through_blocks
+from .equilibration import Scaling
+from .krylov import Solved, minimal_residual
 from .program import ConicProgram
 from .system import Vector
 
 
-MAX_REFINEMENTS = 5
 FREE = 1e-14  # a share of stiffness below which a row is not connected
+# Powers of the precision: the compliance that a held row is given, next to the curvature, and the least; the compliance of its
+# own below which a row counts as held; what is added to a singular matrix.
+SOFT, SOFTEST, HELD, RIDGE = 0.5, 0.8, 0.75, 0.375
 
 
 class Pair(eqx.Module):
-    """A complementary (or central) pair of slacks and multipliers."""
+    """A complementary pair of slacks and multipliers or, if there is a ``mu``, one of the central path."""
 
     s: Float[Array, " size"]
     z: Float[Array, " size"]
+    mu: Float[Array, ""] | None = None
+
+    def linearized(self, cones: ConeProduct, ds: Float[Array, " size"], dz: Float[Array, " size"]):
+        """What is left of complementarity after small steps."""
+        if self.mu is None:
+            return cones.linearized(self.s, self.z, ds, dz)
+        return cones.central_linearized(self.s, self.z, ds, dz, self.mu)
+
+    def frame(self, cones: ConeProduct) -> tuple[ProductFrame, Float[Array, " size"]]:
+        """The basis in which `linearized` is diagonal, and the sizes of its rows."""
+        if self.mu is None:
+            return cones.frame(self.s, self.z)
+        return cones.central_frame(self.s, self.z, self.mu)
 
 
 def complementary_pair(cones: ConeProduct, v: Float[Array, " size"]) -> Pair:
@@ -43,36 +60,106 @@ def complementary_pair(cones: ConeProduct, v: Float[Array, " size"]) -> Pair:
     return Pair(near, near - v)
 
 
-class LinearizedFactor(eqx.Module):
-    """A factor of the linearised conditions, and of their transpose."""
+class Equilibrated(eqx.Module):
+    """The linear maps of a program in the units of its equilibration, without a copy of its matrices."""
 
     program: ConicProgram
-    pair: Pair
-    rows: "_Rows"
-    transposed: bool = eqx.field(static=True)
+    scaling: Scaling | None = None  # None: the program itself is meant
+
+    def rows(self, x: Float[Array, " n"]) -> Float[Array, " size"]:
+        """The cone rows of a step."""
+        if self.scaling is None:
+            return self.program.rows(x)
+        return self.scaling.rows * self.program.rows(self.scaling.variables * x)
+
+    def rows_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
+        """The adjoint of `rows`."""
+        if self.scaling is None:
+            return self.program.rows_transposed(z)
+        return self.scaling.variables * self.program.rows_transposed(self.scaling.rows * z)
+
+    def equations(self, v: Vector) -> tuple[Float[Array, " n"], Float[Array, " p"]]:
+        """Stationarity and the equality rows of a step."""
+        program, scaling = self.program, self.scaling
+        if scaling is None:
+            top = program.curvature(v.x) + matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
+            return top, program.A @ v.x
+        x = scaling.variables * v.x
+        top = matrix.transposed_times(program.A, scaling.equalities * v.y)
+        top = top + program.rows_transposed(scaling.rows * v.z) + scaling.cost * program.curvature(x)
+        return scaling.variables * top, scaling.equalities * (program.A @ x)
 
 
-class _Rows(eqx.Module):
-    """The rows in their frame and the factor of the system there."""
+class Rows(eqx.Module):
+    """The cone rows in their frame and the factor of the system there: everything about a pair that solves share."""
 
     frame: ProductFrame
     factor: Float[Array, " size"]
-    slack_share: Float[Array, " size"]
+    slack_share: Float[Array, " size"]  # what was factorised
     held_share: Float[Array, " size"]
+    softened: Float[Array, " size"]  # how much was added to the slack's share
+    # Added to the Hessian of a singular matrix, and its inverse taken from the equality rows; zero if it is not singular, None if
+    # that is not known.
+    ridge: Float[Array, ""] | None
+    size: Float[Array, ""]
     kkt: PyTree
 
 
-def conditions(program: ConicProgram, pair: Pair, v: Vector) -> Vector:
-    """The linearised conditions applied to steps of the variables and both kinds of multipliers, at constant data."""
-    return Vector(
-        program.curvature(v.x) + matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z),
-        program.A @ v.x,
-        program.cones.linearized(pair.s, pair.z, -program.rows(v.x), v.z),
-    )
+class LinearizedFactor(eqx.Module):
+    """A factor of the linearised conditions, and of their transpose."""
+
+    program: Equilibrated
+    rows: Rows
+    transposed: bool = eqx.field(static=True)
+
+
+def relation(rows: Rows, ds: Float[Array, " size"], dz: Float[Array, " size"]) -> Float[Array, " size"]:
+    """Complementarity of small steps in the frame, ``a dz + b ds``."""
+    frame = rows.frame
+    return frame.a * frame.rotate(dz[:, None])[:, 0] + frame.b * frame.rotate(ds[:, None])[:, 0]
+
+
+def moving_relation(
+    cones: ConeProduct, rows: Rows, pair: Pair, ds: Float[Array, " size"], dz: Float[Array, " size"]
+) -> Float[Array, " size"]:
+    """The same, with the derivatives that `Pair.linearized` has by the pair.
+
+    The numbers are those of the frame: where an eigenvalue is zero on both sides, its row in `Pair.linearized` is rounding.
+    """
+    fixed = lax.stop_gradient(pair)
+    change = pair.linearized(cones, ds, dz) - fixed.linearized(cones, ds, dz)
+    largest = jnp.max(rows.factor, initial=0.0)
+    known = rows.factor > 1e3 * jnp.finfo(largest.dtype).eps * largest
+    weight = jnp.where(known, 1.0 / jnp.where(known, rows.factor, 1.0), 0.0)
+    return relation(rows, ds, dz) + weight * rows.frame.rotate(change[:, None])[:, 0]
+
+
+def conditions(program: Equilibrated, rows: Rows, v: Vector, pair: Pair | None = None) -> Vector:
+    """The linearised conditions applied to steps of the variables and both kinds of multipliers, at constant data.
+
+    Complementarity is in the frame. With a ``pair``, the derivatives by it are there too.
+    """
+    top, middle = program.equations(v)
+    ds = -program.rows(v.x)
+    if pair is None:
+        return Vector(top, middle, relation(rows, ds, v.z))
+    return Vector(top, middle, moving_relation(program.program.cones, rows, pair, ds, v.z))
+
+
+def _transposed_conditions(program: Equilibrated, rows: Rows, v: Vector) -> Vector:
+    """The transpose of `conditions`."""
+    frame = rows.frame
+    held, free = (frame.restore((share * v.z)[:, None])[:, 0] for share in (frame.b, frame.a))
+    top, middle = program.equations(Vector(v.x, v.y, -held))
+    return Vector(top, middle, program.rows(v.x) + free)
 
 
 class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
-    """Solves `conditions` and its transpose by one symmetric factorisation in the frame of the cones, refined."""
+    """Solves `conditions` and its transpose by one symmetric factorisation in the frame of the cones, refined.
+
+    Of a singular matrix the solution is ``K' K K'``, applied to the right-hand side, with ``K'`` the inverse of the regularised
+    matrix: what the matrix does not determine stays near zero.
+    """
 
     solver: AbstractKKTSolver
     lane_bytes: int = eqx.field(static=True, default=0)  # for `in_cache`, where many lanes are solved with
@@ -80,95 +167,110 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> LinearizedFactor:
         raise NotImplementedError("the factor is handed over as `state`")
 
-    def factorize(self, program: ConicProgram, pair: Pair, prepared: PyTree = None) -> LinearizedFactor:
-        """The factor at a pair. ``prepared``: by `system.prepare`."""
-        rows = self._in_cache(LinearizedSolver._factorized, program, pair, prepared)
-        return lax.stop_gradient(LinearizedFactor(program, pair, rows, False))
+    def factorize(
+        self, program: ConicProgram, pair: Pair, prepared: PyTree = None, singular: Bool[Array, ""] | None = None
+    ) -> Rows:
+        """The factor at a pair. ``prepared``: by `system.prepare`. ``singular``: regularise, and let solves know."""
+        return lax.stop_gradient(self._factorized(program, pair, prepared, singular))
 
     def _in_cache(self, method, *arguments):
         # The solver is an argument too: a rule of its own must not close over arrays, such as the tables of a sparse one.
         return (in_cache(method, self.lane_bytes) if self.lane_bytes else method)(self, *arguments)
 
-    def _factorized(self, program: ConicProgram, pair: Pair, prepared: PyTree) -> "_Rows":
-        frame, factor = program.cones.frame(pair.s, pair.z)
+    def _factorized(self, program: ConicProgram, pair: Pair, prepared: PyTree, singular: Any) -> Rows:
+        frame, factor = pair.frame(program.cones)
         n, m = program.c.shape[0], program.G.shape[0]
-        dtype = program.c.dtype
+        dtype, eps = program.c.dtype, jnp.finfo(program.c.dtype).eps
         hessian = matrix.zero_symmetric(program.A, n, dtype) if program.P is None else program.P
-        # A held row is infinitely stiff; so stiff as to leave the square root of the precision is enough for refinement.
-        size = jnp.max(jnp.abs(matrix.diagonal(hessian)), initial=0.0)
-        softness = jnp.sqrt(jnp.finfo(dtype).eps) / jnp.where(size > 0, size, 1.0)
         rotated = through_blocks("rotate", frame.leading(m), program.G)
         norms = jnp.concatenate([matrix.row_squares(rotated), jnp.ones(frame.a.shape[0] - m, dtype)])
+        norms = jnp.where(norms > 0, norms, 1.0)
         held = jnp.maximum(frame.b, FREE)
-        slack = jnp.maximum(frame.a, softness * jnp.where(norms > 0, norms, 1.0) * held)
+        bound = frame.a < eps**HELD * held
+        size = jnp.max(jnp.abs(matrix.diagonal(hessian)), initial=0.0)
+        if not program.cones.polyhedral:
+            # The springs of curved rows are curvature like the Hessian's: a held row has to be stiffer than they are.
+            springs = norms * held / jnp.where(bound, jnp.inf, frame.a)
+            size = jnp.maximum(size, jnp.max(jnp.where(frame.a < held, springs, 0.0), initial=0.0))
+        size = jnp.where(size > 0, size, 1.0)
+        # A held row is infinitely stiff; so stiff as to leave the square root of the precision is enough for refinement.
+        softness = jnp.maximum(eps**SOFT / size, eps**SOFTEST)
+        ridge = None
+        if singular is not None:
+            ridge = jnp.where(singular, eps**RIDGE, 0.0).astype(dtype)
+            softness, bound = jnp.maximum(softness, ridge / size), bound | singular
+        slack = jnp.where(bound, jnp.maximum(frame.a, softness * norms * held), frame.a)
         for weight in program.split(held / slack)[1:]:
             if weight is not None:
                 hessian = matrix.plus_diagonal(hessian, weight)
+        if ridge is not None:
+            hessian = matrix.plus_diagonal(hessian, jnp.full(n, ridge * size, dtype))
         jacobian = matrix.stacked(program.A, rotated)
         diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})
-        positive = jnp.max(factor, initial=0.0) * jnp.finfo(dtype).eps
+        positive = jnp.max(factor, initial=0.0) * eps
         factor = jnp.maximum(factor, jnp.where(positive > 0, positive, 1.0))
-        return _Rows(frame, factor, slack, held, kkt)
+        return Rows(frame, factor, slack, held, slack - frame.a, ridge, size, kkt)
 
     def _approximate(self, state: LinearizedFactor, r: Vector) -> Vector:
         """One solve, up to regularisation and the stiffness of held rows."""
-        program, m = state.program, state.program.G.shape[0]
+        program, m = state.program, state.program.program.G.shape[0]
+        p = state.program.program.b.shape[0]
         frame, a, b = state.rows.frame, state.rows.slack_share, state.rows.held_share
-        column = r.z[:, None]
-        if state.transposed:
-            right = frame.rotate(column)[:, 0]
-        else:
-            # a dz - b (R dx) = r: the row of the symmetric system is (R dx) - (a / b) dz = -r / b.
-            right = -frame.rotate(column)[:, 0] / state.rows.factor / b
+        # a dz - b (R dx) = r: the row of the symmetric system is (R dx) - (a / b) dz = -r / b.
+        right = frame.rotate(r.z[:, None])[:, 0] if state.transposed else -r.z / b
         bounds = (right * (b / a)).at[:m].set(0.0)
         rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, right[:m]]))
         (x, y), _, _ = self.solver.compute(state.rows.kkt, rhs, {})
         rows = frame.rotate(program.rows(x)[:, None])[:, 0]
         pull = (b / a) * (rows - right)
-        if isinstance(program.G, SparseMatrix):
-            pull = pull.at[:m].set(y[program.b.shape[0] :])
+        if isinstance(program.program.G, SparseMatrix):
+            pull = pull.at[:m].set(y[p:])
         if state.transposed:
             # (R u) + a t = r with the pull w = -b t.
-            t = jnp.where(a > b, (right - rows) / a, -pull / b)
-            z = frame.restore((t / state.rows.factor)[:, None])[:, 0]
+            z = jnp.where(a > b, (right - rows) / a, -pull / b)
         else:
             z = frame.restore(pull[:, None])[:, 0]
-        return Vector(x, y[: program.b.shape[0]], z)
+        return Vector(x, y[:p], z)
 
     def compute(self, state: LinearizedFactor, vector: Vector, options: dict[str, Any]):
         del options
-        return self._in_cache(LinearizedSolver._refined, state, vector), lx.RESULTS.successful, {}
+        return self._in_cache(LinearizedSolver._bounded, state, vector), lx.RESULTS.successful, {}
 
-    def _refined(self, state: LinearizedFactor, vector: Vector) -> Vector:
-        def forward(v: Vector) -> Vector:
-            return conditions(state.program, state.pair, v)
+    def solve(self, state: LinearizedFactor, vector: Vector) -> Solved:
+        """The solution with the matrix (the regularised one of a singular matrix), and what is left."""
 
-        apply = forward
+        matrix = _transposed_conditions if state.transposed else conditions
+
+        def apply(v: Vector) -> Vector:
+            image = matrix(state.program, state.rows, v)
+            return image if state.rows.ridge is None else image + self._added(state, v)
+
+        return minimal_residual(apply, lambda r: self._approximate(state, r), vector)
+
+    def _added(self, state: LinearizedFactor, v: Vector) -> Vector:
+        """What the regularisation of a singular matrix adds to the image of a vector."""
+        rows, frame = state.rows, state.rows.frame
+        assert rows.ridge is not None
+        softened = jnp.where(rows.ridge > 0, rows.softened, 0.0)
         if state.transposed:
-            transpose = jax.linear_transpose(forward, vector)
+            z = frame.restore((softened * v.z)[:, None])[:, 0]
+        else:
+            z = softened * frame.rotate(v.z[:, None])[:, 0]
+        return Vector(rows.ridge * rows.size * v.x, -rows.ridge / rows.size * v.y, z)
 
-            def apply(v: Vector) -> Vector:
-                return transpose(v)[0]
+    def _bounded(self, state: LinearizedFactor, vector: Vector) -> Vector:
+        def once(carry):
+            right, _, count = carry
+            solved = self.solve(state, right)
+            # The image under the matrix itself, for a second time.
+            image = right - solved.residual - self._added(state, solved.solution)
+            return image, solved.solution, count + 1
 
-        eps = jnp.finfo(vector.x.dtype).eps
-        target = 100 * eps * vector.size()
-
-        def body(carry):
-            solution, residual, error, count, _ = carry
-            trial = solution + self._approximate(state, residual)
-            remaining = vector - apply(trial)
-            new = remaining.size()
-            better = new < error
-            solution, residual = jax.tree.map(
-                lambda a, b: jnp.where(better, a, b), (trial, remaining), (solution, residual)
-            )
-            going = better & (new > target) & (2.0 * new < error) & (count < MAX_REFINEMENTS)
-            return solution, residual, jnp.where(better, new, error), count + 1, going
-
+        assert state.rows.ridge is not None
         zero = jax.tree.map(jnp.zeros_like, vector)
-        start = (zero, vector, jnp.asarray(jnp.inf, vector.x.dtype), jnp.zeros((), int), jnp.array(True))
-        return lax.while_loop(lambda c: c[-1], body, start)[0]
+        times = jnp.where(state.rows.ridge > 0, 2, 1)
+        return lax.while_loop(lambda carry: carry[2] < times, once, (vector, zero, jnp.zeros((), int)))[1]
 
     def transpose(self, state: LinearizedFactor, options: dict[str, Any]):
         return dataclasses.replace(state, transposed=not state.transposed), options

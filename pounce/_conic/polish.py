@@ -3,57 +3,159 @@
 An interior point ends where complementarity is small, which leaves the variables of a nearly degenerate constraint wrong
 by the square root of that. The conditions ``s = project(s - z)`` are piecewise smooth and have no such root: from there one
 or two steps of a semismooth Newton method (Qi and Sun 1993) end at rounding errors, wherever the solution is regular.
+
+Which piece the solution is on is guessed by the projection of ``s - z``, a comparison that depends on units. So where its step
+does not lead to a solution, the next one is the affine-scaling step at the interior point. In the relation ``ds / s + dz / z =
+-1`` slacks lose all of themselves where they are held, and multipliers where not (El-Bakry, Tapia and Zhang 1994): a comparison
+of shares, which is free of units.
 """
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
-from .linearization import LinearizedSolver, complementary_pair
+from .balance import Balance, balance
+from .judgement import REGULAR, SETTLED, SINGULAR, Held, judgement, probe_of
+from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
 from .program import ConicProgram
 from .system import Vector
 
 
-MAX_STEPS = 4
+MAX_STEPS = 5
+ROUNDING = 100.0  # times the precision, where steps end
+WEAK = 1e-6  # the share of an interior slack and its multiplier, left by both at a kink
+SOLVED = 0.7  # the power of the precision that a solution may be short of it
+PROMISING = 0.4  # the power of the precision below which a step has led to where the next ones end, if cones curve
 
 
-def _defect(program: ConicProgram, v: Vector) -> Vector:
-    """What is left of stationarity, the equality rows and ``s = project(s - z)``, with its sign turned."""
-    s = program.right_side() - program.rows(v.x)
-    near = complementary_pair(program.cones, s - v.z).s
-    return Vector(
-        -program.gradient(v.x, v.y, v.z),
-        program.b - program.A @ v.x,
-        near - s,
+class Exact(eqx.Module):
+    """A point whose slacks and multipliers are exactly complementary, and whether it solves the program to rounding."""
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    pair: Pair
+    defect: Float[Array, ""]
+    solved: Bool[Array, ""]
+
+
+def left_over(program: ConicProgram, x, y, pair: Pair) -> tuple[Vector, Float[Array, ""]]:
+    """What is left of stationarity and of the rows, signs turned; and its size beside the terms that cancel in it."""
+    h = program.right_side()
+    rows, image, curvature = program.rows(x), program.A @ x, program.curvature(x)
+    pull = matrix.transposed_times(program.A, y) + program.rows_transposed(pair.z)
+    left = Vector(-(curvature + program.c + pull), program.b - image, h - rows - pair.s)
+
+    def share(part, *terms):
+        largest = jnp.max(jnp.abs(jnp.concatenate(terms)), initial=0.0)
+        return jnp.max(jnp.abs(part), initial=0.0) / jnp.where(largest > 0, largest, 1.0)
+
+    shares = (
+        share(left.x, program.c, curvature, y, pair.z),
+        share(left.y, program.b, x),
+        share(left.z, h, x, pair.s),
     )
+    return left, jnp.max(jnp.stack(shares))
+
+
+def _next_pair(program: ConicProgram, rows: Rows, s, z, affine: Bool[Array, ""]) -> Pair:
+    """The complementary pair next to what a step has led to."""
+    frame = rows.frame
+    a, b = frame.a, frame.b
+    s, z = (frame.rotate(v[:, None])[:, 0] for v in (s, z))
+    # What a step leaves of a held slack or of a free multiplier is rounding, whatever the size of the other. After an affine
+    # step the one that has kept the larger share of itself is the one that stays.
+    free = jnp.where(affine, b * s > a * z, a == 1.0)
+    if program.cones.polyhedral:
+        v = jnp.where(free, s, -z)
+    else:
+        held = jnp.where(affine, ~free, b == 1.0)
+        v = jnp.where(affine & ((s > z) == free), s - z, jnp.where(free, s, jnp.where(held, -z, s - z)))
+    return complementary_pair(program.cones, frame.restore(v[:, None])[:, 0])
+
+
+def _undecided(program: ConicProgram, pair: Pair, interior: Pair) -> Pair:
+    """The pair with both numbers zero in the inequalities that are weakly active: these are half held."""
+    masks = []
+    for cone, *parts in zip(
+        program.cones.cones, *map(program.cones.split, (pair.s, pair.z, interior.s, interior.z)), strict=True
+    ):
+        s, z, of_s, of_z = parts
+        weak = (s < WEAK * of_s) & (z < WEAK * of_z) if cone.blocks is None else jnp.zeros(s.shape, bool)
+        masks.append(weak)
+    if not masks:
+        return pair
+    weak = jnp.concatenate(masks)
+    return Pair(jnp.where(weak, 0.0, pair.s), jnp.where(weak, 0.0, pair.z))
 
 
 def polish(
-    program: ConicProgram, point: Vector, solver: AbstractKKTSolver, wanted: Bool[Array, ""], prepared: PyTree
-) -> Vector:
-    """The point with the smallest defect of the first steps; the point itself where no step helps or none is ``wanted``."""
-    eps = jnp.finfo(point.x.dtype).eps
-    linearized = LinearizedSolver(solver)
+    program: ConicProgram,
+    point: Vector,
+    s: Float[Array, " size"],
+    solver: AbstractKKTSolver,
+    wanted: Bool[Array, ""],
+    prepared: PyTree,
+    nothing: Held | None,
+) -> tuple[Exact, Held | None]:
+    """The first point that solves the program to rounding, or the best one on the way. ``s``: the slacks of the interior
+    point.
 
-    def small(v: Vector) -> Float[Array, ""]:
-        return 100 * eps * (1.0 + v.size())
+    Given ``nothing`` to begin with, the system of derivatives there is factorised and judged too. It is a trip through the same
+    loop, since its factorisation is what takes long to compile.
+    """
+    linearized = LinearizedSolver(solver)
+    eps = jnp.finfo(point.x.dtype).eps
+    units = Balance.none(s)
+    if not program.cones.polyhedral:
+        units = balance(program, s, point.z)
+        program, point, s = units.program(program), units.point(point), units.rows * s
+    interior = Pair(s, point.z)
+    probe, never = probe_of(point), jnp.array(False)
+
+    def chosen(which, a, b):
+        return jax.tree.map(lambda a, b: jnp.where(which, a, b), a, b)
 
     def body(carry):
-        (v, defect), best, _, count = carry
-        s = program.right_side() - program.rows(v.x)
-        pair = complementary_pair(program.cones, s - v.z)
-        right = Vector(defect.x, defect.y, program.cones.linearized(pair.s, pair.z, defect.z, defect.z))
-        step, _, _ = linearized.compute(linearized.factorize(program, pair, prepared), right, {})
-        v = v + step
-        defect = _defect(program, v)
-        # The first step from the wrong side of a kink may lead away, and the next one home.
-        better = defect.size() < best[1].size()
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), (v, defect), best)
-        going = (defect.size() > small(v)) & (count + 1 < MAX_STEPS)
-        return (v, defect), best, going, count + 1
+        (x, y, now, left), best, guess, affine, tried, level, judged, _, count = carry
+        at = chosen(affine, interior, guess)
+        judging, singular = level > 0, None
+        if judged is not None:
+            at, singular = chosen(judging, _undecided(program, best.pair, interior), at), level == SINGULAR
+        rows = linearized.factorize(program, at, prepared, singular)
+        # To where slacks and multipliers are complementary to first order.
+        target = jnp.where(affine, 0.5, 0.0) * relation(rows, interior.s, interior.z)
+        right = Vector(left.x, left.y, target - relation(rows, now.s + left.z, now.z))
+        if judged is not None:
+            right = chosen(judging, probe, right)
+        found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
+        step = found.solution
+        x, y, z = x + step.x, y + step.y, now.z + step.z
+        guess = _next_pair(program, rows, program.right_side() - program.rows(x), z, affine)
+        left, new = left_over(program, x, y, guess)
+        current = Exact(x, y, guess, new, ~affine & (new <= ROUNDING * eps))
+        best = chosen(~judging & (new < best.defect), current, best)
+        going = ~current.solved & (count + 1 < MAX_STEPS) & ~judging
+        if judged is not None:
+            judged, following = judgement(rows, found, probe, level, judged)
+            level = jnp.where(judging, following, jnp.where(going, SETTLED, REGULAR))
+        tried = tried | affine
+        promising = never if program.cones.polyhedral else new < eps**PROMISING
+        next_affine = ~tried & ~promising & going
+        return (x, y, guess, left), best, guess, next_affine, tried, level, judged, going | (level > 0), count + 1
 
-    start = point, _defect(program, point)
-    carry = (start, start, wanted & (start[1].size() > small(point)), jnp.zeros((), int))
-    return lax.while_loop(lambda c: c[2], body, carry)[1][0]
+    guess = complementary_pair(program.cones, s - point.z)
+    start = point.x, point.y, interior, left_over(program, point.x, point.y, interior)[0]
+    best = Exact(point.x, point.y, guess, jnp.full_like(units.cost, jnp.inf), never)
+    judged = None if nothing is None else (nothing.rows, nothing.report)
+    none = jnp.zeros((), int)
+    carry = start, best, guess, never, never, none, judged, wanted, none
+    _, best, _, _, _, _, judged, _, _ = lax.while_loop(lambda c: c[-2], body, carry)
+    pair = Pair(best.pair.s / units.rows, units.rows * best.pair.z / units.cost)
+    exact = dataclasses.replace(best, solved=best.defect <= eps**SOLVED, y=best.y / units.cost, pair=pair)
+    return exact, None if judged is None else Held(units, None, _undecided(program, best.pair, interior), *judged)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
 from .._results import ConicStatus
+from .._solution import Quality
 from .data import ConicData, Presolved
 from .equilibration import Scaling
 from .solver import State
@@ -36,6 +37,9 @@ class ConicSolution(eqx.Module):
     Where the status is `Primal_Infeasible`, ``(y, z, z_lb, z_ub)`` is a Farkas certificate: ``A'y + G'z - z_lb + z_ub = 0`` and
     ``b'y + h'z - lb'z_lb + ub'z_ub = -1``. Where it is `Dual_Infeasible`, ``x`` is a recession ray: ``Px = 0``, ``Ax = 0``,
     ``-Gx`` in the cone, ``x`` within the signs of the bounds and ``c'x = -1``.
+
+    ``quality`` says whether the solution can be differentiated (`pounce.Quality`): false without a solution, and where the end of
+    the interior-point iterations was not confirmed by a Newton step on the conditions of its active set.
     """
 
     x: Float[Array, " n"]
@@ -48,6 +52,7 @@ class ConicSolution(eqx.Module):
     status: Int[Array, ""]
     iterations: Int[Array, ""]
     residuals: ConicResiduals
+    quality: Quality | None = None  # None in solves that nobody differentiates
 
     @property
     def success(self) -> Bool[Array, ""]:

@@ -46,11 +46,72 @@ class Distances(NamedTuple):
         return cls(rows, np.where(fixed, infinite, lower), np.where(fixed, infinite, upper), fixed)
 
 
+class Shares(NamedTuple):
+    """Slacks and multipliers of rows, lower and upper bounds, each as a share of what it is added to: free of units."""
+
+    slacks: tuple[np.ndarray, np.ndarray, np.ndarray]
+    multipliers: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, data: Program, point: Point, d: Distances) -> "Shares":
+        """Of a point, given its distances.
+
+        A multiplier is measured by the largest share it has in a row of stationarity; a slack by the terms of its row. A
+        bound that is zero has none: the variable's unit is then what it takes to matter in a row, or against the curvature.
+        """
+        x, z = np.abs(point.x), (np.abs(point.z), np.abs(point.z_lb), np.abs(point.z_ub))
+        P, A, G = (None if given is None else abs(given) for given in (data.P, data.A, data.G))
+        stationarity = np.abs(data.c) + z[1] + z[2]
+        for matrix, factor in ((P, x), (None if A is None else A.T, point.y), (None if G is None else G.T, point.z)):
+            if matrix is not None:
+                stationarity = stationarity + matrix @ np.abs(factor)
+        weights = _inverse(stationarity)
+        unit, rows = np.zeros(x.size), np.zeros(0)
+        if P is not None:
+            unit = np.maximum(unit, P.diagonal() * weights)
+        pull = np.zeros(0)
+        for matrix, right in ((A, data.b), (G, data.h)):
+            if matrix is not None:
+                rows = np.where(np.abs(right) < NO_BOUND, np.abs(right), 0.0) + matrix @ x
+                unit = np.maximum(unit, _largest(_scaled(matrix, _inverse(rows), None), 0))
+                if matrix is G:
+                    pull = _largest(_scaled(matrix, None, weights), 1)
+        size = np.maximum(_inverse(unit), x)
+        for bound in (data.lb, data.ub):
+            if bound is not None:
+                size = np.maximum(size, np.where(np.abs(bound) < NO_BOUND, np.abs(bound), 0.0))
+        rows = rows if G is not None else np.zeros(0)
+        slacks = tuple(np.maximum(s, 0.0) * _inverse(of, 1.0) for s, of in zip(d[:3], (rows, size, size)))
+        return cls(slacks, (z[0] * pull, z[1] * weights, z[2] * weights))  # pyright: ignore[reportArgumentType]
+
+
+def _inverse(v: np.ndarray, of_zero: float = 0.0) -> np.ndarray:
+    positive = v > 0
+    return np.where(positive, 1.0 / np.where(positive, v, 1.0), of_zero)
+
+
+def _scaled(matrix: Any, rows: np.ndarray | None, columns: np.ndarray | None) -> Any:
+    if scipy.sparse.issparse(matrix):
+        matrix = matrix if rows is None else scipy.sparse.diags_array(rows) @ matrix
+        return matrix if columns is None else matrix @ scipy.sparse.diags_array(columns)
+    matrix = matrix if rows is None else rows[:, None] * matrix
+    return matrix if columns is None else matrix * columns
+
+
+def _largest(matrix: Any, axis: int) -> np.ndarray:
+    """The largest entry of each column (axis 0) or row (axis 1) of a nonnegative matrix."""
+    if matrix.shape[axis] == 0:
+        return np.zeros(matrix.shape[1 - axis])
+    found = matrix.max(axis=axis)
+    return found.toarray().ravel() if scipy.sparse.issparse(found) else np.asarray(found)
+
+
 def dominant(data: Program, point: Point) -> Working:
-    """What is active because its multiplier is larger than its slack."""
+    """What is active because its multiplier is larger than its slack, both as shares."""
     d = Distances.of(data, point.x)
-    pairs = ((d.rows, point.z), (d.lower, point.z_lb), (d.upper, point.z_ub))
-    return Working._make([np.flatnonzero(z > s) for s, z in pairs] + [np.flatnonzero(d.fixed)])
+    shares = Shares.of(data, point, d)
+    pairs = zip(shares.slacks, shares.multipliers, (point.z, point.z_lb, point.z_ub), strict=True)
+    return Working._make([np.flatnonzero((z > s) & (sign > 0)) for s, z, sign in pairs] + [np.flatnonzero(d.fixed)])
 
 
 class ActiveSystem:

@@ -118,7 +118,7 @@ class Kernel:
         """``(leaves, controls, tables)`` to the vectors of the solution."""
 
         def solve(leaves, controls, sparse):
-            return self._program(*self._inputs(leaves), controls, sparse)
+            return self._program.solved(*self._inputs(leaves), controls, sparse)
 
         def packed(*inputs):
             return self.solution.pack(self._over_lanes(solve, None, None)(*inputs))
@@ -148,7 +148,7 @@ class Kernel:
 
         def proceed_piece(leaves, held, state, controls, until, sparse):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
-            state = advance(self._program.method(sparse), run, controls, until)
+            state = advance(self._program.method(sparse), run, controls, until).state
             solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 

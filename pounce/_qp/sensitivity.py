@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .active import EPS, ActiveSystem, Distances, Working
+from .active import EPS, ActiveSystem, Distances, Shares, Working
 from .arguments import host_array, host_data, limits
 from .data import Point
 from .polish import polished
@@ -38,9 +38,10 @@ class ReducedHessian(NamedTuple):
 class QpSensitivity:
     """A quadratic program, solved, and the derivatives of its solution.
 
-    An inequality or bound is active if its multiplier is larger than `active_tol`; one that holds with equality and a
-    smaller multiplier is weakly active and counts as inactive in the equations (derivatives are one-sided there).
-    Fixed variables are active.
+    An inequality or bound is active if its multiplier is more than the share `active_tol` of what it is added to in some
+    row of stationarity; one that holds with equality and a smaller multiplier is weakly active and counts as inactive
+    in the equations (derivatives are one-sided there). In what units the program is makes no difference. Fixed
+    variables are active.
 
     - `x`, `obj`, `result`: the solution.
     - `kkt_dim`: the size of the system, ``n + equality rows + active inequalities and bounds``.
@@ -66,7 +67,8 @@ class QpSensitivity:
         active_tol: float = 1e-7,
         check_psd: bool | None = None,
     ):
-        """The arguments of `pounce.solve_qp`; `active_tol` is the multiplier from which a constraint counts as active.
+        """The arguments of `pounce.solve_qp`; `active_tol` is the share of its row of stationarity from which a
+        multiplier makes its constraint active.
 
         **Raises:** `ValueError` if the program is not solved to optimality or the system of its active set is
         singular, which means that the solution is not unique or that active constraints depend on each other.
@@ -159,12 +161,11 @@ def _active(data, result: QpResult, tol: float) -> tuple[Working, np.ndarray, np
     """What is active, and the inequalities and bounds that are weakly so."""
     point = Point(result.x, result.y, result.z, result.z_lb, result.z_ub)
     d = Distances.of(data, point.x)
-    size = np.zeros(0) if data.h is None else np.maximum(1.0, np.abs(data.h))
-    scale = np.maximum(1.0, np.abs(point.x))
+    shares = Shares.of(data, point, d)
     strong, weak = [], []
-    for slack, z, unit in ((d.rows, point.z, size), (d.lower, point.z_lb, scale), (d.upper, point.z_ub, scale)):
-        active = (z > tol) & (z >= slack / unit)
+    for slack, z, sign in zip(shares.slacks, shares.multipliers, (point.z, point.z_lb, point.z_ub), strict=True):
+        active = (sign > 0) & (z > tol) & (z >= slack)
         strong.append(np.flatnonzero(active))
-        weak.append(np.flatnonzero(~active & (slack <= tol * unit)))
+        weak.append(np.flatnonzero(~active & (slack <= tol)))
     working = Working._make([*strong, np.flatnonzero(d.fixed)])
     return working, weak[0], np.union1d(weak[1], weak[2])

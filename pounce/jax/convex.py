@@ -12,7 +12,7 @@ from .. import _check as check
 from .._conic.solution import ConicSolution
 from .._conic.termination import has_solution
 from .._results import ConicStatus
-from ..conic import solve_conic
+from ..conic import solution_of
 
 
 def _answer(solution: ConicSolution) -> Float[Array, "..."]:
@@ -60,7 +60,8 @@ def solve_qp(
     **Raises:** `RuntimeError` if there is no solution and the call is not traced; a traced call returns NaN then, with a
     derivative of zero. `ValueError` naming the argument for bad input.
     """
-    return _answer(solve_conic(P, c, A, b, G, h, lb, ub, tol=tol, max_iter=max_iter, warm_start=_warm(warm_start)))
+    how: dict[str, Any] = dict(tol=tol, max_iter=max_iter, warm_start=_warm(warm_start))
+    return _answer(solution_of(P, c, A, b, G, h, lb, ub, quality=False, **how))
 
 
 def solve_socp(
@@ -79,7 +80,7 @@ def solve_socp(
 
     Derivatives, transformations and errors as for `solve_qp`.
     """
-    return _answer(solve_conic(P, c, A, b, G, h, cones=cones, tol=tol, max_iter=max_iter))
+    return _answer(solution_of(P, c, A, b, G, h, cones=cones, tol=tol, max_iter=max_iter, quality=False))
 
 
 def solve_qp_batch(
@@ -125,7 +126,8 @@ def solve_qp_batch(
             raise ValueError(f"every batched argument needs the batch size {size} of `c`, got shape {leaf.shape}")
 
     def lane(arguments: dict[str, Any]) -> ConicSolution:
-        return solve_conic(**arguments, **shared, tol=tol, max_iter=max_iter)
+        given: dict[str, Any] = dict.fromkeys(("c", "b", "h")) | shared | arguments
+        return solution_of(**given, tol=tol, max_iter=max_iter, quality=False)
 
     return _answer(jax.vmap(lane)(batched))
 

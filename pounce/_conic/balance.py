@@ -1,0 +1,73 @@
+"""Units in which slacks and multipliers of a cone have the same size.
+
+Where a cone curves, the projection of ``s - z`` has the rounding errors of the larger one, and quotients of multipliers and
+slacks are springs that are compared with each other. A pair is complementary whatever the unit of either.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._linalg import matrix
+from .equilibration import Scaling
+from .program import ConicProgram
+from .system import Vector
+
+
+APART = 1e-4  # s'z next to |s| |z|, where both are on the boundary
+
+
+class Balance(eqx.Module):
+    """Factors of the objective and of the cone rows; powers of two, so that nothing is rounded."""
+
+    cost: Float[Array, ""]
+    rows: Float[Array, " size"]
+
+    def program(self, program: ConicProgram) -> ConicProgram:
+        """The program in these units; the factor of the objective differs from one only where there is no Hessian."""
+        own = self.rows[: program.h.shape[0]]
+        return dataclasses.replace(
+            program, c=self.cost * program.c, G=matrix.row_scaled(program.G, own), h=own * program.h
+        )
+
+    def point(self, v: Vector) -> Vector:
+        """A point with its multipliers in these units."""
+        return Vector(v.x, self.cost * v.y, self.cost * v.z / self.rows)
+
+    def scaling(self, scaling: Scaling) -> Scaling:
+        """Both scalings, one after the other."""
+        return dataclasses.replace(scaling, rows=self.rows * scaling.rows, cost=self.cost * scaling.cost)
+
+    @classmethod
+    def none(cls, like: Float[Array, " size"]) -> "Balance":
+        """The units there are."""
+        return cls(jnp.ones((), like.dtype), jnp.ones_like(like))
+
+
+def balance(program: ConicProgram, s: Float[Array, " size"], z: Float[Array, " size"]) -> Balance:
+    """The units at a pair. Nothing is changed for a cone whose slack or multiplier is to vanish."""
+    size_s, size_z = (jnp.max(jnp.abs(v), initial=0.0) for v in (s, z))
+    flat = jnp.array(True)
+    if program.P is not None:
+        flat = jnp.max(jnp.abs(matrix.diagonal(program.P)), initial=0.0) == 0
+    cost = _power(size_s, size_z, flat)
+    parts = []
+    for cone, own_s, own_z in zip(program.cones.cones, program.cones.split(s), program.cones.split(z), strict=True):
+        if cone.blocks is None:
+            parts.append(jnp.ones_like(own_s))
+            continue
+        count = len(cone.blocks)
+        both = own_s.reshape(count, -1), cost * own_z.reshape(count, -1)
+        length_s, length_z = (jnp.sqrt(jnp.sum(v * v, axis=1)) for v in both)
+        apart = jnp.sum(both[0] * both[1], axis=1) < APART * length_s * length_z
+        unit = _power(jnp.sqrt(length_z), jnp.sqrt(length_s), apart)
+        parts.append(jnp.repeat(unit, own_s.shape[0] // count))
+    return Balance(cost, jnp.concatenate(parts))
+
+
+def _power(above, below, wanted):
+    """The power of two next to a quotient, one where it is not wanted."""
+    known = wanted & (above > 0) & (below > 0) & jnp.isfinite(above) & jnp.isfinite(below)
+    return jnp.exp2(jnp.round(jnp.log2(jnp.where(known, above, 1.0) / jnp.where(known, below, 1.0))))
