@@ -20,8 +20,9 @@ from .iterate import Iterate
 from .program import ConicProgram
 
 
-# What is smaller, in equilibrated units, is on its way to zero, and is zero in the certificate.
-NEGLIGIBLE = 1e-8
+# What is smaller, in equilibrated units, is on its way to zero, and is zero in the certificate: the first of these that leaves a
+# proof. Where rows are nearly parallel, multipliers that cancel are that much larger than others that count.
+NEGLIGIBLE = 1e-8, 1e-12, 0.0
 # Times as much is asked of rows of cones that curve, and of a column where nothing cancels but within a block.
 CURVED, ROUNDING = 1e3, 1e11
 # Times the precision: what rounding may leave of x'Px along a ray. As this is a square, P x is then its root at best.
@@ -29,11 +30,11 @@ CURVATURE = 1e3
 FLAT = 1e-3
 
 
-def cleaned(program: ConicProgram, v: Iterate) -> Iterate:
-    """Without what is negligible: a block of a cone is kept or dropped as a whole."""
+def cleaned(program: ConicProgram, v: Iterate, negligible: Float[Array, ""]) -> Iterate:
+    """Without what is no larger than a share of the largest: a block of a cone is kept or dropped as a whole."""
 
     def kept(part: Array, sizes: Array, whole: Array) -> Array:
-        return jnp.where(sizes > NEGLIGIBLE * whole, part, 0.0)
+        return jnp.where(sizes > negligible * whole, part, 0.0)
 
     sizes_z, sizes_s, size_x, size_y = (
         _block_sizes(program.cones, v.z),

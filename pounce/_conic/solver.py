@@ -112,17 +112,23 @@ class ConicMethod(eqx.Module):
     ) -> State:
         """A candidate for a certificate, without what is negligible in it, if it proves what it should; otherwise to be
         iterated further, as programs whose points are far away look like ones that have none until tau is that small."""
-        clean = certificate.cleaned(program, state.iterate)
         m = state.measures
         residuals = m.farkas_residual, m.ray_residual
         if not program.cones.polyhedral:
-            residuals = (
-                jnp.full_like(m.ratio, jnp.inf),
-            ) * 2  # near the boundary of a cone small residuals are worth much
-        farkas, ray = (
-            termination.proven(error, residual, m, tolerances, state.alpha == 0)
-            for error, residual in zip(certificate.errors(program, clean), residuals)
-        )
+            # Near the boundary of a cone small residuals are worth much.
+            residuals = (jnp.full_like(m.ratio, jnp.inf),) * 2
+
+        def cleaned(negligible: Float[Array, ""]) -> tuple[Iterate, Bool[Array, ""], Bool[Array, ""]]:
+            clean = certificate.cleaned(program, state.iterate, negligible)
+            farkas, ray = (
+                termination.proven(error, residual, m, tolerances, state.alpha == 0)
+                for error, residual in zip(certificate.errors(program, clean), residuals)
+            )
+            return clean, farkas, ray
+
+        tries = jax.vmap(cleaned)(jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype))
+        first = jnp.argmax(tries[1] | tries[2])
+        clean, farkas, ray = jax.tree.map(lambda a: a[first], tries)
         candidate = termination.is_certificate(state.status)
         out = state.iterations - state.started >= max_iter
         open_status = jnp.where(out, ConicStatus.Iteration_Limit, ConicStatus.Running)
