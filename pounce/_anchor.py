@@ -13,7 +13,7 @@ from ._adjoint.nonlinear import Held
 from ._adjoint.rule import guarded, sanitized
 from ._program import NO_BOUND, Data, Program, rest_of
 from ._results import Status
-from ._solution import Multipliers, Solution
+from ._solution import ActiveSet, Multipliers, Solution
 from ._solve import solve_and_keep, solve_nlp
 
 
@@ -57,8 +57,22 @@ def anchor_at(program: Program, data: Data, x: Float[Array, " n"], multipliers: 
     objective, constraints = program.nlp(data).evaluate(x)
     status = jnp.asarray(Status.Solve_Succeeded, jnp.int32)
     unknown: Any = None
-    solution = Solution(x, objective, constraints, multipliers, status, unknown, unknown, unknown, unknown, None)
+    bounds, y = data.start.bounds, multipliers.constraints
+    lower, upper = _larger(x, bounds.lb, bounds.ub, multipliers.lower, multipliers.upper)
+    rows_lower, rows_upper = _larger(constraints, bounds.cl, bounds.cu, -y, y)
+    active = ActiveSet(lower, upper, rows_lower, rows_upper, x, y)
+    solution = Solution(
+        x, objective, constraints, multipliers, status, unknown, unknown, unknown, active, unknown, None
+    )  # fmt: skip
     return _held_at(program, data, solution, None)
+
+
+def _larger(value, lower, upper, z_lower, z_upper) -> tuple[Array, Array]:
+    """Which sides are active at a point that came without a solve: all that is known is whether slack or multiplier is zero."""
+    inequality = lower < upper
+    low = inequality & (lower > -NO_BOUND) & (z_lower > value - lower)
+    high = inequality & (upper < NO_BOUND) & (z_upper > upper - value)
+    return low & ~(high & (z_upper > z_lower)), high & ~(low & (z_lower >= z_upper))
 
 
 def _held_at(program: Program, data: Data, solution: Solution, kept) -> Anchor:

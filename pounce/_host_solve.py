@@ -61,7 +61,7 @@ class HostSolver:
         some = min(functions.m, 1)
         if some not in self._dense:
             solver = dense_solver(self._linear_solver, 1, some)
-            self._dense[some] = kernels_for(InteriorPointMethod(solver, self.choices, self._constants))
+            self._dense[some] = kernels_for(InteriorPointMethod(solver, self.choices, self._constants, certify=False))
         return self._dense[some]
 
     def solve(

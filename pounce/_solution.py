@@ -7,6 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ._results import Status
 
 
+LEAST_MARGIN = 1e-2  # of a solution that is called differentiable
+
+
 class Multipliers(eqx.Module):
     """Lagrange multipliers in user units.
 
@@ -39,15 +42,32 @@ class Statistics(eqx.Module):
     restoration_iterations: Int[Array, ""]
 
 
-class Quality(eqx.Module):
-    """Whether the solution can be differentiated.
+class ActiveSet(eqx.Module):
+    """Which bounds and which sides of inequality rows hold a solution in place; fixed variables and equality rows always do, and
+    are not in it. ``x`` and the row multipliers ``constraints`` solve the equations of that set, to rounding errors where
+    `Quality` says that the solution can be differentiated: derivatives are taken there."""
 
-    - `margin`: the smallest strict-complementarity gap, ``min over bounds and inequalities of max(slack, multiplier)`` in
-      the solver's scaled units (inf without bounds). Zero means a weakly active constraint, where the solution has a kink.
+    lower: Bool[Array, " n"]
+    upper: Bool[Array, " n"]
+    rows_lower: Bool[Array, " m"]
+    rows_upper: Bool[Array, " m"]
+    x: Float[Array, " n"]
+    constraints: Float[Array, " m"]
+
+
+class Quality(eqx.Module):
+    """Whether the solution can be differentiated. None of it depends on units of the objective, the rows or the variables.
+
+    - `margin`: strict complementarity, ``min over bounds and inequalities of max(s' / s, z' / z)``, where ``(s, z)`` are slack
+      and multiplier at the end of the solve and ``(s', z')`` those after a Newton step for the equations of the active set, zero
+      where that set says so. About one where it is clear what is active, zero at a kink, where a constraint is weakly active,
+      or where no set confirms itself; inf without bounds. What grows counts by the inverse of its growth.
     - `linear_residual`: relative residual of a linear solve with the active-set KKT matrix.
-    - `inertia_correct`: second-order sufficient conditions hold on the active set.
+    - `inertia_correct`: second-order sufficient conditions hold on the active set, by more than the solver's error.
     - `regular`: the gradients of the active constraints are independent to working precision (LICQ).
-    - `differentiable`: all of it together: the implicit function theorem applies.
+    - `differentiable`: all of it together, with a margin of at least 0.01: the implicit function theorem applies.
+
+    Where there is no solution, figures are NaN and verdicts False.
     """
 
     margin: Float[Array, ""]
@@ -55,6 +75,18 @@ class Quality(eqx.Module):
     inertia_correct: Bool[Array, ""]
     regular: Bool[Array, ""]
     differentiable: Bool[Array, ""]
+
+    @classmethod
+    def unknown(cls, like: Float[Array, " n"]) -> "Quality":
+        """Of what nobody has looked at, in the dtype of ``like``."""
+        unknown, no = jnp.full((), jnp.nan, like.dtype), jnp.array(False)
+        return cls(unknown, unknown, no, no, no)
+
+    @classmethod
+    def of(cls, margin, linear_residual, inertia_correct, regular) -> "Quality":
+        """With the verdict that follows from the rest."""
+        clear = margin > LEAST_MARGIN
+        return cls(margin, linear_residual, inertia_correct, regular, inertia_correct & regular & clear)
 
 
 class History(eqx.Module):
@@ -87,6 +119,7 @@ class Solution(eqx.Module):
     residuals: Residuals
     stats: Statistics
     quality: Quality
+    active: ActiveSet
     mu: Float[Array, ""]
     history: History | None
 

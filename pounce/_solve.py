@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ._interior.direction import active_set
 from ._interior.finish import finish
 from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
@@ -62,10 +61,11 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
 
     def step(carry: tuple[State, ActiveFactor]) -> tuple[State, ActiveFactor]:
         state, found = method.step_and_pass(nlp, start.warm, carry[0], numbers)
-        solved, frame = found.solved, found.frame
-        usable = found.ended & solved.success & (frame.objective_scale > 0)
-        sets = active_set(found.seen.view, found.seen.bound_active)
-        return state, ActiveFactor(solved.factor, usable, *sets, frame.objective_scale, frame.row_scale)
+        solved, frame, finding = found.solved, found.frame, state.finding
+        usable = finding.settled & finding.regular & finding.inertia_correct & (frame.objective_scale > 0)
+        held, n = jnp.any(finding.active, axis=0), frame.free.size
+        moving, rows = frame.free & ~held[:n], frame.equality | held[n:]
+        return state, ActiveFactor(solved.factor, usable, moving, rows, frame.objective_scale, frame.row_scale)
 
     first = method.init(start.x0, start.bounds, start.scaling, numbers)
     last, kept = jax.lax.while_loop(

@@ -1,7 +1,11 @@
 """The KKT conditions of a nonlinear program, linearised for the derivative rule.
 
 At a solution the active bounds and rows are held and the others dropped, which leaves a linear system in the tangents of
-``x`` and of the row multipliers (Fiacco 1983, theorem 3.2.2).
+``x`` and of the row multipliers (Fiacco 1983, theorem 3.2.2). Which are active, and where the equations of that set hold, is
+what the solve has found out (`ActiveSet`); nothing is compared here.
+
+Where no derivative exists (dependent gradients of active constraints, no curvature), the matrix keeps a regularisation of the
+square root of the precision, relative to its size, so that what is returned is bounded.
 
 With ``relaxation = mu > 0`` every slack-multiplier pair is replaced by its smoothing
 ``s' = (s - z)/2 + sqrt(((s - z)/2)^2 + mu)``, ``z' = mu / s'`` (Kanzow 1996), and the conditions of the central path are
@@ -19,7 +23,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
-from .._linalg.matrix import largest, masked, plus_diagonal
+from .._linalg.matrix import largest, masked, plus_diagonal, row_squares
 from .._linalg.refined import Refined, RefinedFactor
 from .._problem.crossing import first_order_moves
 from .._problem.nlp import AbstractNLP
@@ -48,20 +52,25 @@ class Stiffness(eqx.Module):
         return self.lower * lower + self.upper * upper
 
 
-def _stiffness(value, lower, upper, z_lower, z_upper, limit: float, relaxation: float) -> Stiffness:
-    has_lower, has_upper = lower > -limit, upper < limit
-    equal = has_lower & has_upper & (lower == upper)
-    slacks = value - jnp.where(has_lower, lower, 0.0), jnp.where(has_upper, upper, 0.0) - value
+class Side(eqx.Module):
+    """Bounds of one side with their multipliers, and which of them are active."""
+
+    bound: Float[Array | np.ndarray, " k"]
+    multiplier: Float[Array, " k"]
+    active: Bool[Array, " k"]
+
+
+def _stiffness(value, lower: Side, upper: Side, limit: float, relaxation: float) -> Stiffness:
+    has_lower, has_upper = lower.bound > -limit, upper.bound < limit
+    equal = has_lower & has_upper & (lower.bound == upper.bound)
     if relaxation == 0:
-        low = has_lower & (z_lower > slacks[0])
-        high = has_upper & (z_upper > slacks[1]) & ~(low & (z_lower >= z_upper))
-        low = low & ~high
-        held = low | high | equal
-        low, high = low.astype(value.dtype), high.astype(value.dtype)
+        held = lower.active | upper.active | equal
+        low, high = lower.active.astype(value.dtype), upper.active.astype(value.dtype)
     else:
+        slacks = value - jnp.where(has_lower, lower.bound, 0.0), jnp.where(has_upper, upper.bound, 0.0) - value
         low, high = (
             jnp.where(exists & ~equal, _smoothed_ratio(slack, z, relaxation), 0.0)
-            for exists, slack, z in ((has_lower, slacks[0], z_lower), (has_upper, slacks[1], z_upper))
+            for exists, slack, z in ((has_lower, slacks[0], lower.multiplier), (has_upper, slacks[1], upper.multiplier))
         )
         held = equal
     return Stiffness(held, jnp.where(equal, 0.5, low), jnp.where(equal, 0.5, high))
@@ -83,11 +92,18 @@ class Linearization(eqx.Module):
 
 def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float, relaxation: float) -> Linearization:
     """The KKT matrix of a solution's active set (or of its smoothing)."""
-    x, y = solution.x, solution.multipliers.constraints
-    z = solution.multipliers
-    variables = _stiffness(x, bounds.lb, bounds.ub, z.lower, z.upper, limit, relaxation)
-    y_lower, y_upper = jnp.maximum(-y, 0.0), jnp.maximum(y, 0.0)
-    rows = _stiffness(solution.constraints, bounds.cl, bounds.cu, y_lower, y_upper, limit, relaxation)
+    x, y = point(solution, relaxation)
+    z, active = solution.multipliers, solution.active
+    variables = _stiffness(
+        x, Side(bounds.lb, z.lower, active.lower), Side(bounds.ub, z.upper, active.upper), limit, relaxation
+    )
+    rows = _stiffness(
+        solution.constraints,
+        Side(bounds.cl, jnp.maximum(-y, 0.0), active.rows_lower),
+        Side(bounds.cu, jnp.maximum(y, 0.0), active.rows_upper),
+        limit,
+        relaxation,
+    )
     d = nlp.derivatives(x, y, jnp.ones((), x.dtype), second_order=True)
     assert d.hessian is not None
     moving = ~variables.held
@@ -97,7 +113,25 @@ def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float
     connected = rows.held | (stiff > 0)
     diagonal = jnp.where(rows.held, 0.0, jnp.where(connected, 1.0 / jnp.where(connected, stiff, 1.0), 1.0))
     jacobian = masked(d.jacobian, connected, moving)
+    if solution.quality is not None:
+        scale = jnp.maximum(largest(hessian), 1.0)
+        exists = solution.quality.inertia_correct & solution.quality.regular
+        share = jnp.where(exists, 0.0, jnp.sqrt(jnp.finfo(x.dtype).eps))
+        hessian = plus_diagonal(hessian, jnp.broadcast_to(share * scale, x.shape))
+        diagonal = diagonal + share / scale * row_squares(jacobian)
     return Linearization(KKTOperator(hessian, jacobian, diagonal), variables, rows)
+
+
+def point(solution: Solution, relaxation: float) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """Where the conditions are linearised: at the solution of the equations of its active set, which moves as the solution
+    does."""
+    here = solution.x, solution.multipliers.constraints
+    if relaxation > 0:
+        return here
+    nearer = jax.tree.map(
+        lambda v: jnp.where(solved(solution), v, 0.0), (solution.active.x, solution.active.constraints)
+    )
+    return jax.tree.map(lambda v, w: w + jax.lax.stop_gradient(v - w), nearer, here)
 
 
 class RescaledFactor(eqx.Module):
@@ -224,7 +258,7 @@ def tangent_from(
     """The same, once the conditions have been linearised there."""
     nlp, bounds, lin, factor = inputs.nlp, inputs.bounds, held.linearization, held.factor
     solver = _refined(solver, isinstance(factor.factor, RescaledFactor))
-    x, y = solution.x, solution.multipliers.constraints
+    x, y = point(solution, relaxation)
     d_nlp, moves = tangents.nlp, first_order_moves(nlp, x, y)
     b = tangents.bounds
     variables, rows, moving = lin.variables, lin.rows, ~lin.variables.held

@@ -5,6 +5,7 @@ eliminated into the row diagonal and the linear solver only ever sees ``[[H, J']
 before that elimination.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -22,6 +23,14 @@ from .options import Numbers
 from .perturbation import Perturbation
 
 
+class Unknowns(eqx.Module):
+    """What a system is solved for: the primal unknowns with their barrier terms, and the rows that are there."""
+
+    primal: Bool[Array, " N"]
+    rows: Bool[Array, " m"]
+    sigma: Float[Array, " N"]
+
+
 class System(eqx.Module):
     """The symmetric Newton system in ``(x, s, n, p | y)``, before elimination and perturbation."""
 
@@ -31,6 +40,12 @@ class System(eqx.Module):
     sigma: Float[Array, " N"]
     active: Bool[Array, " N"]
     present: Bool[Array, " m"]
+
+    def restricted(self, to: Unknowns) -> "System":
+        """The same for fewer unknowns and rows, with other barrier terms."""
+        free = to.primal[: self.n]
+        hessian, jacobian = masked(self.hessian, free, free), masked(self.jacobian, to.rows, free)
+        return System(self.n, hessian, jacobian, to.sigma, to.primal, to.rows)
 
     def _auxiliary_inverse(self, dw: Float[Array, ""]) -> Float[Array, "3 m"]:
         active = self.active[self.n :]
@@ -86,21 +101,6 @@ def least_squares_system(view: View, hessian: Hessian, jacobian: Matrix) -> Syst
     return System(view.n, nothing, jacobian, ones, view.active, view.present)
 
 
-def active_set(view: View, bound_active: Bool[Array, " N"]) -> tuple[Bool[Array, " n"], Bool[Array, " m"]]:
-    """The variables that move and the rows that are held."""
-    n, m = view.n, view.present.shape[0]
-    return view.active[:n] & ~bound_active[:n], view.equality | bound_active[n : n + m]
-
-
-def active_set_system(view: View, hessian: Hessian, jacobian: Matrix, bound_active: Bool[Array, " N"]) -> System:
-    """The KKT system of the equality-constrained problem with every active bound and row held."""
-    n, m = view.n, view.present.shape[0]
-    moving, held = active_set(view, bound_active)
-    active = jnp.concatenate([moving, jnp.zeros(3 * m, bool)])
-    hessian, jacobian = masked(hessian, moving, moving), masked(jacobian, held, moving)
-    return System(n, hessian, jacobian, jnp.zeros(n + 3 * m, hessian.dtype), active, held)
-
-
 class Solved(eqx.Module):
     """A solved Newton system and the factor that solved it."""
 
@@ -112,6 +112,7 @@ class Solved(eqx.Module):
     factorizations: Int[Array, ""]
     inertia: Inertia
     ratio: Float[Array, ""]
+    examined: Any  # what `solve_system` was given as `examined`, as it was left
 
 
 class _Rung(eqx.Module):
@@ -124,6 +125,9 @@ class _Rung(eqx.Module):
     count: Int[Array, ""]
     inertia: Inertia
     ratio: Float[Array, ""]
+    examined: Any
+    unknowns: Unknowns | None
+    rhs: tuple
 
 
 def solve_system(
@@ -136,21 +140,34 @@ def solve_system(
     enabled: Bool[Array, ""],
     numbers: Numbers,
     always_dc: bool,
+    examined: Any = None,
+    unknowns: Unknowns | None = None,
+    examine: Callable | None = None,
 ) -> Solved:
     """Factorise with growing perturbations until the inertia is right and refinement succeeds.
 
     Where ``once``, the system is tried a single time, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
+    Where ``examined`` is ``asking``, the system is that of ``unknowns``, and ``examine(examined, solution, inertia, ratio,
+    solved)`` returns the new ``examined`` and the unknowns and the right-hand side of the next one. Where ``later``, systems are
+    tried once as well.
     Where the inertia is doubtful, refinement has to succeed and the direction to have positive curvature (the test of Chiang
     and Zavala, "An inertia-free filter line-search algorithm", 2016).
     """
-    started = select(once, Perturbation.fresh(mu.dtype), ladder.begin(perturbation, mu, numbers, always_dc))
+    whole, fresh = system, Perturbation.fresh(mu.dtype)
+    tried_once = once if examine is None else once | examined.later
+    started = select(tried_once, fresh, ladder.begin(perturbation, mu, numbers, always_dc))
     some_rows = jnp.any(system.present)
 
     def rung(c: _Rung) -> _Rung:
-        p = c.perturbation
+        p, rhs, system = c.perturbation, c.rhs, whole
+        if c.unknowns is not None:
+            system = whole.restricted(c.unknowns)
         factor = solver.init(system.operator(p.dw, p.dc), {})
         inertia = solver.inertia(factor)
         dependent = inertia.singular & (p.dc == 0) & some_rows
+        if examine is not None:
+            # Dependent rows are to be found out about: their multipliers in a solution grow along the dependence.
+            dependent = dependent & ~c.examined.later
         sound = inertia.correct & ~dependent
         if inertia.doubtful is not None:
             dependent = dependent & ~inertia.doubtful
@@ -176,8 +193,21 @@ def solve_system(
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
         following = select(singular, after_singular, after_wrong)
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
+        examined, unknowns = c.examined, c.unknowns
+        if examine is not None:
+            due = examined.asking & (examined.later | ~go_on)
+
+            def find_out(carry):
+                return jnp.array(False), *examine(examined, refined.solution, inertia, refined.ratio, accepted)
+
+            # A conditional that stays one under `vmap`.
+            _, examined, unknowns, rhs = lax.while_loop(lambda k: k[0], find_out, (due, examined, unknowns, rhs))
+            following, accepted_now = select(due, fresh, following), accepted & ~due
+            go_on = jnp.where(due, examined.asking, go_on)
+        else:
+            accepted_now = accepted
         return _Rung(
-            select(accepted, p, following),
+            select(accepted_now, p, following),
             factor,
             refined.solution,
             go_on,
@@ -186,17 +216,23 @@ def solve_system(
             c.count + 1,
             inertia,
             refined.ratio,
+            examined,
+            unknowns,
+            rhs,
         )
 
     shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     no = jnp.array(False)
     inertia = jax.tree.map(lambda _: no, jax.eval_shape(solver.inertia, shapes))
-    start = _Rung(started, blank, jax.tree.map(jnp.zeros_like, rhs), enabled, no, no, jnp.array(0), inertia, mu)
+    nothing = jax.tree.map(jnp.zeros_like, rhs)
+    start = _Rung(
+        started, blank, nothing, enabled, no, no, jnp.array(0), inertia, mu, examined, unknowns, rhs
+    )  # fmt: skip
     last = lax.while_loop(lambda c: c.running, rung, start)
     primal, rows = last.solution
     kept = select(once | ~enabled, perturbation, last.perturbation)
-    return Solved(primal, rows, last.factor, kept, last.success, last.count, last.inertia, last.ratio)
+    return Solved(primal, rows, last.factor, kept, last.success, last.count, last.inertia, last.ratio, last.examined)
 
 
 class Correction(eqx.Module):

@@ -1,10 +1,11 @@
 """From the last state back to user units."""
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from .._results import Status
-from .._solution import Multipliers, Quality, Residuals, Solution, Statistics
-from .iterate import select
+from .._solution import ActiveSet, Multipliers, Quality, Residuals, Solution, Statistics
+from .iterate import SIDES, Iterate, select
 from .options import Choices, Numbers
 from .start import Bounds
 from .state import RESTORING, State
@@ -28,6 +29,13 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
     if choices.fixed_variable_treatment != "make_parameter_nodual":
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
     constraints = state.rows / frame.row_scale + frame.row_shift
+    point = (iterate.primal[:n], iterate.rows)
+    active, quality = _larger_multipliers(state, iterate), Quality.unknown(x)
+    found = state.finding
+    if found is not None:
+        known = found.passes > 0
+        seen = Quality.of(found.margin, found.linear_residual, found.inertia_correct, found.regular)
+        active, quality, point = select(known, (found.active, seen, (found.x, found.rows)), (active, quality, point))
     counts = state.counts
     verdict = (state.status == Status.Infeasible_Problem_Detected) | (state.status == Status.Restoration_Failed)
     certified = (state.phase == RESTORING) & verdict & (state.entry.steps > 0)
@@ -46,13 +54,22 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
             counts.restorations,
             counts.restoration_iterations,
         ),
-        Quality(
-            report.margin,
-            report.linear_residual,
-            report.inertia_correct,
-            report.regular,
-            report.inertia_correct & report.regular & (report.margin > 10 * jnp.sqrt(mu)),
+        quality,
+        ActiveSet(
+            active[0, :n],
+            active[1, :n],
+            active[0, n:],
+            active[1, n:],
+            point[0],
+            point[1] * frame.row_scale / objective_scale,
         ),
         mu,
         state.history,
     )
+
+
+def _larger_multipliers(state: State, iterate: Iterate) -> Bool[Array, "2 k"]:
+    """A guess at the active set where nobody looked."""
+    frame, z = state.frame, iterate.bounds
+    slack = jnp.asarray(SIDES, z.dtype) * (iterate.primal - frame.bound)
+    return (frame.has & (z > slack) & (z >= z[::-1]))[:, : frame.free.size + frame.equality.size]

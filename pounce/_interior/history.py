@@ -25,12 +25,12 @@ def shown_row(objective, report: Report, row: Row, restoring) -> History:
     )
 
 
-def blank_report(zero, no) -> Report:
-    return Report(zero, zero, zero, zero, zero, zero, zero, zero, no, no)
+def blank_report(zero) -> Report:
+    return Report(zero, zero, zero, zero, zero, zero)
 
 
 def blank_history(row: Row, zero, no, length: int) -> History:
-    first = shown_row(zero, blank_report(zero, no), row, no)
+    first = shown_row(zero, blank_report(zero), row, no)
     return jax.tree.map(lambda leaf: jnp.zeros((length,), leaf.dtype), first)
 
 

@@ -5,11 +5,12 @@ from jaxtyping import Array, Float
 
 from .._linalg.kkt import AbstractKKTSolver
 from . import quasi_newton
-from .direction import Solved, System, active_set_system, least_squares_system, newton_system, solve_system
+from .certification import Examiner
+from .direction import Solved, System, least_squares_system, newton_system, solve_system
 from .iterate import View, select
 from .observation import Observation
 from .options import Numbers
-from .state import Globalization
+from .state import CERTIFYING, Globalization, State
 
 
 def barrier_rhs(view: View, gradient, slack, mu) -> Float[Array, " N"]:
@@ -23,15 +24,14 @@ def solve_pass(
     g: Globalization,
     squared,
     least_squares,
-    ended,
     searching,
     o: Numbers,
     always_dc: bool,
+    certifying,
+    state: State,
 ) -> tuple[Solved, System, tuple]:
-    """One linear system: Newton's, the least-squares problem for the row multipliers, or, at the end, that of the active set.
-
-    The last is solved for no particular right-hand side, to learn whether the solution can be differentiated.
-    """
+    """One linear system: Newton's, or the least-squares problem for the row multipliers; or, at the end, the few by which a
+    solution is certified, unless ``certifying`` is None."""
     d, iterate, slack, view, gradient = seen.derivatives, seen.iterate, seen.slack, seen.view, seen.gradient
     barrier = barrier_rhs(view, gradient, slack, g.mu) - view.transposed_rows(d.jacobian, iterate.rows)
     z = jnp.where(squared, 0.0, iterate.bounds)
@@ -41,23 +41,14 @@ def solve_pass(
     hessian = quasi_newton.hessian(g.quasi_newton, d, view)
     system = newton_system(view, hessian, d.jacobian, sigma)
     system = select(least_squares, least_squares_system(view, hessian, d.jacobian), system)
-    final = active_set_system(view, hessian, d.jacobian, seen.bound_active)
-    system = select(ended, final, system)
-    primal_rhs, row_rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
-    probe = jnp.cos(jnp.arange(primal_rhs.shape[0], dtype=primal_rhs.dtype))
-    rhs = (
-        jnp.where(ended, jnp.where(final.active, probe, 0.0), primal_rhs),
-        jnp.where(ended, jnp.where(final.present, probe[: residual.shape[0]], 0.0), row_rhs),
-    )
+    rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
+    enabled, certificate, unknowns, examiner = searching | least_squares, None, None, None
+    if certifying is not None:
+        again = state.phase == CERTIFYING
+        examiner, enabled = Examiner.at(seen, hessian, state, again), enabled | certifying
+        certificate, unknowns, rhs = examiner.begin(certifying, again, state.finding, system, rhs)
     solved = solve_system(
-        linear_solver,
-        system,
-        rhs,
-        g.perturbation,
-        g.mu,
-        least_squares | ended,
-        searching | least_squares | ended,
-        o,
-        always_dc,
-    )
+        linear_solver, system, rhs, g.perturbation, g.mu, least_squares, enabled, o, always_dc, certificate, unknowns,
+        examiner,
+    )  # fmt: skip
     return solved, system, rhs

@@ -28,17 +28,6 @@ class Observation(eqx.Module):
     row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
     mu: Float[Array, ""]
 
-    @property
-    def bound_active(self) -> Bool[Array, " N"]:
-        """Bounds whose multiplier exceeds their slack."""
-        return jnp.any(self.view.has & (self.iterate.bounds > self.slack), axis=0)
-
-    @property
-    def margin(self) -> Float[Array, ""]:
-        """The smallest strict-complementarity gap."""
-        gap = jnp.maximum(self.iterate.bounds, self.slack)
-        return jnp.min(jnp.where(self.view.has, gap, jnp.inf), initial=jnp.inf)
-
     def error_at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
         """E_mu, with the proximity weight of the restoration objective left at the mu of the observation, as in Ipopt."""
         e = self.errors

@@ -20,6 +20,8 @@ from .state import Direction, Globalization, Memory, Point, Row, Watchdog
 ORDINARY, CORRECTION, SOFT = 0, 1, 2
 # How a search ended
 SEARCHING, ACCEPTED, PASSED, SOFT_ACCEPTED, SOFT_TENTATIVE, FAILED = 0, 1, 2, 3, 4, 5
+# No search: functions are wanted at one point, and nothing follows from them here
+MEASURING, MEASURED = 6, 7
 THETA_MAX_FACTOR_IN_RESTORATION = 1e8  # Ipopt's default for `resto.theta_max_fact`
 
 

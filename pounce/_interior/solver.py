@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
@@ -20,7 +20,7 @@ from .._linalg.sparse import Pattern
 from .._once import computed_once
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
-from . import quasi_newton, start
+from . import certification, quasi_newton, start
 from .adaptive import choose_mode, gone_back, redirect
 from .barrier import monotone_update
 from .direction import Correction, Solved
@@ -31,9 +31,10 @@ from .newton import barrier_rhs, solve_pass
 from .observation import Observation, finite_derivatives, observe
 from .options import Choices, Numbers
 from .restoration import phase_view
-from .search import FAILED, SEARCHING, Search, begin_search, bound_direction, end_search
+from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search
 from .start import Bounds, WarmStart
 from .state import (
+    CERTIFYING,
     REGULAR,
     RESTORING,
     SCALING,
@@ -51,7 +52,7 @@ from .state import (
 )
 from .termination import infeasible_or_failed, judge, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
-from .trial import Trial, candidate, judge_trial
+from .trial import Trial, candidate, judge_trial, measured, measuring
 
 
 class Pass(eqx.Module):
@@ -68,7 +69,7 @@ class Pass(eqx.Module):
     relapse: Bool[Array, ""]  # the soft restoration step before is taken back
     least_squares: Bool[Array, ""]
     squared: Bool[Array, ""]
-    ended: Bool[Array, ""]
+    certifying: Bool[Array, ""] | None  # the iterate is a solution, and the pass has found out about it
     stuck: Bool[Array, ""]
     going_back: Bool[Array, ""] | None
 
@@ -82,6 +83,9 @@ class InteriorPointMethod(eqx.Module):
     filter_capacity: int = eqx.field(static=True, default=32)
     history: int = eqx.field(static=True, default=0)
     sparse: Pattern | None = eqx.field(static=True, default=None)  # where the entries of a sparse Jacobian are
+    certify: bool = eqx.field(
+        static=True, default=True
+    )  # whether solutions say what is active and if they can be differentiated
 
     def init(
         self,
@@ -124,7 +128,8 @@ class InteriorPointMethod(eqx.Module):
             Entry(iterate.primal, iterate.bounds, zero, none, no),
             no,
             row,
-            blank_report(zero, no),
+            blank_report(zero),
+            certification.nothing_found(x, y) if self.certify else None,
             jnp.zeros_like(x),
             zero,
             y,
@@ -133,7 +138,15 @@ class InteriorPointMethod(eqx.Module):
         )
 
     def terminate(self, state: State) -> Bool[Array, ""]:
-        return state.status != Status.Running
+        return (state.status != Status.Running) & ~self._to_certify(state, state.status)
+
+    def _to_certify(self, state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether more is to be found out about a solution of the main phase."""
+        if not self.certify:
+            return jnp.array(False)
+        solved = (status == Status.Solve_Succeeded) | (status == Status.Solved_To_Acceptable_Level)
+        main = (state.phase == REGULAR) | (state.phase == CERTIFYING)
+        return solved & main & ~state.finding.settled  # pyright: ignore
 
     def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
@@ -149,15 +162,22 @@ class InteriorPointMethod(eqx.Module):
 
         def attempt(trial: Trial) -> Trial:
             f, rows = scaled.evaluate(candidate(found.search, trial)[: found.search.view.n])
-            return judge_trial(found.search, trial, f, rows, numbers, self.choices)
+            following = judge_trial(found.search, trial, f, rows, numbers, self.choices)
+            return measured(trial, f, rows, following) if self.certify else following
 
-        last = jax.lax.while_loop(lambda trial: trial.result == SEARCHING, attempt, first)
+        def wanted(trial: Trial) -> Bool[Array, ""]:
+            return (trial.result == SEARCHING) | (trial.result == MEASURING)
+
+        last = jax.lax.while_loop(wanted, attempt, first)
         return self.conclude(found, last, numbers), found
 
     def asked(self, state: State) -> tuple[Float[Array, " n"], Float[Array, " m"], Float[Array, ""]]:
         """Point, row multipliers and objective weight that the next pass wants the scaled derivatives for."""
         weight = jnp.where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
-        return state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows, weight
+        x, y = state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows
+        if state.finding is not None:
+            x, y = select(state.phase == CERTIFYING, (state.finding.x, state.finding.rows), (x, y))
+        return x, y, weight
 
     def scale(self, d: Derivatives, state: State, numbers: Numbers) -> State:
         """What the pass of the phase SCALING comes to, without the rest of a pass."""
@@ -167,12 +187,18 @@ class InteriorPointMethod(eqx.Module):
     def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase
-        starting, iterating = phase == STARTING, phase >= REGULAR
+        starting, iterating = phase == STARTING, (phase == REGULAR) | (phase == RESTORING)
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
         fixed_gradient = d.gradient + transposed_times(d.jacobian, iterate.rows)
         state = eqx.tree_at(
-            lambda s: (s.objective, s.rows, s.fixed_gradient), state, (d.objective, d.rows, fixed_gradient)
+            lambda s: (s.objective, s.rows, s.fixed_gradient),
+            state,
+            select(
+                phase == CERTIFYING,
+                (state.objective, state.rows, state.fixed_gradient),
+                (d.objective, d.rows, fixed_gradient),
+            ),
         )
         running = state.status == Status.Running
 
@@ -189,6 +215,7 @@ class InteriorPointMethod(eqx.Module):
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
         ended = ~running & (state.status == Status.Running) & (phase == REGULAR)
+        certifying = self._to_certify(state, judged.status) if self.certify else None
         squared = running & (phase == REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
         least_squares = (running & starting) | squared | recalculating
         searching = running & judging & ~squared
@@ -205,7 +232,7 @@ class InteriorPointMethod(eqx.Module):
         searching = searching & ~(stuck if going_back is None else stuck | going_back)
         always_dc = choices.perturb_always_cd
         solved, system, rhs = solve_pass(
-            self.linear_solver, seen, g, squared, least_squares, ended, searching, o, always_dc
+            self.linear_solver, seen, g, squared, least_squares, searching, o, always_dc, certifying, state
         )
         g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
         target, primal_rhs = g.mu, rhs[0]
@@ -223,14 +250,19 @@ class InteriorPointMethod(eqx.Module):
         slope = -jnp.sum(barrier_rhs(view, gradient, seen.slack, g.mu) * direction.primal)
         force = (state.iteration == 0) & (phase == REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
+        if certifying is not None:
+            origin = jnp.concatenate([self.asked(state)[0], iterate.primal[view.n :]])
+            here = eqx.tree_at(lambda p: p.iterate.primal, here, jnp.where(phase == CERTIFYING, origin, iterate.primal))
         search, first = begin_search(
             view, here, seen.slack, direction, solved.success, slope, correction, g, memory, state.row, soft, searching,
             force, o, choices,
         )  # fmt: skip
+        if certifying is not None:
+            first = measuring(first, certifying, solved.examined.reach)
         shown = judging & (searching | ended | stuck)
         found = Pass(
-            judged, seen, frame, search, solved, is_acceptable, shown, running, relapse, least_squares, squared, ended,
-            stuck, going_back,
+            judged, seen, frame, search, solved, is_acceptable, shown, running, relapse, least_squares, squared,
+            certifying, stuck, going_back,
         )  # fmt: skip
         return found, first
 
@@ -263,10 +295,11 @@ class InteriorPointMethod(eqx.Module):
             (took, accepted(judged, seen, view, frame, g, outcome, clip_mu, row, o)),
             (failed | relapse, restoration(judged, seen, g, search.memory, frame, origin, sure, relapse, row, o)),
             (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
-            (found.ended, certified(judged, seen, solved)),
             (found.stuck, _stopped(judged, seen, restoring, o)),
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
+        if found.certifying is not None:
+            results += ((found.certifying, certified(judged, seen, solved, last)),)
         if found.going_back is not None:
             results += ((found.going_back, gone_back(judged, g)),)
         result = judged
@@ -313,13 +346,13 @@ class InteriorPointMethod(eqx.Module):
             shown,
             errors.dual,
         )
-        old = state.report
-        report = Report(*figures, old.margin, old.linear_residual, old.inertia_correct, old.regular)
+        # Where a solution is looked at again, functions are those of another point.
+        report = select(state.phase == CERTIFYING, state.report, Report(*figures))
         fine = verdict.acceptable & judging
         history = state.history
         if history is not None:
             objective = state.objective / state.frame.objective_scale
-            here = (jnp.arange(self.history) == state.iteration) & judging
+            here = (jnp.arange(self.history) == state.iteration) & judging & (state.status == Status.Running)
             history = written(history, shown_row(objective, report, state.row, restoring), here)
         tightened = state.entry.tightened | (judging & verdict.tighten)
         status, fine, tightened = computed_once((status, fine, tightened), state.iteration < 0)

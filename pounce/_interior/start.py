@@ -62,6 +62,7 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
     pad = ((0, 0), (0, 2 * m))
     frame = Frame(
         jnp.pad(bound, pad),
+        jnp.pad(jnp.where(has, jnp.stack([finite, finite_upper]), 0.0), pad),
         jnp.pad(has, pad),
         free,
         equality,
@@ -116,9 +117,9 @@ def scaled_frame(frame: Frame, objective_scale: Float[Array, ""], row_scale: Flo
     factor = jnp.concatenate([jnp.ones(n, row_scale.dtype), row_scale, jnp.ones(2 * m, row_scale.dtype)])
     # A negative row factor (user scaling) is not meaningful; its size is what counts.
     return eqx.tree_at(
-        lambda f: (f.bound, f.objective_scale, f.row_scale),
+        lambda f: (f.bound, f.stated, f.objective_scale, f.row_scale),
         frame,
-        (frame.bound * factor, objective_scale, row_scale),
+        (frame.bound * factor, frame.stated * factor, objective_scale, row_scale),
     )
 
 

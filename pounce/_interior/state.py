@@ -12,14 +12,16 @@ from .iterate import Iterate
 from .perturbation import Perturbation
 
 
-# Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one.
-SCALING, STARTING, REGULAR, RESTORING = 0, 1, 2, 3
+# Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one. The
+# last looks at a solution again, nearer to where the equations of its active set hold.
+SCALING, STARTING, REGULAR, RESTORING, CERTIFYING = 0, 1, 2, 3, 4
 
 
 class Frame(eqx.Module):
     """The scaled, relaxed problem the iterations see. Which rows and bounds exist is data."""
 
     bound: Float[Array, "2 N"]
+    stated: Float[Array, "2 N"]  # as the user has them, not relaxed
     has: Bool[Array, "2 N"]
     free: Bool[Array, " n"]  # variables that are not fixed
     equality: Bool[Array, " m"]
@@ -180,6 +182,17 @@ class Report(eqx.Module):
     complementarity: Float[Array, ""]
     primal_infeasibility: Float[Array, ""]  # as the iteration table shows it
     dual_infeasibility: Float[Array, ""]
+
+
+class Finding(eqx.Module):
+    """What has been found out about the active set of a solution (`certification`); blank until there is one."""
+
+    passes: Int[Array, ""]
+    settled: Bool[Array, ""]  # no more passes are wanted
+    active: Bool[Array, "2 k"]  # lower and upper bounds of variables and rows
+    x: Float[Array, " n"]  # where the equations of the active set hold, and the multipliers there
+    rows: Float[Array, " m"]
+    change: Float[Array, ""]  # the last change of these, relative
     margin: Float[Array, ""]
     linear_residual: Float[Array, ""]
     inertia_correct: Bool[Array, ""]
@@ -210,6 +223,7 @@ class State(eqx.Module):
     estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate
     row: Row
     report: Report
+    finding: Finding | None  # where solutions are certified
     fixed_gradient: Float[Array, " n"]  # scaled gradient of f + y'c, kept for the multipliers of fixed variables
     objective: Float[Array, ""]  # scaled values at the iterate
     rows: Float[Array, " m"]

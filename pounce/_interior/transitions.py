@@ -6,14 +6,15 @@ from jaxtyping import Array, Bool, Float
 
 from .._once import computed_once
 from .._results import Status
+from .certification import conclusion
 from .direction import Solved
 from .errors import measure
 from .iterate import SIDES, Iterate, View, maximum_norm, select
 from .observation import Observation
 from .options import Numbers
 from .restoration import entered, may_return, phase_view, recentred, returned
-from .search import SOFT_TENTATIVE, Outcome
-from .state import REGULAR, RESTORING, STARTING, Frame, Globalization, Memory, Point, Row, State
+from .search import SOFT_TENTATIVE, Outcome, Trial
+from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Frame, Globalization, Memory, Point, Row, State
 from .termination import after_failed_search, converged, phase_tolerance
 
 
@@ -156,15 +157,12 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
     return moved & ~state.estimated & ~seen.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
 
 
-def certified(judged: State, seen: Observation, solved: Solved) -> State:
-    """The final state with what the active-set system told about differentiability."""
-    sound = solved.inertia.correct & ~solved.inertia.singular
-    regular = solved.ratio <= jnp.sqrt(jnp.finfo(solved.ratio.dtype).eps)
-    return eqx.tree_at(
-        lambda s: (s.report.margin, s.report.linear_residual, s.report.inertia_correct, s.report.regular),
-        judged,
-        (seen.margin, jnp.where(sound, solved.ratio, jnp.inf), solved.inertia.correct, sound & regular),
-    )
+def certified(judged: State, seen: Observation, solved: Solved, measured: Trial) -> State:
+    """The state of a solution with what was found out about its active set, and functions ``measured`` along a direction that it
+    leaves free."""
+    found = conclusion(judged.finding, solved.examined, solved.ratio, seen, measured, judged.report.kkt_error)
+    phase = jnp.where(found.settled, judged.phase, CERTIFYING)
+    return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 
 def estimated(
@@ -194,10 +192,10 @@ def estimated(
     replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
     kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))
     return eqx.tree_at(
-        lambda s: (s.phase, s.frame, s.iterate, s.status, s.estimated),
+        lambda s: (s.phase, s.frame, s.iterate, s.estimated),
         judged,
         (
             jnp.where(starting, REGULAR, judged.phase), frame, select(optimal, bare, kept),
-            jnp.where(optimal, Status.Solve_Succeeded, judged.status).astype(jnp.int32), ~starting,
+            ~starting,
         ),
     )  # fmt: skip

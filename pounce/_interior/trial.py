@@ -4,16 +4,21 @@ Trials of all kinds (ordinary ones, second-order corrections, soft restoration) 
 lane needs, so that a compiled search evaluates the functions in a single place.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .filter import acceptable_to_reference
+from .iterate import select
 from .options import Choices, Numbers
 from .search import (
     ACCEPTED,
     CORRECTION,
     FAILED,
+    MEASURED,
+    MEASURING,
     ORDINARY,
     PASSED,
     SEARCHING,
@@ -30,6 +35,24 @@ def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
     origin, step, _ = search.origin(c.reverted)
     primal_step = jnp.where(c.kind == CORRECTION, c.correction[0], step.primal)
     return origin.iterate.primal + c.alpha * primal_step
+
+
+def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) -> Trial:
+    """Where ``wanted``: in place of a search, functions so far along its direction."""
+    there = dataclasses.replace(
+        first,
+        result=jnp.full_like(first.result, MEASURING),
+        alpha=reach,
+        reverted=jnp.zeros_like(first.reverted),
+        kind=jnp.full_like(first.kind, ORDINARY),
+    )
+    return select(wanted, there, first)
+
+
+def measured(c: Trial, f: Float[Array, ""], rows: Float[Array, " m"], judged: Trial) -> Trial:
+    """The trial that follows, where this one may be a measurement: it is not counted, and ends with the functions there."""
+    there = dataclasses.replace(c, result=jnp.full_like(c.result, MEASURED), objective=f, rows=rows)
+    return select(c.result == MEASURING, there, judged)
 
 
 def judge_trial(

@@ -88,11 +88,13 @@ def _(operator):
 class Inertia(eqx.Module):
     """What a factorisation learnt. ``correct``: exactly ``n`` positive and ``m`` negative eigenvalues as far as the factor
     can tell. ``singular``: rows of J where ``D = 0`` are dependent to working precision (never set by solvers that cannot
-    see it). ``doubtful``: neither is to be relied upon, for the pivots were poor; None for solvers whose pivots are not."""
+    see it). ``doubtful``: neither is to be relied upon, for the pivots were poor; None for solvers whose pivots are not, as is
+    ``counted``: whether the inertia is right if pivots that were replaced count as what they were replaced by."""
 
     correct: Bool[Array, ""]
     singular: Bool[Array, ""]
     doubtful: Bool[Array, ""] | None = None
+    counted: Bool[Array, ""] | None = None
 
 
 State = TypeVar("State")

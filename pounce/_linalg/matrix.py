@@ -148,8 +148,10 @@ def _entries(matrix: Matrix) -> Array:
     return matrix.values if isinstance(matrix, SparseMatrix) else matrix
 
 
-def diagonal(matrix: Matrix) -> Float[Array, " n"]:
+def diagonal(matrix: Hessian) -> Float[Array, " n"]:
     """The diagonal of a symmetric matrix."""
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.diagonal + matrix.columns**2 @ matrix.signs
     if isinstance(matrix, SparseMatrix):
         places = matrix.pattern.diagonal
         extended = jnp.concatenate([matrix.values, jnp.zeros(1, matrix.dtype)])

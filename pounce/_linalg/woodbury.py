@@ -63,7 +63,8 @@ class Woodbury(AbstractKKTSolver[WoodburyFactor]):
         correct = base.correct & state.agrees
         # Where the signs of S are sure, so is a wrong inertia.
         doubtful = usable & ~correct & (state.agrees | state.unsure)
-        return Inertia(correct, base.singular, doubtful)
+        counted = base.correct if base.counted is None else base.counted
+        return Inertia(correct, base.singular, doubtful, counted & state.agrees)
 
     def compute(self, state: WoodburyFactor, vector: KKTVector, options: dict[str, Any]):
         x, y = self.solver.compute(state.factor, vector, options)[0]

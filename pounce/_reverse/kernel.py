@@ -250,7 +250,8 @@ def sparse_kernels_for(
         linear_solver = sparse_solver(solver, structure.hessian, structure.jacobian, hints())
         if choices.hessian_approximation != "exact":
             linear_solver = Woodbury(linear_solver)
-        return Kernels(InteriorPointMethod(linear_solver, choices, constants, sparse=structure.jacobian), structure)
+        method = InteriorPointMethod(linear_solver, choices, constants, sparse=structure.jacobian, certify=False)
+        return Kernels(method, structure)
 
     return _sparse_kernels.get((solver, choices, constants, structure), make)
 

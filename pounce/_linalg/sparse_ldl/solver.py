@@ -28,6 +28,7 @@ class LDLFactor(eqx.Module):
     singular: Bool[Array, ""]
     growth: Float[Array, ""]
     doubtful: Bool[Array, ""]
+    counted: Bool[Array, ""]
 
 
 class SparseLDL(AbstractKKTSolver[LDLFactor]):
@@ -52,12 +53,13 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         factor = batching.factorize(symbolic, values, amount)
         m = operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
-        correct = finite & (factor.negative == m) & (factor.perturbed == 0)
+        counted = finite & (factor.negative == m)
+        correct = counted & (factor.perturbed == 0)
         poor = (factor.perturbed > 0) | (factor.growth * jnp.finfo(factor.growth.dtype).eps > UNSAFE)
-        return LDLFactor(factor, correct, factor.dependent > 0, factor.growth, finite & ~correct & poor)
+        return LDLFactor(factor, correct, factor.dependent > 0, factor.growth, finite & ~correct & poor, counted)
 
     def inertia(self, state: LDLFactor) -> Inertia:
-        return Inertia(state.correct, state.singular, state.doubtful)
+        return Inertia(state.correct, state.singular, state.doubtful, state.counted)
 
     def compute(self, state: LDLFactor, vector: KKTVector, options: dict[str, Any]):
         del options

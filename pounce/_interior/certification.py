@@ -1,0 +1,341 @@
+"""Which constraints are active at the end of a solve, and whether the solution can be differentiated there.
+
+Multiplying the objective, a row or a variable by a positive number changes neither the solution nor what is active there, so
+nothing here compares a slack with a multiplier, or either with a number. In three stages, each of them systems of the last
+pass, and each the same in all units:
+
+1. The affine-scaling step at the end point, ``s dz + z ds = -s z`` and no other residual. ``-ds / s`` tends to one where a
+   bound is active, to zero where it is not, and is one half at a kink (the indicators of Tapia; El-Bakry, Tapia and Zhang,
+   "A study of indicators for identifying zero variables in interior-point methods", SIAM Review 36, 1994).
+2. A Newton step for the equations of that set (bounds and rows held, the others dropped) confirms it: the multipliers of what
+   is held and the slacks of what is not keep their signs. Those that do not change sides, and the step is repeated, as in a
+   primal-dual active-set method.
+3. A right-hand side of all frequencies tells whether the matrix of the set is regular. Equality rows come first: while active
+   gradients are dependent, the bound or inequality row that limits a move along the dependence gives way.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .._linalg import matrix
+from .._linalg.kkt import Inertia
+from .._linalg.matrix import Hessian, Matrix, column_scaled, magnitudes, row_squares, symmetric_times, transposed_times
+from .._solution import LEAST_MARGIN
+from .direction import System, Unknowns
+from .iterate import SIDES, View, bound_steps, select
+from .observation import Observation
+from .search import Trial
+from .state import Finding, State
+
+
+IDLE, AFFINE, CONFIRMING, PROBING, DONE = 0, 1, 2, 3, 4
+MOST_CHANGES = 5  # of the set, before it is left unconfirmed
+MOST_SYSTEMS = 60
+WEAK = 1e-2  # a share of the slack or multiplier at the end point below which the confirmed one is nothing
+NEAR = 100.0  # relative changes, times the square root of the precision, from which on the point is taken as it is
+CONTRACTION = 0.5  # that a Newton step must be shorter by
+MOST_PASSES = 5
+GROWN = 1e6  # multipliers of the probe, in units of its rows, from which on rows are dependent
+
+
+class Certificate(eqx.Module):
+    """What has been found out so far. Bounds are ``[2, N]``, lower then upper, in the layout of the primal vector."""
+
+    stage: Int[Array, ""]
+    systems: Int[Array, ""]
+    active: Bool[Array, "2 N"]
+    margin: Float[Array, ""]  # zero where no set was confirmed
+    dependent: Bool[Array, ""]  # something active had to give way
+    regular: Bool[Array, ""]
+    inertia_correct: Bool[Array, ""]
+    reach: Float[Array, ""]  # how far to go along the last solution to measure curvature
+    predicted: Float[Array, " 2"]  # slopes of f and y'c along it
+    curvature: Float[Array, ""]  # of the Lagrangian along it
+    curved: Bool[Array, ""]  # there are directions that the active set leaves free
+    x: Float[Array, " n"]  # after the Newton step for the equations of the set, and the multipliers of its rows
+    rows: Float[Array, " m"]
+    change: Float[Array, ""]  # the length of that step, relative
+
+    @property
+    def asking(self) -> Bool[Array, ""]:
+        """A system is wanted."""
+        return (self.stage > IDLE) & (self.stage < DONE)
+
+    @property
+    def later(self) -> Bool[Array, ""]:
+        """It is one of an active set."""
+        return (self.stage > AFFINE) & (self.stage < DONE)
+
+
+def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
+    """Before there is a solution."""
+    unknown, no = jnp.full((), jnp.nan, x.dtype), jnp.array(False)
+    active = jnp.zeros((2, x.size + rows.size), bool)
+    return Finding(jnp.array(0), no, active, x, rows, unknown, unknown, unknown, no, no)
+
+
+class Examiner(eqx.Module):
+    """The end point, and what follows from the solution of one system there for the next."""
+
+    view: View
+    primal: Float[Array, " N"]
+    multipliers: Float[Array, "2 N"]
+    rows_multipliers: Float[Array, " m"]
+    slack: Float[Array, "2 N"]
+    gradient: Float[Array, " n"]
+    rows: Float[Array, " m"]
+    hessian: Hessian
+    jacobian: Matrix
+
+    @classmethod
+    def at(cls, seen: Observation, hessian: Hessian, state: State, again: Bool[Array, ""]) -> "Examiner":
+        """``again``: derivatives are those at the point of the finding."""
+        d, view, iterate, found = seen.derivatives, seen.view, seen.iterate, state.finding
+        assert found is not None
+        free = view.active[: view.n]
+        view = eqx.tree_at(lambda v: v.bound, view, state.frame.stated)
+        x, y = select(again, (found.x, found.rows), (iterate.primal[: view.n], iterate.rows))
+        return cls(
+            view,
+            jnp.concatenate([x, iterate.primal[view.n :]]),
+            iterate.bounds,
+            y,
+            seen.slack,
+            jnp.where(free, d.gradient, 0.0),
+            d.rows,
+            matrix.masked(hessian, free, free),
+            matrix.masked(d.jacobian, view.present, free),
+        )
+
+    def begin(
+        self, wanted: Bool[Array, ""], again: Bool[Array, ""], found: Finding, system: System, rhs: tuple
+    ) -> tuple[Certificate, Unknowns, tuple]:
+        """The first system, which where it is not ``wanted`` is the given one: the affine-scaling step or, where a set has been
+        confirmed before, the Newton step from a point nearer to its solution."""
+        zero, no, z = jnp.zeros((), self.primal.dtype), jnp.array(False), self.multipliers
+        pad = ((0, 0), (0, z.shape[1] - found.active.shape[1]))
+        active = jnp.pad(found.active, pad) & again
+        stage = jnp.where(wanted, jnp.where(again, CONFIRMING, AFFINE), IDLE)
+        certificate = Certificate(
+            stage, jnp.array(0), active, zero, no, no, no, zero, jnp.zeros(2, zero.dtype), zero, no,
+            self.primal[: self.view.n], self.rows_multipliers, zero,
+        )  # fmt: skip
+        affine = jnp.where(self.view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
+        rhs = select(wanted, select(again, self._newton_step(active), affine), rhs)
+        unknowns = Unknowns(system.active, system.present, system.sigma)
+        return certificate, select(wanted & again, self.held(active), unknowns), rhs
+
+    def held(self, active: Bool[Array, "2 N"]) -> Unknowns:
+        """What moves and which rows are held where these bounds are."""
+        view, n, m = self.view, self.view.n, self.rows.size
+        held = jnp.any(active, axis=0)
+        moving = view.active & ~held & (jnp.arange(view.active.size) < n)
+        return Unknowns(moving, view.equality | held[n : n + m], jnp.zeros_like(self.primal))
+
+    def __call__(
+        self, c: Certificate, solution: tuple, inertia: Inertia, ratio: Float[Array, ""], solved: Bool[Array, ""]
+    ) -> tuple[Certificate, Unknowns, tuple]:
+        """What is known once a system has been solved, and the next system: its unknowns and right-hand side."""
+        guessed = self._guessed(solution, solved)
+        ratios = self._confirmed(c.active, solution)
+        has = self.view.has
+        wrong = has & ~(ratios > -WEAK)
+        reliable = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps)
+        changing = jnp.any(wrong)
+        confirmed = reliable & ~changing
+        margin = jnp.min(jnp.where(has, jnp.minimum(ratios, 1.0 / jnp.maximum(ratios, WEAK)), jnp.inf), initial=jnp.inf)
+        turned = c.active ^ wrong
+        turned = turned & ~(jnp.all(turned, axis=0) & ~wrong)
+        again = reliable & changing & (c.systems < MOST_CHANGES + 1)
+
+        singular = ~reliable if inertia.doubtful is not None else inertia.singular | ~reliable
+        correct = inertia.correct
+        if inertia.doubtful is not None:
+            # Where refinement undoes the replacement of pivots, their signs are those of the matrix.
+            correct = correct | (inertia.doubtful & inertia.counted & reliable)
+        limiting, dependent = self._limiting(c.active, solution[1])
+        release = singular & dependent & (c.systems < MOST_SYSTEMS)
+
+        affine, confirming, probing = (c.stage == stage for stage in (AFFINE, CONFIRMING, PROBING))
+        active = jnp.where(affine, guessed, c.active)
+        active = jnp.where(confirming & again, turned, active)
+        active = active & ~(probing & release & limiting)
+        stage = jnp.where(
+            affine | (confirming & again), CONFIRMING, jnp.where(confirming | (probing & release), PROBING, DONE)
+        )
+        unknowns = self.held(active)
+        rhs = select(stage == CONFIRMING, self._newton_step(active), self._probe(unknowns))
+        stepped = select(confirming & confirmed, self._stepped(c.active, solution), (c.x, c.rows, c.change))
+        return (
+            Certificate(
+                stage,
+                c.systems + 1,
+                active,
+                jnp.where(confirming, jnp.where(confirmed, margin, 0.0), c.margin),
+                c.dependent | (probing & release),
+                ~singular & ~c.dependent,
+                correct,
+                *self._measurement(solution[0], unknowns),
+                *stepped,
+            ),
+            unknowns,
+            rhs,
+        )
+
+    def _guessed(self, solution: tuple, solved: Bool[Array, ""]) -> Bool[Array, "2 N"]:
+        """The active set by the indicators; without a solution, whatever has the larger multiplier."""
+        has, slack, z = self.view.has, self.slack, self.multipliers
+        t = -bound_steps(solution[0]) / slack
+        t = jnp.where(solved & jnp.all(jnp.isfinite(jnp.where(has, t, 0.0))), t, z / (slack + z))
+        first = jnp.stack([t[0] >= t[1], t[0] < t[1]])
+        return has & (t > 0.5) & (first | ~has[::-1])
+
+    def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
+        nothing = jnp.zeros((2, 2 * self.rows.size), self.primal.dtype)
+        return jnp.concatenate([of_variables, of_rows, nothing], axis=1)
+
+    def _shift(self, active: Bool[Array, "2 N"]) -> Float[Array, " n"]:
+        """How far variables are from the bounds that hold them."""
+        n = self.view.n
+        return jnp.sum(jnp.where(active, self.view.bound - self.primal, 0.0), axis=0)[:n]
+
+    def _newton_step(self, active: Bool[Array, "2 N"]) -> tuple:
+        """Right-hand side of the Newton step for the equations of a set; its row part solves for the multipliers themselves."""
+        unknowns, shift, n, m = self.held(active), self._shift(active), self.view.n, self.rows.size
+        target = jnp.sum(jnp.where(active, self.view.bound, 0.0), axis=0)[n : n + m]
+        left = target - self.rows - self.jacobian @ shift
+        slope = -self.gradient - symmetric_times(self.hessian, shift)
+        slope = jnp.concatenate([slope, jnp.zeros(3 * m, slope.dtype)])
+        return jnp.where(unknowns.primal, slope, 0.0), jnp.where(unknowns.rows, left, 0.0)
+
+    def _confirmed(self, active: Bool[Array, "2 N"], solution: tuple) -> Float[Array, "2 N"]:
+        """Multipliers of what is held and slacks of what is not after the step, as shares of those at the end point."""
+        n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.primal.dtype)
+        step = solution[0][:n] + self._shift(active)
+        y = jnp.where(self.held(active).rows, solution[1], 0.0)
+        slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
+        x, rows = self.primal[:n] + step, self.rows + self.jacobian @ step
+        bound = self.view.bound
+        slack = self._sides(sides * (x - bound[:, :n]), sides * (rows - bound[:, n : n + m]))
+        z = self._sides(sides * slope, -sides * y)
+        return jnp.where(active, z / self.multipliers, slack / self.slack)
+
+    def _stepped(self, active: Bool[Array, "2 N"], solution: tuple) -> tuple:
+        """The point after the step, its row multipliers, and by how much they have changed, relative to their size."""
+        n, unknowns = self.view.n, self.held(active)
+        step = solution[0][:n] + self._shift(active)
+        x, y = self.primal[:n] + step, jnp.where(unknowns.rows, solution[1], 0.0)
+        unit, norms = self._units(unknowns)
+
+        def change(new, old, sizes):
+            largest = jnp.max(jnp.abs(new) * sizes, initial=0.0)
+            return jnp.max(jnp.abs(new - old) * sizes, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
+
+        return x, y, jnp.maximum(change(x, x - step, 1.0 / unit), change(y, self.rows_multipliers, norms))
+
+    def _units(self, unknowns: Unknowns) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        """Units of the variables, in which the diagonal of the Hessian is one, and sizes of the rows in them."""
+        size = jnp.abs(matrix.diagonal(self.hessian))
+        unit = 1.0 / jnp.sqrt(jnp.where(size > 0, size, 1.0))
+        moving = jnp.where(unknowns.primal[: self.view.n], unit, 0.0)
+        rows = jnp.sqrt(row_squares(column_scaled(self.jacobian, moving)))
+        return unit, jnp.where(rows > 0, rows, 1.0)
+
+    def _probe(self, unknowns: Unknowns) -> tuple:
+        unit, rows = self._units(unknowns)
+        waves = jnp.cos(jnp.arange(self.primal.size, dtype=self.primal.dtype))
+        n, m = self.view.n, rows.size
+        slope = jnp.concatenate([waves[:n] / unit, jnp.zeros(3 * m, unit.dtype)])
+        return jnp.where(unknowns.primal, slope, 0.0), jnp.where(unknowns.rows, waves[:m] * rows, 0.0)
+
+    def _limiting(
+        self, active: Bool[Array, "2 N"], y: Float[Array, " m"]
+    ) -> tuple[Bool[Array, "2 N"], Bool[Array, ""]]:
+        """The bound or inequality that gives way where active gradients are dependent, and whether there is one.
+
+        Multipliers of the probe are then large along the dependence ``w``. Adding ``t w`` to the multipliers of the rows and
+        ``-t J'w`` to those of the bounds changes no stationarity; what reaches zero first gives way, as in the ratio test of the
+        dual simplex method.
+        """
+        unknowns = self.held(active)
+        _, norms = self._units(unknowns)
+        sizes = jnp.where(unknowns.rows, jnp.abs(y) * norms, 0.0)
+        largest = jnp.max(sizes, initial=0.0)
+        w = jnp.where(sizes >= 1e-4 * largest, jnp.where(unknowns.rows, y, 0.0), 0.0)
+        pull, most = transposed_times(self.jacobian, w), transposed_times(magnitudes(self.jacobian), jnp.abs(w))
+        pull = jnp.where(jnp.abs(pull) > 1e-6 * most, jnp.abs(pull), 0.0)
+        moves = self._sides(jnp.stack([pull, pull]), jnp.stack([jnp.abs(w), jnp.abs(w)]))
+        candidates = active & (moves > 0)
+        ratios = jnp.where(candidates, self.multipliers / jnp.where(moves > 0, moves, 1.0), jnp.inf)
+        limiting = candidates & (ratios == jnp.min(ratios, initial=jnp.inf))
+        return limiting, (largest > GROWN) & jnp.any(candidates)
+
+    def _measurement(self, primal: Float[Array, " N"], unknowns: Unknowns) -> tuple:
+        """How far to go along a direction, slopes and curvature along it, and whether curvature matters."""
+        n, eps = self.view.n, jnp.finfo(primal.dtype).eps
+        x, d = self.primal[:n], jnp.where(unknowns.primal[:n], primal[:n], 0.0)
+        unit, _ = self._units(unknowns)
+        tiny = jnp.finfo(primal.dtype).tiny
+        # A fourth root: what a second difference measures is then exact to the square root of the precision.
+        length = jnp.maximum(jnp.max(jnp.abs(d) / unit, initial=0.0), tiny)
+        size = jnp.max(jnp.where(unknowns.primal[:n], jnp.abs(x) / unit, 0.0), initial=0.0)
+        reach = eps**0.25 * jnp.where(size > 0, size, 1.0) / length
+        has, slack = self.view.has[:, :n], self.slack[:, :n]
+        nearest = jnp.max(jnp.where(has, -bound_steps(d) / slack, 0.0), initial=0.0)
+        reach = jnp.minimum(reach, 0.5 / jnp.maximum(nearest, tiny))
+        slopes = jnp.stack([self.gradient @ d, self.rows_multipliers @ (self.jacobian @ d)])
+        curvature = d @ symmetric_times(self.hessian, d)
+        return reach, slopes, curvature, jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows)
+
+
+def conclusion(
+    before: Finding,
+    c: Certificate,
+    ratio: Float[Array, ""],
+    seen: Observation,
+    measured: Trial,
+    error: Float[Array, ""],
+) -> Finding:
+    """What is known of a solution after a pass, and whether to look again, from where the equations of its set hold better.
+
+    ``ratio``: of the last system. ``measured``: functions along its solution. ``error``: of the end point.
+    """
+    d, size = seen.derivatives, before.active.shape[1]
+    y = jnp.where(before.passes > 0, before.rows, seen.iterate.rows)
+    here, there = (d.objective, y @ d.rows), (measured.objective, y @ measured.rows)
+    sound = c.inertia_correct & c.regular & (c.margin > LEAST_MARGIN)
+    slow = (before.passes > 0) & ~(c.change < CONTRACTION * before.change)
+    far = c.change > NEAR * jnp.finfo(error.dtype).eps ** 0.5
+    again = sound & far & ~slow & (before.passes + 1 < MOST_PASSES)
+    return Finding(
+        passes=before.passes + 1,
+        settled=~again,
+        active=c.active[:, :size],
+        x=c.x,
+        rows=c.rows,
+        change=c.change,
+        # Equations that are not solved confirm nothing.
+        margin=jnp.where(far & ~again, 0.0, c.margin),
+        linear_residual=ratio,
+        inertia_correct=c.inertia_correct & ~flat(c, here, there, error),
+        regular=c.regular,
+    )
+
+
+def flat(
+    c: Certificate,
+    here: tuple[Float[Array, ""], Float[Array, ""]],
+    there: tuple[Float[Array, ""], Float[Array, ""]],
+    error: Float[Array, ""],
+) -> Bool[Array, ""]:
+    """Whether the curvature of the Lagrangian along the last solution is no more than what is uncertain in it.
+
+    It is that of ``f`` plus that of ``y'c``, and where these cancel, the sign of their sum is that of the solver's error. Both
+    are measured: ``here`` and ``there`` are the values of ``f`` and ``y'c`` at the end point and `Certificate.reach` away.
+    ``error``: how far the optimality conditions are from holding.
+    """
+    first, last = jnp.stack(here), jnp.stack(there)
+    parts = 2.0 * (last - first - c.reach * c.predicted) / (c.reach * c.reach)
+    share = jnp.maximum(jnp.sqrt(jnp.finfo(error.dtype).eps), 100.0 * error)
+    return c.curved & ~(c.curvature > share * jnp.sum(jnp.abs(parts)))
