@@ -62,6 +62,7 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
     def step(carry: tuple[State, ActiveFactor]) -> tuple[State, ActiveFactor]:
         state, found = method.step_and_pass(nlp, start.warm, carry[0], numbers)
         solved, frame, finding = found.solved, found.frame, state.finding
+        assert finding is not None
         usable = finding.settled & finding.regular & finding.inertia_correct & (frame.objective_scale > 0)
         held, n = jnp.any(finding.active, axis=0), frame.free.size
         moving, rows = frame.free & ~held[:n], frame.equality | held[n:]

@@ -151,7 +151,7 @@ class Examiner(eqx.Module):
 
         singular = ~reliable if inertia.doubtful is not None else inertia.singular | ~reliable
         correct = inertia.correct
-        if inertia.doubtful is not None:
+        if inertia.doubtful is not None and inertia.counted is not None:
             # Where refinement undoes the replacement of pivots, their signs are those of the matrix.
             correct = correct | (inertia.doubtful & inertia.counted & reliable)
         limiting, dependent = self._limiting(c.active, solution[1])
@@ -338,4 +338,4 @@ def flat(
     first, last = jnp.stack(here), jnp.stack(there)
     parts = 2.0 * (last - first - c.reach * c.predicted) / (c.reach * c.reach)
     share = jnp.maximum(jnp.sqrt(jnp.finfo(error.dtype).eps), 100.0 * error)
-    return c.curved & ~(c.curvature > share * jnp.sum(jnp.abs(parts)))
+    return c.curved & ~(jnp.abs(c.curvature) > share * jnp.sum(jnp.abs(parts)))

@@ -195,10 +195,13 @@ def solve_system(
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
         examined, unknowns = c.examined, c.unknowns
         if examine is not None:
-            due = examined.asking & (examined.later | ~go_on)
+            due, learnt = (
+                examined.asking & (examined.later | ~go_on),
+                (refined.solution, inertia, refined.ratio, accepted),
+            )
 
-            def find_out(carry):
-                return jnp.array(False), *examine(examined, refined.solution, inertia, refined.ratio, accepted)
+            def find_out(carry, examine=examine, examined=examined, learnt=learnt):
+                return jnp.array(False), *examine(examined, *learnt)
 
             # A conditional that stays one under `vmap`.
             _, examined, unknowns, rhs = lax.while_loop(lambda k: k[0], find_out, (due, examined, unknowns, rhs))

@@ -2,12 +2,15 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from .._linalg.matrix import Matrix
+from .._linalg.matrix import Matrix, transposed_times
 from .iterate import Iterate, View, maximum_norm
 from .options import Numbers
 from .state import Frame
+
+
+LITTLE = 1e-3  # a share of the terms of stationarity
 
 
 class Errors(eqx.Module):
@@ -38,6 +41,21 @@ class Errors(eqx.Module):
     def overall(self, mu_target: Float[Array, ""]) -> Float[Array, ""]:
         """E_0, the error of the program itself."""
         return jnp.maximum(self.at(mu_target, self.dual), self.violation)
+
+
+def unsupported(
+    view: View, iterate: Iterate, gradient: Float[Array, " N"], jacobian: Matrix, e: Errors, tol
+) -> Bool[Array, ""]:
+    """Whether a multiplier of an inequality row does what no side of the row can.
+
+    That multiplier is ``z_U - z_L`` of its slack, up to the slack's part of the Lagrangian's gradient. A row whose own gradient
+    is large makes much of little: along ``min -y, y^2 >= 1`` an error of 1e-14, of the wrong sign, holds the objective at
+    y = 1e13. So it counts by what it does to the variables, beside the terms that are there.
+    """
+    n, m = view.n, view.present.shape[0]
+    effect = jnp.abs(transposed_times(jacobian, e.lagrangian[n : n + m]))
+    terms = jnp.abs(gradient[:n]) + jnp.sum(iterate.bounds[:, :n], axis=0)
+    return jnp.any(view.active[:n] & (effect > jnp.maximum(100 * tol * e.dual_scale, LITTLE * terms)))
 
 
 def row_violation(view: View, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:

@@ -45,6 +45,7 @@ def solve_pass(
     enabled, certificate, unknowns, examiner = searching | least_squares, None, None, None
     if certifying is not None:
         again = state.phase == CERTIFYING
+        assert state.finding is not None
         examiner, enabled = Examiner.at(seen, hessian, state, again), enabled | certifying
         certificate, unknowns, rhs = examiner.begin(certifying, again, state.finding, system, rhs)
     solved = solve_system(

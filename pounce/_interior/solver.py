@@ -25,10 +25,11 @@ from .adaptive import choose_mode, gone_back, redirect
 from .barrier import monotone_update
 from .direction import Correction, Solved
 from .globalization import first_globalization, first_memory, reset_line_search
-from .history import blank_history, blank_report, shown_row, written
+from .history import blank_history, blank_report
 from .iterate import Iterate, maximum_norm, select
+from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
-from .observation import Observation, finite_derivatives, observe
+from .observation import Observation, observe
 from .options import Choices, Numbers
 from .restoration import phase_view
 from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search
@@ -46,11 +47,10 @@ from .state import (
     Globalization,
     Memory,
     Point,
-    Report,
     Row,
     State,
 )
-from .termination import infeasible_or_failed, judge, phase_tolerance
+from .termination import infeasible_or_failed, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
 from .trial import Trial, candidate, judge_trial, measured, measuring
 
@@ -83,9 +83,8 @@ class InteriorPointMethod(eqx.Module):
     filter_capacity: int = eqx.field(static=True, default=32)
     history: int = eqx.field(static=True, default=0)
     sparse: Pattern | None = eqx.field(static=True, default=None)  # where the entries of a sparse Jacobian are
-    certify: bool = eqx.field(
-        static=True, default=True
-    )  # whether solutions say what is active and if they can be differentiated
+    # Whether solutions say what is active and if they can be differentiated.
+    certify: bool = eqx.field(static=True, default=True)
 
     def init(
         self,
@@ -211,7 +210,7 @@ class InteriorPointMethod(eqx.Module):
             relapse = relapse & ~state.estimated  # settled before the estimate
             recalculating = running & iterating & ~relapse & rows_outdated(state, seen, o)
         judging = iterating & ~relapse & ~recalculating
-        judged, is_acceptable = self._judge(state, seen, judging, o)
+        judged, is_acceptable = judged_state(state, seen, judging, o, choices)
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
         ended = ~running & (state.status == Status.Running) & (phase == REGULAR)
@@ -328,58 +327,6 @@ class InteriorPointMethod(eqx.Module):
         primal = jnp.concatenate([iterate.primal[:n], slacks, jnp.zeros(2 * m, slacks.dtype)])
         first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
         return frame, select(state.phase == STARTING, first, iterate)
-
-    def _judge(self, state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers):
-        """The state with its verdict, table row and errors; and whether its iterate is acceptable."""
-        errors, g, restoring = seen.errors, state.globalization, state.phase == RESTORING
-        verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
-        # The starting passes only look for functions that cannot be evaluated at all.
-        broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
-        status = jnp.where(judging, verdict.status, jnp.where(broken, Status.Invalid_Number_Detected, Status.Running))
-        status = jnp.where(state.status == Status.Running, status, state.status).astype(jnp.int32)
-        shown = errors.primal if self.choices.inf_pr_output == "internal" else seen.row_violation
-        figures = (
-            errors.overall(o.mu_target),
-            errors.unscaled_dual,
-            seen.row_violation,
-            errors.unscaled_complementarity,
-            shown,
-            errors.dual,
-        )
-        # Where a solution is looked at again, functions are those of another point.
-        report = select(state.phase == CERTIFYING, state.report, Report(*figures))
-        fine = verdict.acceptable & judging
-        history = state.history
-        if history is not None:
-            objective = state.objective / state.frame.objective_scale
-            here = (jnp.arange(self.history) == state.iteration) & judging & (state.status == Status.Running)
-            history = written(history, shown_row(objective, report, state.row, restoring), here)
-        tightened = state.entry.tightened | (judging & verdict.tighten)
-        status, fine, tightened = computed_once((status, fine, tightened), state.iteration < 0)
-        judged = eqx.tree_at(
-            lambda s: (
-                s.status,
-                s.report,
-                s.globalization.acceptable_count,
-                s.memory.acceptable,
-                s.memory.has_acceptable,
-                s.memory.last_objective,
-                s.entry.tightened,
-            ),
-            state,
-            (
-                status,
-                report,
-                jnp.where(judging, jnp.where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
-                select(fine & ~restoring, seen.iterate, state.memory.acceptable),
-                state.memory.has_acceptable | (fine & ~restoring),
-                jnp.where(judging & ~restoring, state.objective, state.memory.last_objective),
-                tightened,
-            ),
-        )
-        if history is not None:
-            judged = eqx.tree_at(lambda s: s.history, judged, history)
-        return judged, fine
 
     def _update_barrier(
         self, judged: State, seen: Observation, frame: Frame, searching: Bool[Array, ""], o: Numbers

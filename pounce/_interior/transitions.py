@@ -160,6 +160,7 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
 def certified(judged: State, seen: Observation, solved: Solved, measured: Trial) -> State:
     """The state of a solution with what was found out about its active set, and functions ``measured`` along a direction that it
     leaves free."""
+    assert judged.finding is not None
     found = conclusion(judged.finding, solved.examined, solved.ratio, seen, measured, judged.report.kkt_error)
     phase = jnp.where(found.settled, judged.phase, CERTIFYING)
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))

@@ -83,20 +83,22 @@ def jacobian_at(
 
 
 def margins(program: Program, data: Data, at: Anchor, active_tol: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
-    """How far the active set is from changing."""
+    """How far the active set is from changing. What comes within ``active_tol`` of its bound, relative to the sizes of the two,
+    is taken to be active as well."""
     del program
-    solution, bounds = at.solution, data.start.bounds
+    solution, bounds, held = at.solution, data.start.bounds, at.solution.active
     z, x, rows = solution.multipliers, solution.x, solution.constraints
     y = z.constraints
     inequality, free = bounds.cl < bounds.cu, bounds.lb < bounds.ub
     sides = (
-        (x - bounds.lb, z.lower, free & (bounds.lb > -NO_BOUND)),
-        (bounds.ub - x, z.upper, free & (bounds.ub < NO_BOUND)),
-        (rows - bounds.cl, -y, inequality & (bounds.cl > -NO_BOUND)),
-        (bounds.cu - rows, y, inequality & (bounds.cu < NO_BOUND)),
+        (x - bounds.lb, bounds.lb, z.lower, free & (bounds.lb > -NO_BOUND), held.lower),
+        (bounds.ub - x, bounds.ub, z.upper, free & (bounds.ub < NO_BOUND), held.upper),
+        (rows - bounds.cl, bounds.cl, -y, inequality & (bounds.cl > -NO_BOUND), held.rows_lower),
+        (bounds.cu - rows, bounds.cu, y, inequality & (bounds.cu < NO_BOUND), held.rows_upper),
     )
-    slack, multiplier, there = (jnp.concatenate(parts) for parts in zip(*sides))
-    active = slack <= active_tol
+    slack, bound, multiplier, there, active = (jnp.concatenate(parts) for parts in zip(*sides))
+    values = jnp.concatenate([x, x, rows, rows])
+    active = active | (slack <= active_tol * jnp.maximum(jnp.abs(values), jnp.abs(bound)))
     least_mult = jnp.min(jnp.where(there & active, multiplier, jnp.inf), initial=jnp.inf)
     least_slack = jnp.min(jnp.where(there & ~active, slack, jnp.inf), initial=jnp.inf)
     return dict(margin=jnp.minimum(least_mult, least_slack), min_mult=least_mult, min_slack=least_slack)

@@ -244,8 +244,9 @@ class JaxProblem:
     def active_set_margin(self, state: AnchorState, *, active_tol: float = 1e-6) -> dict[str, Float[Array, " B"]]:
         """How far the active set is from changing, per block.
 
-        ``min_mult`` is the smallest multiplier of a bound or inequality that is active (within ``active_tol``), ``min_slack`` the
-        smallest slack of one that is not, ``margin`` the smaller of both. Infinite where there is no such constraint.
+        ``min_mult`` is the smallest multiplier of a bound or inequality that is active, ``min_slack`` the smallest slack of one
+        that is not, ``margin`` the smaller of both. Infinite where there is no such constraint. Active is what the solve found to
+        be, and what is nearer to its bound than ``active_tol`` times the size of the two.
         """
         batch, at = state.opened(self)
         return batch.over_lanes(margins, at, jnp.full(batch.size, active_tol, batch.dtype))

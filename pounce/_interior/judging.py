@@ -1,0 +1,85 @@
+"""What a pass says of its iterate, before it does anything: verdict, errors and the row of the iteration table."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from .._once import computed_once
+from .._results import Status
+from .errors import Errors, unsupported
+from .history import shown_row, written
+from .iterate import select
+from .observation import Observation, finite_derivatives
+from .options import Choices, Numbers
+from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Report, State
+from .termination import judge
+
+
+def judged_state(
+    state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers, choices: Choices
+) -> tuple[State, Bool[Array, ""]]:
+    """The state with its verdict, table row and errors; and whether its iterate is acceptable."""
+    errors, g, restoring = _supported(state, seen, judging, o), state.globalization, state.phase == RESTORING
+    verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
+    # The starting passes only look for functions that cannot be evaluated at all.
+    broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
+    status = jnp.where(judging, verdict.status, jnp.where(broken, Status.Invalid_Number_Detected, Status.Running))
+    status = jnp.where(state.status == Status.Running, status, state.status).astype(jnp.int32)
+    shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
+    figures = (
+        errors.overall(o.mu_target),
+        errors.unscaled_dual,
+        seen.row_violation,
+        errors.unscaled_complementarity,
+        shown,
+        errors.dual,
+    )
+    # Where a solution is looked at again, functions are those of another point.
+    report = select(state.phase == CERTIFYING, state.report, Report(*figures))
+    fine = verdict.acceptable & judging
+    history = state.history
+    if history is not None:
+        objective = state.objective / state.frame.objective_scale
+        here = (jnp.arange(history.objective.shape[0]) == state.iteration) & judging & (state.status == Status.Running)
+        history = written(history, shown_row(objective, report, state.row, restoring), here)
+    tightened = state.entry.tightened | (judging & verdict.tighten)
+    status, fine, tightened = computed_once((status, fine, tightened), state.iteration < 0)
+    judged = eqx.tree_at(
+        lambda s: (
+            s.status,
+            s.report,
+            s.globalization.acceptable_count,
+            s.memory.acceptable,
+            s.memory.has_acceptable,
+            s.memory.last_objective,
+            s.entry.tightened,
+        ),
+        state,
+        (
+            status,
+            report,
+            jnp.where(judging, jnp.where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
+            select(fine & ~restoring, seen.iterate, state.memory.acceptable),
+            state.memory.has_acceptable | (fine & ~restoring),
+            jnp.where(judging & ~restoring, state.objective, state.memory.last_objective),
+            tightened,
+        ),
+    )
+    if history is not None:
+        judged = eqx.tree_at(lambda s: s.history, judged, history)
+    return judged, fine
+
+
+def _supported(state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers) -> Errors:
+    """The errors of an iterate; those of what looks like a solution only if its multipliers are what they seem."""
+    errors, d = seen.errors, seen.derivatives
+    tol = jnp.maximum(o.tol, jnp.where(o.acceptable_iter > 0, o.acceptable_tol, 0.0))
+    near = judging & (state.phase == REGULAR) & (errors.overall(o.mu_target) <= tol)
+
+    def look(carry):
+        return jnp.array(False), unsupported(seen.view, seen.iterate, seen.gradient, d.jacobian, errors, o.tol)
+
+    # A conditional that stays one under `vmap`.
+    wrong = jax.lax.while_loop(lambda k: k[0], look, (near, jnp.array(False)))[1]
+    return eqx.tree_at(lambda e: e.violation, errors, jnp.where(wrong, jnp.inf, errors.violation))
