@@ -11,6 +11,8 @@ hardly a program has a solution that they determine: the family ``nlp any``, of 
 tolerance in every condition moves the answer by no more than `RESOLVED`.
 """
 
+import dataclasses
+
 import numpy as np
 
 from .units_program import Program, bounded, columns, derivative, stated, units
@@ -120,7 +122,7 @@ def _hessian(random, variant):
     return (Q * values) @ Q.T
 
 
-def _derivative(data, answer, curvature, J, rows, upper, low, high):
+def _derivative(data, answer, curvature, J, rows, upper, low, high, **limits):
     """The derivative of the answer with respect to the data, and the matrix of the conditions linearised on the active set."""
     x, y, eye, at = answer["x"], answer["y"], np.eye(N), columns(data)
     width, O = at["ub"].stop, np.zeros
@@ -140,16 +142,70 @@ def _derivative(data, answer, curvature, J, rows, upper, low, high):
             [np.diag(high * 1.0), O((N, ROWS + N)), np.diag(~high * 1.0)],
         ]
     )
-    truth = derivative(matrix, np.vstack([first, second, third, fourth]))
+    truth = derivative(matrix, np.vstack([first, second, third, fourth]), **limits)
     return truth, matrix
+
+
+def elsewhere(p: Program, vector: np.ndarray) -> Program | None:
+    """The same program at another local solution that a solver has found, with the derivative there: None if it is not one.
+
+    ``vector``: the answer in good units. It tells what is active, and Newton's method solves the equations of that set.
+    """
+    data = p.data
+    x, y, zl, zu = np.split(vector, np.cumsum([N, ROWS, N]))
+    low, high = zl > x - data["lb"], zu > data["ub"] - x
+    _, g, J = _functions(p, x)
+    upper = np.maximum(y, 0) > data["cu"] - g
+    rows = upper | (np.maximum(-y, 0) > g - data["cl"]) | (np.arange(ROWS) < EQUALITIES)
+    target = np.concatenate([data["b"], np.where(upper, data["cu"], data["cl"])[EQUALITIES:]])
+    eye, y = np.eye(N), np.where(rows, y, 0.0)
+    for _ in range(8):
+        slope, g, J = _functions(p, x)
+        curvature = _curvature(p, x, y)
+        held = np.vstack([J[rows], eye[low], -eye[high]])
+        left = np.concatenate([target[rows] - g[rows], (data["lb"] - x)[low], (x - data["ub"])[high]])
+        matrix = np.block([[curvature, held.T], [held, np.zeros((len(held), len(held)))]])
+        if not np.all(np.isfinite(matrix)) or np.linalg.cond(matrix) > 1e12:
+            return None
+        step = np.linalg.solve(matrix, np.concatenate([-slope, left]))
+        x, multipliers = x + step[:N], step[N:]
+        y, zl, zu = np.zeros(ROWS), np.zeros(N), np.zeros(N)
+        y[rows], of_bounds = multipliers[: rows.sum()], -multipliers[rows.sum() :]
+        zl[low], zu[high] = of_bounds[: low.sum()], of_bounds[low.sum() :]
+    signs = np.concatenate([zl[low], zu[high], (np.where(upper, y, -y) * rows)[EQUALITIES:][rows[EQUALITIES:]]])
+    _, g, J = _functions(p, x)
+    room = np.concatenate(
+        [x - data["lb"], data["ub"] - x, (data["cu"] - g)[EQUALITIES:], (g - data["cl"])[EQUALITIES:]]
+    )
+    free, curvature = np.linalg.svd(held)[2][len(held) :].T, _curvature(p, x, y)
+    solved = np.abs(step[:N]).max() < 1e-10 and np.all(signs > 0) and np.all(room > -1e-10)
+    if not solved or (free.size and np.linalg.eigvalsh(free.T @ curvature @ free)[0] <= 0):
+        return None
+    answer = dict(x=x, y=y, lower=zl, upper=zu)
+    truth, _ = _derivative(data, answer, curvature, J, rows, upper, low, high, condition=1e12, largest=np.inf)
+    return None if truth is None else dataclasses.replace(p, answer=answer, truth=truth)
+
+
+def _functions(p: Program, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of the cost, rows and their Jacobian in good units."""
+    data, fixed = p.data, p.fixed
+    inner = fixed["W"] @ x
+    gradient = data["c"] + fixed["H"] @ x + fixed["t"] * np.exp(fixed["v"] @ x) * fixed["v"]
+    J = data["A"] + (fixed["q"] * inner)[:, None] * fixed["W"]
+    return gradient, data["A"] @ x + 0.5 * fixed["q"] * inner**2, J
+
+
+def _curvature(p: Program, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Hessian of the Lagrangian in good units."""
+    fixed, W = p.fixed, p.fixed["W"]
+    exponential = fixed["t"] * np.exp(fixed["v"] @ x)
+    return fixed["H"] + exponential * np.outer(fixed["v"], fixed["v"]) + np.einsum("r,ri,rj->ij", y * fixed["q"], W, W)
 
 
 def _errors(p: Program, matrix, cost, rows, variables):
     """By how much the answer moves, in good units, when every condition errs by its tolerance; one for each draw of units."""
-    fixed, data, answer, u = p.fixed, p.data, p.answer, p.fixed["x0"]
-    inner = fixed["W"] @ u
-    gradient = data["c"] + fixed["H"] @ u + fixed["t"] * np.exp(fixed["v"] @ u) * fixed["v"]
-    J = data["A"] + (fixed["q"] * inner)[:, None] * fixed["W"]
+    data, answer = p.data, p.answer
+    gradient, _, J = _functions(p, p.fixed["x0"])
     of_cost = np.minimum(1, 100 / (cost[:, None] / variables * np.abs(gradient)).max(1))[:, None]
     of_rows = np.minimum(1, 100 / (rows[:, :, None] / variables[:, None] * np.abs(J)).max(2))
     o = cost[:, None] * of_cost  # the unit of the cost as the solver scales it
@@ -161,7 +217,7 @@ def _errors(p: Program, matrix, cost, rows, variables):
     def product(multiplier, slack):  # the error of the one that is zero, where the product errs
         return most_products / (o * np.where(multiplier > 0, multiplier, np.maximum(slack, 1e-300)))
 
-    x, g = answer["x"], data["A"] @ answer["x"] + 0.5 * fixed["q"] * (fixed["W"] @ answer["x"]) ** 2
+    x, (_, g, _) = answer["x"], _functions(p, answer["x"])
     of_row = product(np.abs(answer["y"]), np.minimum(g - data["cl"], data["cu"] - g))
     of_row[:, :EQUALITIES] = 0
     at_row = (np.abs(answer["y"]) > 0) | (np.arange(ROWS) < EQUALITIES)

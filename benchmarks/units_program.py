@@ -61,12 +61,12 @@ def bounded(random, x, low, high):
     return x - np.where(low, 0.0, lb), x + np.where(high, 0.0, ub)
 
 
-def derivative(matrix, right_side) -> np.ndarray | None:
+def derivative(matrix, right_side, condition=CONDITION, largest=LARGEST) -> np.ndarray | None:
     """The solution of linearised conditions, None where they are nearly singular."""
-    if np.linalg.cond(matrix) > CONDITION:
+    if np.linalg.cond(matrix) > condition:
         return None
     solution = np.linalg.solve(matrix, right_side)
-    return None if np.abs(solution).max() > LARGEST else solution
+    return None if np.abs(solution).max() > largest else solution
 
 
 def columns(data: dict) -> dict:
