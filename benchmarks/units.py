@@ -11,7 +11,8 @@ twice, flat directions (in linear programs: ties), more active constraints than 
 A program is ``right``; right but ``flagged`` (the solution says that it is not differentiable); ``wrong`` and flagged;
 ``silent``: wrong, and called differentiable; or ``unsolved`` by its own status. ``x off``: how many of the silent ones have an x
 that is itself off by more than 1e-5. ``modes``: how many derivatives in forward and in reverse mode differ by more than 1e-5.
-Degenerate ones (``d.``) have to be flagged, else they are silent, and no entry of their derivative, in good units, may exceed
+Degenerate ones (``d.``) have to be flagged, else they are silent, unless the solver ends ``elsewhere``, at another local
+solution that is regular, with the derivative there; no entry of their derivative, in good units, may exceed
 1e8; ``largest`` is the largest.
 
 In the family ``nlp any`` units are drawn without regard to what the absolute tolerances of the method resolve: there wrong
@@ -45,7 +46,7 @@ COUNTS = {
     "psd": (40, 8),
 }
 OUTCOMES = ("right", "flagged", "wrong", "silent", "x off", "unsolved")
-DEGENERATE = ("flagged", "silent", "unsolved", "unbounded")
+DEGENERATE = ("flagged", "silent", "elsewhere", "unsolved", "unbounded")
 
 
 def module(family: str):
@@ -136,6 +137,12 @@ def judged(p: Program, found: tuple, elsewhere=lambda p, vector: None) -> tuple[
     return ("silent" if differentiable else "wrong"), errors, off
 
 
+def regular_elsewhere(p: Program, found: tuple, elsewhere) -> bool:
+    """Whether a solver has found another local solution of a degenerate program, a regular one, and the derivative there."""
+    other = elsewhere(p, found[0])
+    return other is not None and max(difference(other, found[1], other.truth)) <= AGREE
+
+
 def measure(family: str, seed: int, decades: float) -> tuple[dict, dict, list[str]]:
     """Counts of the regular and of the degenerate programs of a family, and what is to be said of silent ones."""
     programs = [program(seed, family, k, decades) for k in range(len(kinds(family)))]
@@ -149,6 +156,8 @@ def measure(family: str, seed: int, decades: float) -> tuple[dict, dict, list[st
             most = float(np.nan_to_num(np.abs(entries), nan=np.inf).max())
             largest = max(largest, most)
             outcome = "unsolved" if not result[3] else "silent" if result[4] else "flagged"
+            if outcome == "silent" and others and regular_elsewhere(p, result, *others):
+                outcome = "elsewhere"
             degenerate[outcome] += 1
             degenerate["unbounded"] += most > BOUND
             if outcome == "silent" or most > BOUND:

@@ -4,14 +4,15 @@ At a solution the active bounds and rows are held and the others dropped, which 
 ``x`` and of the row multipliers (Fiacco 1983, theorem 3.2.2). Which are active, and where the equations of that set hold, is
 what the solve has found out (`ActiveSet`); nothing is compared here.
 
-Where no derivative exists (dependent gradients of active constraints, no curvature), the matrix keeps a regularisation of the
-square root of the precision, relative to its size, so that what is returned is bounded.
+Where no derivative exists (dependent gradients of active constraints, no curvature, a kink), the matrix keeps a regularisation
+of the order of the square root of the precision, relative to its size, so that what is returned is bounded.
 
 With ``relaxation = mu > 0`` every slack-multiplier pair is replaced by its smoothing
 ``s' = (s - z)/2 + sqrt(((s - z)/2)^2 + mu)``, ``z' = mu / s'`` (Kanzow 1996), and the conditions of the central path are
 differentiated instead: finite and useful where a constraint is weakly active.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -22,13 +23,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
+from .._linalg.equilibrated import Equilibrated, EquilibratedFactor, in_units, natural_units
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
-from .._linalg.matrix import largest, masked, plus_diagonal, row_squares
-from .._linalg.refined import Refined, RefinedFactor
+from .._linalg.matrix import Matrix, largest, masked, plus_diagonal, scaled
 from .._problem.crossing import first_order_moves
 from .._problem.nlp import AbstractNLP
 from .._solution import Multipliers, Solution
 from .._solve import ActiveFactor
+
+
+REGULARIZATION = 10.0  # times the square root of the precision, in natural units, where no derivative exists
 
 
 class Inputs(eqx.Module):
@@ -86,6 +90,8 @@ class Linearization(eqx.Module):
     """The KKT conditions linearised at a solution."""
 
     operator: KKTOperator
+    units: KKTVector
+    exists: Bool[Array, ""]  # whether there is a derivative
     variables: Stiffness
     rows: Stiffness
 
@@ -113,13 +119,28 @@ def linearize(nlp: AbstractNLP, solution: Solution, bounds: Bounds, limit: float
     connected = rows.held | (stiff > 0)
     diagonal = jnp.where(rows.held, 0.0, jnp.where(connected, 1.0 / jnp.where(connected, stiff, 1.0), 1.0))
     jacobian = masked(d.jacobian, connected, moving)
-    if solution.quality is not None:
-        scale = jnp.maximum(largest(hessian), 1.0)
-        exists = solution.quality.inertia_correct & solution.quality.regular
-        share = jnp.where(exists, 0.0, jnp.sqrt(jnp.finfo(x.dtype).eps))
-        hessian = plus_diagonal(hessian, jnp.broadcast_to(share * scale, x.shape))
-        diagonal = diagonal + share / scale * row_squares(jacobian)
-    return Linearization(KKTOperator(hessian, jacobian, diagonal), variables, rows)
+    operator = KKTOperator(hessian, jacobian, diagonal)
+    exists = jnp.array(True)
+    if solution.quality is not None and relaxation == 0:
+        exists = solution.quality.differentiable
+    curvature, of_moving, of_held = (
+        masked(d.hessian, moving, moving),
+        jnp.where(moving, x, 0.0),
+        jnp.where(rows.held, y, 0.0),
+    )
+    units = _units(*jax.lax.stop_gradient((operator, curvature, moving, of_moving, of_held)))
+    return Linearization(operator, units, exists, variables, rows)
+
+
+def _units(operator: KKTOperator, curvature: Matrix, moving: Bool[Array, " n"], x, y) -> KKTVector:
+    """`natural_units` in which, where there is hardly any curvature, multipliers are of the size of the variables: nothing else
+    ties the two, and to be small is to be small beside one's own size."""
+    of_x, of_y = natural_units(operator)
+    size_x, size_y = (jnp.max(jnp.abs(value) / unit, initial=0.0) for value, unit in ((x, of_x), (y, of_y)))
+    multipliers = jnp.where((size_x > 0) & (size_y > 0), size_y / jnp.where(size_x > 0, size_x, 1.0), 0.0)
+    scale = jnp.maximum(largest(scaled(curvature, of_x, of_x)), multipliers)
+    root = jnp.sqrt(jnp.where(scale > 0, scale, 1.0))
+    return jnp.where(moving, of_x / root, of_x), of_y * root
 
 
 def point(solution: Solution, relaxation: float) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
@@ -160,46 +181,57 @@ class Rescaled(AbstractKKTSolver[RescaledFactor]):
         return jax.tree.map(jnp.multiply, state.right, solution), *rest
 
 
-def reused(kept: ActiveFactor, lin: Linearization) -> tuple[RefinedFactor, Bool[Array, ""]]:
-    """The factor of a solve's last pass, and whether it is that of the linearisation.
+def reused(kept: ActiveFactor, lin: Linearization) -> tuple[RescaledFactor, Bool[Array, ""]]:
+    """The factor of a solve's last pass, and whether it is that of the linearisation, in its natural units.
 
     What the pass has factorised is the matrix of ``o f`` and ``r c``: rows and unknowns of what is held stand for themselves.
     """
     o, r, moving, held = kept.objective_scale, kept.row_scale, ~lin.variables.held, lin.rows.held
     same = kept.usable & jnp.all(kept.moving == moving) & jnp.all(kept.held == held)
-    left = jnp.where(moving, o, 1.0), jnp.where(held, r, 1.0)
-    right = jnp.ones_like(left[0]), jnp.where(held, r / o, 1.0)
-    factor = RefinedFactor(lin.operator, RescaledFactor(kept.factor, left, right))
-    return jax.lax.stop_gradient((factor, same))
+    x, y = lin.units
+    left = jnp.where(moving, o, 1.0) / x, jnp.where(held, r, 1.0) / y
+    right = 1.0 / x, jnp.where(held, r / o, 1.0) / y
+    return jax.lax.stop_gradient((RescaledFactor(kept.factor, left, right), same))
 
 
 def factorize(
-    solver: AbstractKKTSolver, operator: KKTOperator, first: tuple[Any, Bool[Array, ""]] | None = None
-) -> Any:
-    """A factor with the smallest diagonal shift that makes it usable: none at a regular solution.
+    solver: AbstractKKTSolver, lin: Linearization, first: tuple[Any, Bool[Array, ""]] | None = None
+) -> tuple[Linearization, EquilibratedFactor]:
+    """A factor in natural units, and the linearisation it is of. ``first`` is a factor that may be at hand and whether it serves.
 
-    Where second-order conditions fail, the shifted system stands for a least-squares solution instead of NaN. ``first`` is a
-    factor that may be at hand and whether it serves.
+    Where the derivative exists, the factor may have a diagonal shift, which refinement undoes. Where it does not, the shift is
+    part of the matrix: the smallest of a ladder that makes the reduced Hessian positive, and twice that, so that the matrix is
+    far from singular.
     """
-    operator = jax.lax.stop_gradient(operator)
-    scale = jnp.maximum(largest(operator.hessian), 1.0)
-    unit = jnp.full(operator.hessian.shape[0], scale)
-    shift = jnp.sqrt(jnp.finfo(scale.dtype).eps)
+    units, share = lin.units, REGULARIZATION * jnp.sqrt(jnp.finfo(lin.operator.diagonal.dtype).eps)
+    least = jnp.where(lin.exists, 0.0, share)
+    base = jax.lax.stop_gradient(shifted(lin.operator, units, 0.0, least))
 
     def attempt(carry):
-        amount, _, tries = carry
-        hessian = plus_diagonal(operator.hessian, amount * unit)
-        shifted = KKTOperator(hessian, operator.jacobian, operator.diagonal)
-        factor = solver.init(shifted, {})
-        done = solver.inertia(factor).correct
-        return jnp.where(amount == 0, shift, 100 * amount), factor, jnp.where(done, 100, tries + 1)
+        amount, _, tries, last, _ = carry
+        factor = solver.init(in_units(base, units, amount), {})
+        correct = solver.inertia(factor).correct
+        done = correct & (lin.exists | last)
+        climbed = jnp.where(amount == 0, share, 100 * amount)
+        following = jnp.where(correct, 2 * amount + least, climbed)
+        return following, factor, jnp.where(done, 100, tries + 1), last | correct, amount
 
     if first is None:
-        shapes = jax.eval_shape(lambda: solver.init(operator, {}))
+        shapes = jax.eval_shape(lambda: solver.init(in_units(base, units), {}))
         first = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), jnp.array(False)
     factor, serves = first
-    start = (jnp.zeros_like(scale), factor, jnp.where(serves, 100, 0))
-    return jax.lax.while_loop(lambda carry: carry[2] < 8, attempt, start)[1]
+    zero, no = jnp.zeros_like(least), jnp.array(False)
+    start = (zero, factor, jnp.where(serves & lin.exists, 100, 0), no, zero)
+    _, factor, _, _, amount = jax.lax.while_loop(lambda carry: carry[2] < 8, attempt, start)
+    operator = shifted(lin.operator, units, jnp.where(lin.exists, 0.0, amount), least)
+    lin = dataclasses.replace(lin, operator=operator)
+    return lin, EquilibratedFactor(jax.lax.stop_gradient(operator), units, factor)
+
+
+def shifted(operator: KKTOperator, units: KKTVector, primal, rows) -> KKTOperator:
+    """With these shares of natural units on the diagonals."""
+    hessian = plus_diagonal(operator.hessian, primal / units[0] ** 2)
+    return KKTOperator(hessian, operator.jacobian, operator.diagonal + rows / units[1] ** 2)
 
 
 def solved(solution: Solution) -> Bool[Array, ""]:
@@ -216,7 +248,7 @@ class Held(eqx.Module):
     """The conditions linearised at a solution, with a factor of their matrix: what all derivatives at it share."""
 
     linearization: Linearization
-    factor: RefinedFactor
+    factor: EquilibratedFactor
 
 
 def hold(
@@ -230,12 +262,7 @@ def hold(
     """``kept``: the factor of the solve's last pass, which serves if it has the same active set."""
     lin = linearize(inputs.nlp, solution, inputs.bounds, limit, relaxation)
     first = None if kept is None else reused(kept, lin)
-    return Held(lin, factorize(_refined(solver, kept is not None), lin.operator, first))
-
-
-def _refined(solver: AbstractKKTSolver, reuse: bool) -> Refined:
-    """The solver that has made, or can take over, a factor."""
-    return Refined(Rescaled(solver), fewest=1) if reuse else Refined(solver)
+    return Held(*factorize(solver if kept is None else Rescaled(solver), lin, first))
 
 
 def tangent(
@@ -257,7 +284,7 @@ def tangent_from(
 ) -> tuple:
     """The same, once the conditions have been linearised there."""
     nlp, bounds, lin, factor = inputs.nlp, inputs.bounds, held.linearization, held.factor
-    solver = _refined(solver, isinstance(factor.factor, RescaledFactor))
+    equilibrated = Equilibrated(Rescaled(solver) if isinstance(factor.factor, RescaledFactor) else solver)
     x, y = point(solution, relaxation)
     d_nlp, moves = tangents.nlp, first_order_moves(nlp, x, y)
     b = tangents.bounds
@@ -270,7 +297,7 @@ def tangent_from(
     connected = rows.held | (rows.lower + rows.upper > 0)
     pull = rows.side(b.cl, b.cu) * jnp.where(rows.held, 1.0, diagonal)
     r_y = jnp.where(connected, pull - c_dot, 0.0)
-    dx, dy = lx.linear_solve(lin.operator, (r_x, r_y), solver, state=factor, throw=False).value
+    dx, dy = lx.linear_solve(lin.operator, (r_x, r_y), equilibrated, state=factor, throw=False).value
     df, dc, dgradient = moves(d_nlp, dx, dy)
     if relaxation == 0:
         rate = jnp.where(variables.held, dgradient, 0.0)
