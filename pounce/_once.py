@@ -1,4 +1,6 @@
-"""Numbers that many kernels need, computed in one."""
+"""Numbers that many kernels need, computed in one, and numbers that are seldom needed, computed only then."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,3 +19,10 @@ def computed_once(values: PyTree, never: Bool[Array, ""]) -> PyTree:
     """
     blank = jax.tree.map(jnp.zeros_like, values)
     return lax.while_loop(lambda carry: carry[1], lambda carry: (blank, carry[1]), (values, never))[0]
+
+
+def only_where(wanted: Bool[Array, ""], make: Callable[[], PyTree], otherwise: PyTree) -> PyTree:
+    """``make()`` where ``wanted``, else ``otherwise``, of the same structure: a conditional that stays one under `vmap`, where
+    `lax.cond` would run both branches for all lanes. Here nothing runs unless some lane wants it."""
+    start = wanted, otherwise
+    return lax.while_loop(lambda carry: carry[0], lambda carry: (jnp.zeros_like(wanted), make()), start)[1]

@@ -1,26 +1,32 @@
 """Which constraints are active at the end of a solve, and whether the solution can be differentiated there.
 
 Multiplying the objective, a row or a variable by a positive number changes neither the solution nor what is active there, so
-nothing here compares a slack with a multiplier, or either with a number. In three stages, each of them systems of the last
-pass, and each the same in all units:
+nothing is decided by comparing a slack with a multiplier, or either with a number. What is decided is decided by systems of the
+last pass, in the same way in all units:
 
-1. The affine-scaling step at the end point, ``s dz + z ds = -s z`` and no other residual. ``-ds / s`` tends to one where a
-   bound is active, to zero where it is not, and is one half at a kink (the indicators of Tapia; El-Bakry, Tapia and Zhang,
-   "A study of indicators for identifying zero variables in interior-point methods", SIAM Review 36, 1994).
-2. A Newton step for the equations of that set (bounds and rows held, the others dropped) confirms it: the multipliers of what
-   is held and the slacks of what is not keep their signs. Those that do not change sides, and the step is repeated, as in a
-   primal-dual active-set method.
+1. A Newton step for the equations of a set (bounds and rows held, the others dropped) confirms it: the multipliers of what is
+   held and the slacks of what is not keep their signs. The first guess, multipliers larger than slacks, needs no system and is
+   confirmed wherever units are ordinary.
+2. If it is not, the guess is that of the affine-scaling step at the end point, ``s dz + z ds = -s z`` and no other residual:
+   ``-ds / s`` tends to one where a bound is active, to zero where it is not, and is one half at a kink (the indicators of Tapia;
+   El-Bakry, Tapia and Zhang, "A study of indicators for identifying zero variables in interior-point methods", SIAM Review 36,
+   1994). What a step for that set does not confirm changes sides, and the step is repeated, as in a primal-dual active-set
+   method.
 3. A right-hand side of all frequencies tells whether the matrix of the set is regular. Equality rows come first: while active
    gradients are dependent, the bound or inequality row that limits a move along the dependence gives way.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
 from .._linalg.kkt import Inertia
 from .._linalg.matrix import Hessian, Matrix, column_scaled, magnitudes, row_squares, symmetric_times, transposed_times
+from .._once import only_where
 from .._solution import LEAST_MARGIN
 from .direction import System, Unknowns
 from .iterate import SIDES, View, bound_steps, select
@@ -30,7 +36,7 @@ from .state import Finding, State
 
 
 IDLE, AFFINE, CONFIRMING, PROBING, DONE = 0, 1, 2, 3, 4
-MOST_CHANGES = 5  # of the set, before it is left unconfirmed
+MOST_CHANGES = 8  # systems until a set is left unconfirmed
 MOST_SYSTEMS = 60
 WEAK = 1e-2  # a share of the slack or multiplier at the end point below which the confirmed one is nothing
 NEAR = 100.0  # relative changes, times the square root of the precision, from which on the point is taken as it is
@@ -44,6 +50,7 @@ class Certificate(eqx.Module):
 
     stage: Int[Array, ""]
     systems: Int[Array, ""]
+    indicated: Bool[Array, ""]  # the set is no longer the first guess
     active: Bool[Array, "2 N"]
     margin: Float[Array, ""]  # zero where no set was confirmed
     dependent: Bool[Array, ""]  # something active had to give way
@@ -111,20 +118,22 @@ class Examiner(eqx.Module):
     def begin(
         self, wanted: Bool[Array, ""], again: Bool[Array, ""], found: Finding, system: System, rhs: tuple
     ) -> tuple[Certificate, Unknowns, tuple]:
-        """The first system, which where it is not ``wanted`` is the given one: the affine-scaling step or, where a set has been
-        confirmed before, the Newton step from a point nearer to its solution."""
-        zero, no, z = jnp.zeros((), self.primal.dtype), jnp.array(False), self.multipliers
-        pad = ((0, 0), (0, z.shape[1] - found.active.shape[1]))
-        active = jnp.pad(found.active, pad) & again
-        stage = jnp.where(wanted, jnp.where(again, CONFIRMING, AFFINE), IDLE)
+        """The first system, which where it is not ``wanted`` is the given one: the Newton step for the first guess or, where a
+        set has been confirmed before, from a point nearer to its solution."""
+        zero, no = jnp.zeros((), self.primal.dtype), jnp.array(False)
+        given = Unknowns(system.active, system.present, system.sigma), rhs, jnp.zeros(self.multipliers.shape, bool)
+
+        def first() -> tuple:
+            pad = ((0, 0), (0, self.multipliers.shape[1] - found.active.shape[1]))
+            active = jnp.where(again, jnp.pad(found.active, pad), self._one_side(self.multipliers, self.slack))
+            return self.held(active), self._newton_step(active), active
+
+        unknowns, rhs, active = only_where(wanted, first, given)
         certificate = Certificate(
-            stage, jnp.array(0), active, zero, no, no, no, zero, jnp.zeros(2, zero.dtype), zero, no,
-            self.primal[: self.view.n], self.rows_multipliers, zero,
+            jnp.where(wanted, CONFIRMING, IDLE), jnp.array(0), again, active, zero, no, no, no, zero,
+            jnp.zeros(2, zero.dtype), zero, no, self.primal[: self.view.n], self.rows_multipliers, zero,
         )  # fmt: skip
-        affine = jnp.where(self.view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
-        rhs = select(wanted, select(again, self._newton_step(active), affine), rhs)
-        unknowns = Unknowns(system.active, system.present, system.sigma)
-        return certificate, select(wanted & again, self.held(active), unknowns), rhs
+        return certificate, unknowns, rhs
 
     def held(self, active: Bool[Array, "2 N"]) -> Unknowns:
         """What moves and which rows are held where these bounds are."""
@@ -137,59 +146,79 @@ class Examiner(eqx.Module):
         self, c: Certificate, solution: tuple, inertia: Inertia, ratio: Float[Array, ""], solved: Bool[Array, ""]
     ) -> tuple[Certificate, Unknowns, tuple]:
         """What is known once a system has been solved, and the next system: its unknowns and right-hand side."""
-        guessed = self._guessed(solution, solved)
-        ratios = self._confirmed(c.active, solution)
+        answer = solution, inertia, ratio, solved
+        # In the order of the numbers of stages.
+        stages = [
+            lambda *known, stage=stage: stage(*known) for stage in (self._indicated, self._confirmed, self._probed)
+        ]
+        return lax.switch(jnp.clip(c.stage - AFFINE, 0, 2), stages, c, answer)
+
+    def _next(
+        self, c: Certificate, stage, active: Bool[Array, "2 N"], unknowns: Unknowns, rhs: tuple, **found
+    ) -> tuple:
+        stage = jnp.asarray(stage, c.stage.dtype)
+        return dataclasses.replace(c, stage=stage, systems=c.systems + 1, active=active, **found), unknowns, rhs
+
+    def _indicated(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+        """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
+        solution, _, _, solved = answer
+        t = -bound_steps(solution[0]) / self.slack
+        solved = solved & jnp.all(jnp.isfinite(jnp.where(self.view.has, t, 0.0)))
+        active = jnp.where(solved, self._one_side(t, jnp.full_like(t, 0.5)), c.active)
+        return self._next(c, CONFIRMING, active, self.held(active), self._newton_step(active))
+
+    def _one_side(self, larger: Float[Array, "2 N"], than: Float[Array, "2 N"]) -> Bool[Array, "2 N"]:
+        """The bounds where one exceeds the other, of both sides the one where it is larger."""
         has = self.view.has
+        first = jnp.stack([larger[0] >= larger[1], larger[0] < larger[1]])
+        return has & (larger > than) & (first | ~has[::-1])
+
+    def _confirmed(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+        """After a Newton step for the equations of a set: another set, or the same again to be probed."""
+        solution, _, ratio, _ = answer
+        has, (ratios, *stepped) = self.view.has, self._after_step(c.active, solution)
         wrong = has & ~(ratios > -WEAK)
         reliable = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps)
         changing = jnp.any(wrong)
         confirmed = reliable & ~changing
         margin = jnp.min(jnp.where(has, jnp.minimum(ratios, 1.0 / jnp.maximum(ratios, WEAK)), jnp.inf), initial=jnp.inf)
+        x, rows, change = select(confirmed, tuple(stepped), (c.x, c.rows, c.change))
+
+        asking = ~confirmed & ~c.indicated
+        again = reliable & changing & c.indicated & (c.systems < MOST_CHANGES)
         turned = c.active ^ wrong
         turned = turned & ~(jnp.all(turned, axis=0) & ~wrong)
-        again = reliable & changing & (c.systems < MOST_CHANGES + 1)
+        active = jnp.where(again, turned, c.active)
+        stage = jnp.where(asking, AFFINE, jnp.where(again, CONFIRMING, PROBING))
+        z, view = self.multipliers, self.view
+        affine = jnp.where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
+        newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0))
+        unknowns = self.held(active)
+        rhs = select(again, self._newton_step(active), self._probe(unknowns))
+        unknowns, rhs = select(asking, (newton, affine), (unknowns, rhs))
+        margin = jnp.where(confirmed, margin, 0.0)
+        return self._next(
+            c, stage, active, unknowns, rhs, indicated=c.indicated | asking, margin=margin, x=x, rows=rows, change=change
+        )  # fmt: skip
 
-        singular = ~reliable if inertia.doubtful is not None else inertia.singular | ~reliable
-        correct = inertia.correct
+    def _probed(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+        """After a solution for all frequencies: the end, unless something has to give way."""
+        solution, inertia, ratio, _ = answer
+        reliable = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps)
+        singular, correct = inertia.singular | ~reliable, inertia.correct
         if inertia.doubtful is not None and inertia.counted is not None:
             # Where refinement undoes the replacement of pivots, their signs are those of the matrix.
-            correct = correct | (inertia.doubtful & inertia.counted & reliable)
+            singular, correct = ~reliable, correct | (inertia.doubtful & inertia.counted & reliable)
         limiting, dependent = self._limiting(c.active, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
-
-        affine, confirming, probing = (c.stage == stage for stage in (AFFINE, CONFIRMING, PROBING))
-        active = jnp.where(affine, guessed, c.active)
-        active = jnp.where(confirming & again, turned, active)
-        active = active & ~(probing & release & limiting)
-        stage = jnp.where(
-            affine | (confirming & again), CONFIRMING, jnp.where(confirming | (probing & release), PROBING, DONE)
-        )
+        reach, predicted, curvature, curved = self._measurement(solution[0], self.held(c.active))
+        active = c.active & ~(release & limiting)
         unknowns = self.held(active)
-        rhs = select(stage == CONFIRMING, self._newton_step(active), self._probe(unknowns))
-        stepped = select(confirming & confirmed, self._stepped(c.active, solution), (c.x, c.rows, c.change))
-        return (
-            Certificate(
-                stage,
-                c.systems + 1,
-                active,
-                jnp.where(confirming, jnp.where(confirmed, margin, 0.0), c.margin),
-                c.dependent | (probing & release),
-                ~singular & ~c.dependent,
-                correct,
-                *self._measurement(solution[0], unknowns),
-                *stepped,
-            ),
-            unknowns,
-            rhs,
-        )
-
-    def _guessed(self, solution: tuple, solved: Bool[Array, ""]) -> Bool[Array, "2 N"]:
-        """The active set by the indicators; without a solution, whatever has the larger multiplier."""
-        has, slack, z = self.view.has, self.slack, self.multipliers
-        t = -bound_steps(solution[0]) / slack
-        t = jnp.where(solved & jnp.all(jnp.isfinite(jnp.where(has, t, 0.0))), t, z / (slack + z))
-        first = jnp.stack([t[0] >= t[1], t[0] < t[1]])
-        return has & (t > 0.5) & (first | ~has[::-1])
+        return self._next(
+            c, jnp.where(release, PROBING, DONE), active, unknowns, self._probe(unknowns),
+            dependent=c.dependent | release, regular=~singular & ~c.dependent, inertia_correct=correct,
+            reach=reach, predicted=predicted, curvature=curvature, curved=curved,
+        )  # fmt: skip
 
     def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
         nothing = jnp.zeros((2, 2 * self.rows.size), self.primal.dtype)
@@ -209,30 +238,25 @@ class Examiner(eqx.Module):
         slope = jnp.concatenate([slope, jnp.zeros(3 * m, slope.dtype)])
         return jnp.where(unknowns.primal, slope, 0.0), jnp.where(unknowns.rows, left, 0.0)
 
-    def _confirmed(self, active: Bool[Array, "2 N"], solution: tuple) -> Float[Array, "2 N"]:
-        """Multipliers of what is held and slacks of what is not after the step, as shares of those at the end point."""
+    def _after_step(self, active: Bool[Array, "2 N"], solution: tuple) -> tuple:
+        """After the step for the equations of a set: multipliers of what is held and slacks of what is not, as shares of those at
+        the end point; the point, its row multipliers, and by how much these have changed, relative to their size."""
         n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.primal.dtype)
+        unknowns, bound = self.held(active), self.view.bound
         step = solution[0][:n] + self._shift(active)
-        y = jnp.where(self.held(active).rows, solution[1], 0.0)
+        y = jnp.where(unknowns.rows, solution[1], 0.0)
         slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
         x, rows = self.primal[:n] + step, self.rows + self.jacobian @ step
-        bound = self.view.bound
         slack = self._sides(sides * (x - bound[:, :n]), sides * (rows - bound[:, n : n + m]))
         z = self._sides(sides * slope, -sides * y)
-        return jnp.where(active, z / self.multipliers, slack / self.slack)
+        ratios = jnp.where(active, z / self.multipliers, slack / self.slack)
 
-    def _stepped(self, active: Bool[Array, "2 N"], solution: tuple) -> tuple:
-        """The point after the step, its row multipliers, and by how much they have changed, relative to their size."""
-        n, unknowns = self.view.n, self.held(active)
-        step = solution[0][:n] + self._shift(active)
-        x, y = self.primal[:n] + step, jnp.where(unknowns.rows, solution[1], 0.0)
-        unit, norms = self._units(unknowns)
-
-        def change(new, old, sizes):
+        def change(difference, new, sizes):
             largest = jnp.max(jnp.abs(new) * sizes, initial=0.0)
-            return jnp.max(jnp.abs(new - old) * sizes, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
+            return jnp.max(jnp.abs(difference) * sizes, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
 
-        return x, y, jnp.maximum(change(x, x - step, 1.0 / unit), change(y, self.rows_multipliers, norms))
+        unit, norms = self._units(unknowns)
+        return ratios, x, y, jnp.maximum(change(step, x, 1.0 / unit), change(y - self.rows_multipliers, y, norms))
 
     def _units(self, unknowns: Unknowns) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
         """Units of the variables, in which the diagonal of the Hessian is one, and sizes of the rows in them."""

@@ -5,6 +5,7 @@ eliminated into the row diagonal and the linear solver only ever sees ``[[H, J']
 before that elimination.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
 from .._linalg.matrix import Hessian, Matrix, masked, plus_diagonal, symmetric_times, transposed_times
 from .._linalg.refinement import refined_solve
+from .._once import only_where
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View, select
 from .options import Numbers
@@ -195,16 +197,9 @@ def solve_system(
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
         examined, unknowns = c.examined, c.unknowns
         if examine is not None:
-            due, learnt = (
-                examined.asking & (examined.later | ~go_on),
-                (refined.solution, inertia, refined.ratio, accepted),
-            )
-
-            def find_out(carry, examine=examine, examined=examined, learnt=learnt):
-                return jnp.array(False), *examine(examined, *learnt)
-
-            # A conditional that stays one under `vmap`.
-            _, examined, unknowns, rhs = lax.while_loop(lambda k: k[0], find_out, (due, examined, unknowns, rhs))
+            due = examined.asking & (examined.later | ~go_on)
+            find_out = functools.partial(examine, examined, refined.solution, inertia, refined.ratio, accepted)
+            examined, unknowns, rhs = only_where(due, find_out, (examined, unknowns, rhs))
             following, accepted_now = select(due, fresh, following), accepted & ~due
             go_on = jnp.where(due, examined.asking, go_on)
         else:

@@ -1,7 +1,6 @@
 """What a pass says of its iterate, before it does anything: verdict, errors and the row of the iteration table."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
@@ -20,7 +19,7 @@ def judged_state(
     state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers, choices: Choices
 ) -> tuple[State, Bool[Array, ""]]:
     """The state with its verdict, table row and errors; and whether its iterate is acceptable."""
-    errors, g, restoring = _supported(state, seen, judging, o), state.globalization, state.phase == RESTORING
+    errors, g, restoring = _supported(state, seen, o), state.globalization, state.phase == RESTORING
     verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
     # The starting passes only look for functions that cannot be evaluated at all.
     broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
@@ -71,15 +70,8 @@ def judged_state(
     return judged, fine
 
 
-def _supported(state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers) -> Errors:
-    """The errors of an iterate; those of what looks like a solution only if its multipliers are what they seem."""
-    errors, d = seen.errors, seen.derivatives
-    tol = jnp.maximum(o.tol, jnp.where(o.acceptable_iter > 0, o.acceptable_tol, 0.0))
-    near = judging & (state.phase == REGULAR) & (errors.overall(o.mu_target) <= tol)
-
-    def look(carry):
-        return jnp.array(False), unsupported(seen.view, seen.iterate, seen.gradient, d.jacobian, errors, o.tol)
-
-    # A conditional that stays one under `vmap`.
-    wrong = jax.lax.while_loop(lambda k: k[0], look, (near, jnp.array(False)))[1]
+def _supported(state: State, seen: Observation, o: Numbers) -> Errors:
+    """The errors of an iterate of the main phase, infinite if its multipliers are not what they seem."""
+    errors, jacobian = seen.errors, seen.derivatives.jacobian
+    wrong = unsupported(seen.view, seen.iterate, seen.gradient, jacobian, errors, o.tol) & (state.phase == REGULAR)
     return eqx.tree_at(lambda e: e.violation, errors, jnp.where(wrong, jnp.inf, errors.violation))

@@ -52,7 +52,7 @@ from .state import (
 )
 from .termination import infeasible_or_failed, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
-from .trial import Trial, candidate, judge_trial, measured, measuring
+from .trial import Trial, candidate, judge_trial, measuring
 
 
 class Pass(eqx.Module):
@@ -161,8 +161,7 @@ class InteriorPointMethod(eqx.Module):
 
         def attempt(trial: Trial) -> Trial:
             f, rows = scaled.evaluate(candidate(found.search, trial)[: found.search.view.n])
-            following = judge_trial(found.search, trial, f, rows, numbers, self.choices)
-            return measured(trial, f, rows, following) if self.certify else following
+            return judge_trial(found.search, trial, f, rows, numbers, self.choices)
 
         def wanted(trial: Trial) -> Bool[Array, ""]:
             return (trial.result == SEARCHING) | (trial.result == MEASURING)
@@ -298,7 +297,7 @@ class InteriorPointMethod(eqx.Module):
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
         if found.certifying is not None:
-            results += ((found.certifying, certified(judged, seen, solved, last)),)
+            results += ((found.certifying, certified(judged, seen, solved, last, found.certifying)),)
         if found.going_back is not None:
             results += ((found.going_back, gone_back(judged, g)),)
         result = judged

@@ -1,10 +1,12 @@
 """What a pass makes of its search: the accepted iterate, the restoration phase entered or left, new multipliers."""
 
+import functools
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._once import computed_once
+from .._once import computed_once, only_where
 from .._results import Status
 from .certification import conclusion
 from .direction import Solved
@@ -157,11 +159,12 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
     return moved & ~state.estimated & ~seen.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
 
 
-def certified(judged: State, seen: Observation, solved: Solved, measured: Trial) -> State:
+def certified(judged: State, seen: Observation, solved: Solved, measured: Trial, wanted: Bool[Array, ""]) -> State:
     """The state of a solution with what was found out about its active set, and functions ``measured`` along a direction that it
     leaves free."""
     assert judged.finding is not None
-    found = conclusion(judged.finding, solved.examined, solved.ratio, seen, measured, judged.report.kkt_error)
+    learnt = judged.finding, solved.examined, solved.ratio, seen, measured, judged.report.kkt_error
+    found = only_where(wanted, functools.partial(conclusion, *learnt), judged.finding)
     phase = jnp.where(found.settled, judged.phase, CERTIFYING)
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 

@@ -49,16 +49,11 @@ def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) ->
     return select(wanted, there, first)
 
 
-def measured(c: Trial, f: Float[Array, ""], rows: Float[Array, " m"], judged: Trial) -> Trial:
-    """The trial that follows, where this one may be a measurement: it is not counted, and ends with the functions there."""
-    there = dataclasses.replace(c, result=jnp.full_like(c.result, MEASURED), objective=f, rows=rows)
-    return select(c.result == MEASURING, there, judged)
-
-
 def judge_trial(
     search: Search, c: Trial, f: Float[Array, ""], rows: Float[Array, " m"], numbers: Numbers, choices: Choices
 ) -> Trial:
-    """The trial that follows, given the scaled functions at the candidate."""
+    """The trial that follows, given the scaled functions at the candidate. Of a measurement, which is not counted, these are all
+    there is to know."""
     o, view, g, alpha_max = numbers, search.view, search.globalization, search.alpha_max
     mu, reference, watchdog, watching = g.mu, search.reference, search.watchdog, search.watching
     origin, _, start_slack = search.origin(c.reverted)
@@ -136,6 +131,8 @@ def judge_trial(
         jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
         jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
     )
+    measured = c.result == MEASURING
+    result = jnp.where(measured, MEASURED, result)
     ongoing = result == SEARCHING
     kind = jnp.where(want_soc, CORRECTION, jnp.where(to_soft, SOFT, ORDINARY))
     reverted = c.reverted | (revert & ongoing)
@@ -165,5 +162,5 @@ def judge_trial(
         f,
         rows,
         primal,
-        c.evaluations + 1,
+        c.evaluations + ~measured,
     )
