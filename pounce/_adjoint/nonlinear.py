@@ -66,9 +66,9 @@ class Side(eqx.Module):
 
 def _stiffness(value, lower: Side, upper: Side, limit: float, relaxation: float) -> Stiffness:
     has_lower, has_upper = lower.bound > -limit, upper.bound < limit
-    equal = has_lower & has_upper & (lower.bound == upper.bound)
+    equal = jnp.asarray(has_lower & has_upper & (lower.bound == upper.bound))
     if relaxation == 0:
-        held = jnp.logical_or(equal, lower.active | upper.active)
+        held = lower.active | upper.active | equal
         low, high = lower.active.astype(value.dtype), upper.active.astype(value.dtype)
     else:
         slacks = value - jnp.where(has_lower, lower.bound, 0.0), jnp.where(has_upper, upper.bound, 0.0) - value
