@@ -9,6 +9,7 @@ ones leave a column in which nothing cancels at all. For rays the same holds wit
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -55,17 +56,45 @@ def cleaned(program: ConicProgram, v: Iterate, negligible: Float[Array, ""]) -> 
 
 def _block_sizes(cones: ConeProduct, v: Float[Array, " size"]) -> Float[Array, " size"]:
     """The largest magnitude in the block of each row."""
+    return _over_blocks(cones, jnp.abs(v), lambda blocks: jnp.max(blocks, axis=1, keepdims=True, initial=0.0))
+
+
+def _block_sums(cones: ConeProduct, v: Float[Array, " size"]) -> Float[Array, " size"]:
+    """The sum over the block of each row."""
+    return _over_blocks(cones, v, lambda blocks: jnp.sum(blocks, axis=1, keepdims=True))
+
+
+def _over_blocks(
+    cones: ConeProduct, v: Float[Array, " size"], reduced: Callable[[Array], Array]
+) -> Float[Array, " size"]:
     parts = [jnp.zeros_like(v[:0])]
     for cone, part in zip(cones.cones, cones.split(v), strict=True):
         width = 1 if not cone.blocks else cone.blocks[0]
-        blocks = jnp.abs(part.reshape(-1, width))
-        parts.append(jnp.broadcast_to(jnp.max(blocks, axis=1, keepdims=True, initial=0.0), blocks.shape).reshape(-1))
+        blocks = part.reshape(-1, width)
+        parts.append(jnp.broadcast_to(reduced(blocks), blocks.shape).reshape(-1))
     return jnp.concatenate(parts)
 
 
-def errors(program: ConicProgram, v: Iterate) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def margins(program: ConicProgram, v: Iterate) -> Float[Array, " size"]:
+    """How far inside the dual cone each block of multipliers is, relative to its size: the cosine of its angle with its slacks.
+
+    Near the central path, slacks are the gradient of the dual barrier, which is the larger the nearer the boundary is.
+    """
+    s, z = (
+        part / jnp.where(size > 0, size, 1.0)
+        for part, size in ((v.s, _block_sizes(program.cones, v.s)), (v.z, _block_sizes(program.cones, v.z)))
+    )
+    inner, s_squared, z_squared = (_block_sums(program.cones, product) for product in (s * z, s * s, z * z))
+    lengths = jnp.sqrt(s_squared * z_squared)
+    return jnp.clip(inner / jnp.where(lengths > 0, lengths, 1.0), 0.0, 1.0)
+
+
+def errors(
+    program: ConicProgram, v: Iterate, margin: Float[Array, " size"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """What is unproven of the multipliers as a Farkas certificate, and of the point as a ray; at least one if nothing is
-    proven. What remains of each column or row is compared with its terms, and the value with its own."""
+    proven. What remains of each column or row is compared with its terms, and the value with its own. ``margin``: of `margins`.
+    """
     x, y, z, s = jnp.abs(v.x), jnp.abs(v.y), jnp.abs(v.z), jnp.abs(v.s)
     b, h, c = jnp.abs(program.b), jnp.abs(program.right_side()), jnp.abs(program.c)
     A, G, cones = matrix.magnitudes(program.A), matrix.magnitudes(program.G), program.cones
@@ -73,9 +102,10 @@ def errors(program: ConicProgram, v: Iterate) -> tuple[Float[Array, ""], Float[A
     columns = matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
     terms = matrix.transposed_times(A, y) + _pull(program, v.z)
     if curved:
-        # Within a block near the boundary of its cone there is cancellation that says nothing, but to rounding errors.
-        whole, _, _ = program.split(_block_sizes(cones, z))
-        terms = jnp.maximum(terms, matrix.transposed_times(G, whole) / ROUNDING)
+        # Within a block near the boundary of its cone there is cancellation that says nothing, but to rounding errors. Inside,
+        # feasible slacks that are large are worth much to the multipliers, in proportion to the margin.
+        whole, _, _ = program.split(jnp.maximum(_block_sizes(cones, z) / ROUNDING, margin * z))
+        terms = jnp.maximum(terms, matrix.transposed_times(G, whole))
     farkas = _worst(columns, terms)
     farkas = farkas * _cancelled(program.b @ v.y + program.right_side() @ v.z, b @ y + h @ z)
     rows = jnp.concatenate([G @ x, *(side.mask * x for side in program.sides)]) + s

@@ -118,11 +118,13 @@ class ConicMethod(eqx.Module):
             # Near the boundary of a cone small residuals are worth much.
             residuals = (jnp.full_like(m.ratio, jnp.inf),) * 2
 
+        margin = certificate.margins(program, state.iterate)
+
         def cleaned(negligible: Float[Array, ""]) -> tuple[Iterate, Bool[Array, ""], Bool[Array, ""]]:
             clean = certificate.cleaned(program, state.iterate, negligible)
             farkas, ray = (
                 termination.proven(error, residual, m, tolerances, state.alpha == 0)
-                for error, residual in zip(certificate.errors(program, clean), residuals)
+                for error, residual in zip(certificate.errors(program, clean, margin), residuals)
             )
             return clean, farkas, ray
 
