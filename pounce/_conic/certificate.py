@@ -80,6 +80,8 @@ def margins(program: ConicProgram, v: Iterate) -> Float[Array, " size"]:
 
     Near the central path, slacks are the gradient of the dual barrier, which is the larger the nearer the boundary is.
     """
+    if program.cones.polyhedral:
+        return jnp.zeros_like(v.z)  # rows of their own are well inside or nothing
     s, z = (
         part / jnp.where(size > 0, size, 1.0)
         for part, size in ((v.s, _block_sizes(program.cones, v.s)), (v.z, _block_sizes(program.cones, v.z)))
