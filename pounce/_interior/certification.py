@@ -59,6 +59,7 @@ class Certificate(eqx.Module):
     reach: Float[Array, ""]  # how far to go along the last solution to measure curvature
     predicted: Float[Array, " 2"]  # slopes of f and y'c along it
     curvature: Float[Array, ""]  # of the Lagrangian along it
+    terms: Float[Array, ""]  # what it would be if entries of the Hessian off the diagonal did not cancel any of it
     curved: Bool[Array, ""]  # there are directions that the active set leaves free
     x: Float[Array, " n"]  # after the Newton step for the equations of the set, and the multipliers of its rows
     rows: Float[Array, " m"]
@@ -131,7 +132,7 @@ class Examiner(eqx.Module):
         unknowns, rhs, active = only_where(wanted, first, given)
         certificate = Certificate(
             jnp.where(wanted, CONFIRMING, IDLE), jnp.array(0), again, active, zero, no, no, no, zero,
-            jnp.zeros(2, zero.dtype), zero, no, self.primal[: self.view.n], self.rows_multipliers, zero,
+            jnp.zeros(2, zero.dtype), zero, zero, no, self.primal[: self.view.n], self.rows_multipliers, zero,
         )  # fmt: skip
         return certificate, unknowns, rhs
 
@@ -211,13 +212,13 @@ class Examiner(eqx.Module):
             singular, correct = ~reliable, correct | (inertia.doubtful & inertia.counted & reliable)
         limiting, dependent = self._limiting(c.active, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
-        reach, predicted, curvature, curved = self._measurement(solution[0], self.held(c.active))
+        reach, predicted, curvature, terms, curved = self._measurement(solution[0], self.held(c.active))
         active = c.active & ~(release & limiting)
         unknowns = self.held(active)
         return self._next(
             c, jnp.where(release, PROBING, DONE), active, unknowns, self._probe(unknowns),
             dependent=c.dependent | release, regular=~singular & ~c.dependent, inertia_correct=correct,
-            reach=reach, predicted=predicted, curvature=curvature, curved=curved,
+            reach=reach, predicted=predicted, curvature=curvature, terms=terms, curved=curved,
         )  # fmt: skip
 
     def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
@@ -309,8 +310,8 @@ class Examiner(eqx.Module):
         nearest = jnp.max(jnp.where(has, -bound_steps(d) / slack, 0.0), initial=0.0)
         reach = jnp.minimum(reach, 0.5 / jnp.maximum(nearest, tiny))
         slopes = jnp.stack([self.gradient @ d, self.rows_multipliers @ (self.jacobian @ d)])
-        curvature = d @ symmetric_times(self.hessian, d)
-        return reach, slopes, curvature, jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows)
+        curvature, terms = d @ symmetric_times(self.hessian, d), jnp.abs(matrix.diagonal(self.hessian)) @ (d * d)
+        return reach, slopes, curvature, terms, jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows)
 
 
 def conclusion(
@@ -357,9 +358,11 @@ def flat(
 
     It is that of ``f`` plus that of ``y'c``, and where these cancel, the sign of their sum is that of the solver's error. Both
     are measured: ``here`` and ``there`` are the values of ``f`` and ``y'c`` at the end point and `Certificate.reach` away.
-    ``error``: how far the optimality conditions are from holding.
+    ``error``: how far the optimality conditions are from holding. What cancels within the Hessian is uncertain by rounding only.
     """
     first, last = jnp.stack(here), jnp.stack(there)
     parts = 2.0 * (last - first - c.reach * c.predicted) / (c.reach * c.reach)
-    share = jnp.maximum(jnp.sqrt(jnp.finfo(error.dtype).eps), 100.0 * error)
-    return c.curved & ~(jnp.abs(c.curvature) > share * jnp.sum(jnp.abs(parts)))
+    eps = jnp.finfo(error.dtype).eps
+    share = jnp.maximum(jnp.sqrt(eps), 100.0 * error)
+    uncertain = jnp.maximum(share * jnp.sum(jnp.abs(parts)), eps**0.625 * c.terms)
+    return c.curved & ~(jnp.abs(c.curvature) > uncertain)
