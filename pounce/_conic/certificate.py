@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._cone.product import ConeProduct
 from .._linalg import matrix
@@ -101,12 +101,14 @@ def errors(
     b, h, c = jnp.abs(program.b), jnp.abs(program.right_side()), jnp.abs(program.c)
     A, G, cones = matrix.magnitudes(program.A), matrix.magnitudes(program.G), program.cones
     curved = not cones.polyhedral
-    columns = matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
-    terms = matrix.transposed_times(A, y) + _pull(program, v.z)
+    pulling = jnp.where(_constant(program), 0.0, v.z) if curved else v.z
+    columns = matrix.transposed_times(program.A, v.y) + program.rows_transposed(pulling)
+    terms = matrix.transposed_times(A, y) + _pull(program, pulling)
     if curved:
         # Within a block near the boundary of its cone there is cancellation that says nothing, but to rounding errors. Inside,
         # feasible slacks that are large are worth much to the multipliers, in proportion to the margin.
-        whole, _, _ = program.split(jnp.maximum(_block_sizes(cones, z) / ROUNDING, margin * z))
+        pull = jnp.abs(pulling)
+        whole, _, _ = program.split(jnp.maximum(_block_sizes(cones, pull) / ROUNDING, margin * pull))
         terms = jnp.maximum(terms, matrix.transposed_times(G, whole))
     farkas = _worst(columns, terms)
     farkas = farkas * _cancelled(program.b @ v.y + program.right_side() @ v.z, b @ y + h @ z)
@@ -123,6 +125,19 @@ def errors(
         real = v.x @ curvature > CURVATURE * jnp.finfo(x.dtype).eps * (x @ terms)
         ray = jnp.where(real, 1.0, jnp.maximum(ray, FLAT * _worst(curvature, terms)))
     return farkas, ray * _cancelled(program.c @ v.x, c @ x)
+
+
+def _constant(program: ConicProgram) -> Bool[Array, " size"]:
+    """Whether the block of each row, of a cone that curves, is a constant: its coefficients are but rounding errors, both beside
+    those of other rows in the same columns and beside its own right-hand side. No point near the data then changes its slacks.
+    """
+    G, cones = matrix.magnitudes(program.G), program.cones
+    columns = jnp.maximum(matrix.column_sizes(G), matrix.column_sizes(matrix.magnitudes(program.A)))
+    shares = matrix.row_sizes(matrix.column_scaled(G, 1 / jnp.where(columns > 0, columns, 1.0)))
+    beside = jnp.minimum(1.0, _block_sizes(cones, program.right_side()))
+    curves = np.repeat([cone.blocks is not None for cone in cones.cones], [cone.size for cone in cones.cones])
+    rest = jnp.ones(beside.size - shares.size, shares.dtype)  # rows of bounds
+    return curves & (ROUNDING * _block_sizes(cones, jnp.concatenate([shares, rest])) < beside)
 
 
 def _pull(program: ConicProgram, z: Float[Array, " size"]) -> Float[Array, " n"]:
