@@ -137,7 +137,7 @@ def _constant(program: ConicProgram) -> Bool[Array, " size"]:
     beside = jnp.minimum(1.0, _block_sizes(cones, program.right_side()))
     curves = np.repeat([cone.blocks is not None for cone in cones.cones], [cone.size for cone in cones.cones])
     rest = jnp.ones(beside.size - shares.size, shares.dtype)  # rows of bounds
-    return curves & (ROUNDING * _block_sizes(cones, jnp.concatenate([shares, rest])) < beside)
+    return jnp.asarray(curves) & (ROUNDING * _block_sizes(cones, jnp.concatenate([shares, rest])) < beside)
 
 
 def _pull(program: ConicProgram, z: Float[Array, " size"]) -> Float[Array, " n"]:
