@@ -7,9 +7,9 @@ lane needs, so that a compiled search evaluates the functions in a single place.
 import dataclasses
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .._once import only_where
 from .filter import acceptable_to_reference
 from .iterate import select
 from .options import Choices, Numbers
@@ -118,12 +118,7 @@ def judge_trial(
         first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
     )
 
-    def solve(carry):
-        primal_c, rows_c = search.correction(accumulated)
-        return primal_c, rows_c, jnp.array(False)
-
-    # A conditional that batching leaves conditional: nothing runs unless some lane wants a correction.
-    correction = lax.while_loop(lambda k: k[2], solve, (*c.correction, want_soc))[:2]
+    correction = only_where(want_soc, lambda: search.correction(accumulated), c.correction)
     alpha_soc = search.boundary(start_slack, correction[0])
 
     result = jnp.where(

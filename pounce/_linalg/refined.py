@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from lineax import RESULTS
 
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
-from .refinement import refined_solve
 
 
 Factor = TypeVar("Factor")
@@ -20,11 +19,10 @@ class RefinedFactor(eqx.Module, Generic[Factor]):
 
 
 class Refined(AbstractKKTSolver[RefinedFactor]):
-    """By `steps` corrections; where `fewest` is given, by no more than that many if nothing but rounding is left then."""
+    """By `steps` corrections."""
 
     solver: AbstractKKTSolver
     steps: int = eqx.field(static=True, default=3)
-    fewest: int | None = eqx.field(static=True, default=None)
 
     def init(self, operator: KKTOperator, options: dict[str, Any]) -> RefinedFactor:
         return RefinedFactor(operator, self.solver.init(operator, options))
@@ -33,14 +31,6 @@ class Refined(AbstractKKTSolver[RefinedFactor]):
         return self.solver.inertia(state.factor)
 
     def compute(self, state: RefinedFactor, vector: KKTVector, options: dict[str, Any]):
-        if self.fewest is not None:
-            solve = lambda residual: self.solver.compute(state.factor, residual, options)[0]
-            rounding = 4 * float(jnp.finfo(vector[0].dtype).eps)
-            refined = refined_solve(
-                state.operator.mv, solve, vector, min_steps=self.fewest, max_steps=self.steps, ratio_max=rounding
-            )
-            return refined.solution, RESULTS.successful, {}
-
         def correct(_, solution):
             residual = jax.tree.map(jnp.subtract, vector, state.operator.mv(solution))
             return jax.tree.map(jnp.add, solution, self.solver.compute(state.factor, residual, options)[0])
