@@ -8,6 +8,7 @@ import pytest
 
 from pounce._linalg.dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
 from pounce._linalg.kkt import KKTOperator
+from pounce._linalg.powers_of_two import geometric_mean, nearest_power_of_two
 from pounce._linalg.refined import Refined
 from pounce._linalg.refinement import refined_solve
 
@@ -109,3 +110,18 @@ def test_no_rows():
         x, y = solver.compute(solver.init(operator, {}), (jnp.ones(2), jnp.zeros(0)), {})[0]
         np.testing.assert_allclose(x, [1, 0.5], rtol=1e-6)
         assert y.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_powers_of_two_are_exact(dtype):
+    """The nearest by ratio, without a rounding of a library's exponential; zeros are left out of a mean."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([10.0 ** rng.uniform(-30, 30, 200), 2.0 ** np.arange(-100, 100)]).astype(dtype)
+    expected = np.ldexp(np.ones_like(x), np.round(np.log2(x)).astype(int))
+    np.testing.assert_array_equal(
+        nearest_power_of_two(jnp.asarray(x) * np.where(rng.random(400) < 0.5, 1, -1)), expected
+    )
+    assert float(nearest_power_of_two(jnp.zeros((), dtype))) == 0
+    assert np.isinf(nearest_power_of_two(jnp.asarray([np.inf, np.nan], dtype))).all()
+    assert float(geometric_mean(jnp.asarray([0, -4, 64, 0], dtype))) == 16
+    assert float(geometric_mean(jnp.zeros(3, dtype))) == float(geometric_mean(jnp.zeros(0, dtype))) == 1

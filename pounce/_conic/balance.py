@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._linalg import matrix
+from .._linalg.powers_of_two import nearest_power_of_two
 from .equilibration import Scaling
 from .program import ConicProgram
 from .system import Vector
@@ -70,4 +71,4 @@ def balance(program: ConicProgram, s: Float[Array, " size"], z: Float[Array, " s
 def _power(above, below, wanted):
     """The power of two next to a quotient, one where it is not wanted."""
     known = wanted & (above > 0) & (below > 0) & jnp.isfinite(above) & jnp.isfinite(below)
-    return jnp.exp2(jnp.round(jnp.log2(jnp.where(known, above, 1.0) / jnp.where(known, below, 1.0))))
+    return nearest_power_of_two(jnp.where(known, above, 1.0) / jnp.where(known, below, 1.0))

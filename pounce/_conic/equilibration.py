@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from .._cone.product import ConeProduct
 from .._linalg import matrix
+from .._linalg.powers_of_two import geometric_mean, nearest_power_of_two
 from .program import ConicProgram, Side
 
 
@@ -37,10 +38,6 @@ def _size(value, otherwise=1.0):
     return jnp.where(value > 0, value, otherwise)
 
 
-def _binary(factor):
-    return jnp.ldexp(jnp.ones_like(factor), jnp.round(jnp.log2(factor)).astype(jnp.int32))
-
-
 def _far(size):
     return (size > FAR) | (size < NEAR)
 
@@ -59,14 +56,6 @@ def _block_ids(cones: ConeProduct, m: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _factor(norm):
     return jnp.where(norm > 0, lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 1.0)
-
-
-def _typical(values):
-    """The geometric mean of the magnitudes that are not zero, one if all are: few that stand for infinity are no measure."""
-    sizes = jnp.abs(values)
-    some = sizes > 0
-    logarithms = jnp.where(some, jnp.log2(jnp.where(some, sizes, 1.0)), 0.0)
-    return jnp.exp2(jnp.sum(logarithms) / jnp.maximum(jnp.sum(some), 1))
 
 
 def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
@@ -113,16 +102,16 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     )
 
     # Powers of two leave every digit of the data as it is: rounding would bend what is flat.
-    d, e, f, cost = (_binary(factor) for factor in (d, e, f, cost))
+    d, e, f, cost = (nearest_power_of_two(factor) for factor in (d, e, f, cost))
     # Points of a size of their own become points of size one; then the objective.
     sides = [jnp.abs(side.mask * side.value) / d for side in program.sides]
-    right = _typical(jnp.concatenate([e * program.b, f * program.h, *sides]))
-    unit = jnp.where(_far(right), _binary(right), 1.0)
+    right = geometric_mean(jnp.concatenate([e * program.b, f * program.h, *sides]))
+    unit = jnp.where(_far(right), right, 1.0)
     d, e, f, right = d * unit, e / unit, f / unit, right / unit
     size_c = jnp.max(c_abs * d, initial=0.0)
     size_p = jnp.zeros_like(size_c) if p_abs is None else jnp.mean(d * matrix.symmetric_column_sizes(p_abs, d))
     size = _size(jnp.maximum(size_p, size_c))
-    cost = jnp.where(_far(cost * size), 1.0 / _binary(size), cost)
+    cost = jnp.where(_far(cost * size), 1.0 / nearest_power_of_two(size), cost)
     unit = jnp.minimum(1.0, _size(right * size_c + right**2 * size_p))
 
     def side(bounds: Side | None) -> Side | None:

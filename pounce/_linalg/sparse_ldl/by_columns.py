@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..native import ONE, ZERO, item, native, put
+from ..powers_of_two import nearest_power_of_two
 from . import tail as dense_tail
 from .columns import ColumnSymbolic
 from .numeric import Factor, invert_pivots, spread
@@ -54,7 +55,7 @@ def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
         largest = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, jnp.zeros_like(scale))
         usable = (largest > 0) & (largest < jnp.inf)
         scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
-    return jnp.exp2(jnp.round(jnp.log2(scale)))
+    return nearest_power_of_two(scale)
 
 
 def _blocks(symbolic: ColumnSymbolic, scale, values):

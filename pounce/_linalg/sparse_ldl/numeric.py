@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..gather import taken
+from ..powers_of_two import nearest_power_of_two
 from . import tail as dense_tail
 from .schedule import Sweep
 from .symbolic import ENTRIES, PIVOTS, Rows, Symbolic
@@ -73,7 +74,7 @@ def equilibrate(rows: Rows, count: int, values, passes: int = 2):
         largest = scale * jax.ops.segment_max(pieces, rows.row, count + 1, indices_are_sorted=True)[:count]
         usable = (largest > 0) & jnp.isfinite(largest)
         scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
-    return jnp.exp2(jnp.round(jnp.log2(scale)))
+    return nearest_power_of_two(scale)
 
 
 # XLA splits kernels that touch more bytes than this between threads.
