@@ -21,8 +21,12 @@ def computed_once(values: PyTree, never: Bool[Array, ""]) -> PyTree:
     return lax.while_loop(lambda carry: carry[1], lambda carry: (blank, carry[1]), (values, never))[0]
 
 
-def only_where(wanted: Bool[Array, ""], make: Callable[[], PyTree], otherwise: PyTree) -> PyTree:
-    """``make()`` where ``wanted``, else ``otherwise``, of the same structure: a conditional that stays one under `vmap`, where
-    `lax.cond` would run both branches for all lanes. Here nothing runs unless some lane wants it."""
-    start = wanted, otherwise
-    return lax.while_loop(lambda carry: carry[0], lambda carry: (jnp.zeros_like(wanted), make()), start)[1]
+def only_where(wanted: Bool[Array, ""], update: Callable[[PyTree], PyTree], value: PyTree) -> PyTree:
+    """``update(value)`` where ``wanted``, else ``value``, of the same structure: a conditional that stays one under `vmap`,
+    where `lax.cond` would run both branches for all lanes. Here nothing runs unless some lane wants it.
+
+    What ``update`` needs of ``value`` it should take from its argument: an array that is both changed by a loop and read in it
+    under another name is copied, wanted or not.
+    """
+    start = wanted, value
+    return lax.while_loop(lambda carry: carry[0], lambda carry: (jnp.zeros_like(wanted), update(carry[1])), start)[1]

@@ -20,15 +20,13 @@ import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
 from .._linalg.kkt import Inertia
 from .._linalg.matrix import Hessian, Matrix, column_scaled, magnitudes, row_squares, symmetric_times, transposed_times
-from .._once import only_where
 from .._solution import LEAST_MARGIN
-from .direction import System, Unknowns
+from .direction import Unknowns
 from .iterate import SIDES, View, bound_steps, select
 from .observation import Observation
 from .search import Trial
@@ -76,6 +74,31 @@ class Certificate(eqx.Module):
         return (self.stage > AFFINE) & (self.stage < DONE)
 
 
+def nothing_known(
+    wanted: Bool[Array, ""], again: Bool[Array, ""], x: Float[Array, " n"], rows: Float[Array, " m"], size: int
+) -> Certificate:
+    """Before the first system of a pass, if there is to be one. ``again``: the set is that of a pass before."""
+    zero, no = jnp.zeros((), x.dtype), jnp.array(False)
+    return Certificate(
+        stage=jnp.where(wanted, CONFIRMING, IDLE),
+        systems=jnp.array(0),
+        indicated=again,
+        active=jnp.zeros((2, size), bool),
+        margin=zero,
+        dependent=no,
+        regular=no,
+        inertia_correct=no,
+        reach=zero,
+        predicted=jnp.zeros(2, x.dtype),
+        curvature=zero,
+        terms=zero,
+        curved=no,
+        x=x,
+        rows=rows,
+        change=zero,
+    )
+
+
 def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
     """Before there is a solution."""
     unknown, no = jnp.full((), jnp.nan, x.dtype), jnp.array(False)
@@ -84,7 +107,7 @@ def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
 
 
 class Examiner(eqx.Module):
-    """The end point, and what follows from the solution of one system there for the next."""
+    """The end point, which system is wanted there next, and what follows from its solution."""
 
     view: View
     primal: Float[Array, " N"]
@@ -95,6 +118,8 @@ class Examiner(eqx.Module):
     rows: Float[Array, " m"]
     hessian: Hessian
     jacobian: Matrix
+    before: Bool[Array, "2 k"]  # the set that has been confirmed from a point farther away
+    again: Bool[Array, ""]  # there is one, and derivatives are those nearer to its solution
 
     @classmethod
     def at(cls, seen: Observation, hessian: Hessian, state: State, again: Bool[Array, ""]) -> "Examiner":
@@ -114,27 +139,21 @@ class Examiner(eqx.Module):
             d.rows,
             matrix.masked(hessian, free, free),
             matrix.masked(d.jacobian, view.present, free),
+            found.active,
+            again,
         )
 
-    def begin(
-        self, wanted: Bool[Array, ""], again: Bool[Array, ""], found: Finding, system: System, rhs: tuple
-    ) -> tuple[Certificate, Unknowns, tuple]:
-        """The first system, which where it is not ``wanted`` is the given one: the Newton step for the first guess or, where a
-        set has been confirmed before, from a point nearer to its solution."""
-        zero, no = jnp.zeros((), self.primal.dtype), jnp.array(False)
-        given = Unknowns(system.active, system.present, system.sigma), rhs, jnp.zeros(self.multipliers.shape, bool)
+    def _active(self, c: Certificate) -> Bool[Array, "2 N"]:
+        """The set that is looked at: before the first system the one known from before, or the first guess."""
+        pad = ((0, 0), (0, self.multipliers.shape[1] - self.before.shape[1]))
+        guess = jnp.where(self.again, jnp.pad(self.before, pad), self._one_side(self.multipliers, self.slack))
+        return jnp.where(c.systems > 0, c.active, guess)
 
-        def first() -> tuple:
-            pad = ((0, 0), (0, self.multipliers.shape[1] - found.active.shape[1]))
-            active = jnp.where(again, jnp.pad(found.active, pad), self._one_side(self.multipliers, self.slack))
-            return self.held(active), self._newton_step(active), active
-
-        unknowns, rhs, active = only_where(wanted, first, given)
-        certificate = Certificate(
-            jnp.where(wanted, CONFIRMING, IDLE), jnp.array(0), again, active, zero, no, no, no, zero,
-            jnp.zeros(2, zero.dtype), zero, zero, no, self.primal[: self.view.n], self.rows_multipliers, zero,
-        )  # fmt: skip
-        return certificate, unknowns, rhs
+    def _one_side(self, larger: Float[Array, "2 N"], than: Float[Array, "2 N"]) -> Bool[Array, "2 N"]:
+        """The bounds where one exceeds the other, of both sides the one where it is larger."""
+        has = self.view.has
+        first = jnp.stack([larger[0] >= larger[1], larger[0] < larger[1]])
+        return has & (larger > than) & (first | ~has[::-1])
 
     def held(self, active: Bool[Array, "2 N"]) -> Unknowns:
         """What moves and which rows are held where these bounds are."""
@@ -143,83 +162,84 @@ class Examiner(eqx.Module):
         moving = view.active & ~held & (jnp.arange(view.active.size) < n)
         return Unknowns(moving, view.equality | held[n : n + m], jnp.zeros_like(self.primal))
 
+    def system(self, c: Certificate) -> tuple[Unknowns, tuple]:
+        """The next system: what it is solved for, and its right-hand side."""
+        z, view, active = self.multipliers, self.view, self._active(c)
+        unknowns = self.held(active)
+        of_set = unknowns, select(c.stage == PROBING, self._probe(unknowns), self._newton_step(active))
+        affine = jnp.where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
+        newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0))
+        return select(c.stage == AFFINE, (newton, affine), of_set)
+
     def __call__(
         self, c: Certificate, solution: tuple, inertia: Inertia, ratio: Float[Array, ""], solved: Bool[Array, ""]
-    ) -> tuple[Certificate, Unknowns, tuple]:
-        """What is known once a system has been solved, and the next system: its unknowns and right-hand side."""
-        answer = solution, inertia, ratio, solved
-        # In the order of the numbers of stages.
-        stages = [
-            lambda *known, stage=stage: stage(*known) for stage in (self._indicated, self._confirmed, self._probed)
-        ]
-        return lax.switch(jnp.clip(c.stage - AFFINE, 0, 2), stages, c, answer)
+    ) -> Certificate:
+        """What is known once that system has been solved."""
+        reliable, active = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps), self._active(c)
+        outcomes = (
+            (AFFINE, self._indicated(active, solution, solved)),
+            (CONFIRMING, self._confirmed(c, active, solution, reliable)),
+            (PROBING, self._probed(c, active, solution, inertia, reliable)),
+        )
+        known = {field.name: getattr(c, field.name) for field in dataclasses.fields(c)} | dict(active=active)
+        for stage, changes in outcomes:
+            here = c.stage == stage
+            known |= {name: jnp.where(here, value, known[name]) for name, value in changes.items()}
+        return Certificate(**known | dict(systems=c.systems + 1))
 
-    def _next(
-        self, c: Certificate, stage, active: Bool[Array, "2 N"], unknowns: Unknowns, rhs: tuple, **found
-    ) -> tuple:
-        stage = jnp.asarray(stage, c.stage.dtype)
-        return dataclasses.replace(c, stage=stage, systems=c.systems + 1, active=active, **found), unknowns, rhs
-
-    def _indicated(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+    def _indicated(self, active: Bool[Array, "2 N"], solution: tuple, solved: Bool[Array, ""]) -> dict[str, Array]:
         """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
-        solution, _, _, solved = answer
         t = -bound_steps(solution[0]) / self.slack
         solved = solved & jnp.all(jnp.isfinite(jnp.where(self.view.has, t, 0.0)))
-        active = jnp.where(solved, self._one_side(t, jnp.full_like(t, 0.5)), c.active)
-        return self._next(c, CONFIRMING, active, self.held(active), self._newton_step(active))
+        indicated = jnp.where(solved, self._one_side(t, jnp.full_like(t, 0.5)), active)
+        return dict(stage=jnp.array(CONFIRMING), active=indicated)
 
-    def _one_side(self, larger: Float[Array, "2 N"], than: Float[Array, "2 N"]) -> Bool[Array, "2 N"]:
-        """The bounds where one exceeds the other, of both sides the one where it is larger."""
-        has = self.view.has
-        first = jnp.stack([larger[0] >= larger[1], larger[0] < larger[1]])
-        return has & (larger > than) & (first | ~has[::-1])
-
-    def _confirmed(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+    def _confirmed(
+        self, c: Certificate, active: Bool[Array, "2 N"], solution: tuple, reliable: Bool[Array, ""]
+    ) -> dict[str, Array]:
         """After a Newton step for the equations of a set: another set, or the same again to be probed."""
-        solution, _, ratio, _ = answer
-        has, (ratios, *stepped) = self.view.has, self._after_step(c.active, solution)
+        has, (ratios, x, rows, change) = self.view.has, self._after_step(active, solution)
         wrong = has & ~(ratios > -WEAK)
-        reliable = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps)
         changing = jnp.any(wrong)
         confirmed = reliable & ~changing
         margin = jnp.min(jnp.where(has, jnp.minimum(ratios, 1.0 / jnp.maximum(ratios, WEAK)), jnp.inf), initial=jnp.inf)
-        x, rows, change = select(confirmed, tuple(stepped), (c.x, c.rows, c.change))
-
         asking = ~confirmed & ~c.indicated
         again = reliable & changing & c.indicated & (c.systems < MOST_CHANGES)
-        turned = c.active ^ wrong
+        turned = active ^ wrong
         turned = turned & ~(jnp.all(turned, axis=0) & ~wrong)
-        active = jnp.where(again, turned, c.active)
-        stage = jnp.where(asking, AFFINE, jnp.where(again, CONFIRMING, PROBING))
-        z, view = self.multipliers, self.view
-        affine = jnp.where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
-        newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0))
-        unknowns = self.held(active)
-        rhs = select(again, self._newton_step(active), self._probe(unknowns))
-        unknowns, rhs = select(asking, (newton, affine), (unknowns, rhs))
-        margin = jnp.where(confirmed, margin, 0.0)
-        return self._next(
-            c, stage, active, unknowns, rhs, indicated=c.indicated | asking, margin=margin, x=x, rows=rows, change=change
-        )  # fmt: skip
+        return dict(
+            stage=jnp.where(asking, AFFINE, jnp.where(again, CONFIRMING, PROBING)),
+            active=jnp.where(again, turned, active),
+            indicated=c.indicated | asking,
+            margin=jnp.where(confirmed, margin, 0.0),
+            x=jnp.where(confirmed, x, c.x),
+            rows=jnp.where(confirmed, rows, c.rows),
+            change=jnp.where(confirmed, change, c.change),
+        )
 
-    def _probed(self, c: Certificate, answer: tuple) -> tuple[Certificate, Unknowns, tuple]:
+    def _probed(
+        self, c: Certificate, active: Bool[Array, "2 N"], solution: tuple, inertia: Inertia, reliable: Bool[Array, ""]
+    ) -> dict[str, Array]:
         """After a solution for all frequencies: the end, unless something has to give way."""
-        solution, inertia, ratio, _ = answer
-        reliable = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps)
         singular, correct = inertia.singular | ~reliable, inertia.correct
         if inertia.doubtful is not None and inertia.counted is not None:
             # Where refinement undoes the replacement of pivots, their signs are those of the matrix.
             singular, correct = ~reliable, correct | (inertia.doubtful & inertia.counted & reliable)
-        limiting, dependent = self._limiting(c.active, solution[1])
+        limiting, dependent = self._limiting(active, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
-        reach, predicted, curvature, terms, curved = self._measurement(solution[0], self.held(c.active))
-        active = c.active & ~(release & limiting)
-        unknowns = self.held(active)
-        return self._next(
-            c, jnp.where(release, PROBING, DONE), active, unknowns, self._probe(unknowns),
-            dependent=c.dependent | release, regular=~singular & ~c.dependent, inertia_correct=correct,
-            reach=reach, predicted=predicted, curvature=curvature, terms=terms, curved=curved,
-        )  # fmt: skip
+        reach, predicted, curvature, terms, curved = self._measurement(solution[0], self.held(active))
+        return dict(
+            stage=jnp.where(release, PROBING, DONE),
+            active=active & ~(release & limiting),
+            dependent=c.dependent | release,
+            regular=~singular & ~c.dependent,
+            inertia_correct=correct,
+            reach=reach,
+            predicted=predicted,
+            curvature=curvature,
+            terms=terms,
+            curved=curved,
+        )
 
     def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
         nothing = jnp.zeros((2, 2 * self.rows.size), self.primal.dtype)

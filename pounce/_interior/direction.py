@@ -5,7 +5,6 @@ eliminated into the row diagonal and the linear solver only ever sees ``[[H, J']
 before that elimination.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -128,8 +127,6 @@ class _Rung(eqx.Module):
     inertia: Inertia
     ratio: Float[Array, ""]
     examined: Any
-    unknowns: Unknowns | None
-    rhs: tuple
 
 
 def solve_system(
@@ -143,31 +140,32 @@ def solve_system(
     numbers: Numbers,
     always_dc: bool,
     examined: Any = None,
-    unknowns: Unknowns | None = None,
-    examine: Callable | None = None,
+    examiner: Callable | None = None,
 ) -> Solved:
     """Factorise with growing perturbations until the inertia is right and refinement succeeds.
 
     Where ``once``, the system is tried a single time, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
-    Where ``examined`` is ``asking``, the system is that of ``unknowns``, and ``examine(examined, solution, inertia, ratio,
-    solved)`` returns the new ``examined`` and the unknowns and the right-hand side of the next one. Where ``later``, systems are
-    tried once as well.
+    Where ``examined`` is ``asking``, the system is another: ``examiner().system(examined)`` returns its unknowns and right-hand
+    side, and ``examiner()(examined, solution, inertia, ratio, solved)`` what is known after it. Where ``later``, it is tried once,
+    too.
     Where the inertia is doubtful, refinement has to succeed and the direction to have positive curvature (the test of Chiang
     and Zavala, "An inertia-free filter line-search algorithm", 2016).
     """
     whole, fresh = system, Perturbation.fresh(mu.dtype)
-    tried_once = once if examine is None else once | examined.later
+    tried_once = once if examiner is None else once | examined.later
     started = select(tried_once, fresh, ladder.begin(perturbation, mu, numbers, always_dc))
     some_rows = jnp.any(system.present)
 
     def rung(c: _Rung) -> _Rung:
-        p, rhs, system = c.perturbation, c.rhs, whole
-        if c.unknowns is not None:
-            system = whole.restricted(c.unknowns)
+        p, system, wanted = c.perturbation, whole, rhs
+        if examiner is not None:
+            given = Unknowns(whole.active, whole.present, whole.sigma), rhs
+            unknowns, wanted = only_where(c.examined.asking, lambda _: examiner().system(c.examined), given)
+            system = whole.restricted(unknowns)
         factor = solver.init(system.operator(p.dw, p.dc), {})
         inertia = solver.inertia(factor)
         dependent = inertia.singular & (p.dc == 0) & some_rows
-        if examine is not None:
+        if examiner is not None:
             # Dependent rows are to be found out about: their multipliers in a solution grow along the dependence.
             dependent = dependent & ~c.examined.later
         sound = inertia.correct & ~dependent
@@ -177,7 +175,7 @@ def solve_system(
         refined = refined_solve(
             lambda v: system.apply(p.dw, p.dc, v),
             lambda v: system.solve(solver, factor, p.dw, v),
-            rhs,
+            wanted,
             enabled=sound,
             min_steps=numbers.min_refinement_steps,
             max_steps=numbers.max_refinement_steps,
@@ -195,11 +193,11 @@ def solve_system(
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
         following = select(singular, after_singular, after_wrong)
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
-        examined, unknowns = c.examined, c.unknowns
-        if examine is not None:
+        examined = c.examined
+        if examiner is not None:
             due = examined.asking & (examined.later | ~go_on)
-            find_out = functools.partial(examine, examined, refined.solution, inertia, refined.ratio, accepted)
-            examined, unknowns, rhs = only_where(due, find_out, (examined, unknowns, rhs))
+            answer = refined.solution, inertia, refined.ratio, accepted
+            examined = only_where(due, lambda known: examiner()(known, *answer), examined)
             following, accepted_now = select(due, fresh, following), accepted & ~due
             go_on = jnp.where(due, examined.asking, go_on)
         else:
@@ -215,8 +213,6 @@ def solve_system(
             inertia,
             refined.ratio,
             examined,
-            unknowns,
-            rhs,
         )
 
     shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
@@ -224,9 +220,7 @@ def solve_system(
     no = jnp.array(False)
     inertia = jax.tree.map(lambda _: no, jax.eval_shape(solver.inertia, shapes))
     nothing = jax.tree.map(jnp.zeros_like, rhs)
-    start = _Rung(
-        started, blank, nothing, enabled, no, no, jnp.array(0), inertia, mu, examined, unknowns, rhs
-    )  # fmt: skip
+    start = _Rung(started, blank, nothing, enabled, no, no, jnp.array(0), inertia, mu, examined)
     last = lax.while_loop(lambda c: c.running, rung, start)
     primal, rows = last.solution
     kept = select(once | ~enabled, perturbation, last.perturbation)

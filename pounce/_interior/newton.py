@@ -1,11 +1,13 @@
 """The one linear system of a pass, whatever the pass is for."""
 
+import functools
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._linalg.kkt import AbstractKKTSolver
 from . import quasi_newton
-from .certification import Examiner
+from .certification import Examiner, nothing_known
 from .direction import Solved, System, least_squares_system, newton_system, solve_system
 from .iterate import View, select
 from .observation import Observation
@@ -42,14 +44,14 @@ def solve_pass(
     system = newton_system(view, hessian, d.jacobian, sigma)
     system = select(least_squares, least_squares_system(view, hessian, d.jacobian), system)
     rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
-    enabled, certificate, unknowns, examiner = searching | least_squares, None, None, None
+    enabled, certificate, examiner = searching | least_squares, None, None
     if certifying is not None:
         again = state.phase == CERTIFYING
         assert state.finding is not None
-        examiner, enabled = Examiner.at(seen, hessian, state, again), enabled | certifying
-        certificate, unknowns, rhs = examiner.begin(certifying, again, state.finding, system, rhs)
+        examiner, enabled = functools.partial(Examiner.at, seen, hessian, state, again), enabled | certifying
+        x, y = iterate.primal[: view.n], iterate.rows
+        certificate = nothing_known(certifying, again, x, y, iterate.primal.size)
     solved = solve_system(
-        linear_solver, system, rhs, g.perturbation, g.mu, least_squares, enabled, o, always_dc, certificate, unknowns,
-        examiner,
+        linear_solver, system, rhs, g.perturbation, g.mu, least_squares, enabled, o, always_dc, certificate, examiner
     )  # fmt: skip
     return solved, system, rhs

@@ -296,14 +296,14 @@ class InteriorPointMethod(eqx.Module):
             (found.stuck, _stopped(judged, seen, restoring, o)),
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
-        if found.certifying is not None:
-            results += ((found.certifying, certified(judged, seen, solved, last, found.certifying)),)
         if found.going_back is not None:
             results += ((found.going_back, gone_back(judged, g)),)
         result = judged
         conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
         for condition, (_, candidate_state) in zip(conditions, results, strict=True):
             result = select(condition, candidate_state, result)
+        if found.certifying is not None:  # and nothing else has come of the pass
+            result = certified(result, seen, solved, last, found.certifying)
         counts = Counts(
             judged.counts.evaluations + outcome.evaluations,
             judged.counts.factorizations + solved.factorizations,

@@ -1,7 +1,5 @@
 """What a pass makes of its search: the accepted iterate, the restoration phase entered or left, new multipliers."""
 
-import functools
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -160,12 +158,12 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
 
 
 def certified(judged: State, seen: Observation, solved: Solved, measured: Trial, wanted: Bool[Array, ""]) -> State:
-    """The state of a solution with what was found out about its active set, and functions ``measured`` along a direction that it
-    leaves free."""
+    """The state, where ``wanted`` with what was found out about the active set of a solution, and functions ``measured`` along a
+    direction that it leaves free."""
     assert judged.finding is not None
-    learnt = judged.finding, solved.examined, solved.ratio, seen, measured, judged.report.kkt_error
-    found = only_where(wanted, functools.partial(conclusion, *learnt), judged.finding)
-    phase = jnp.where(found.settled, judged.phase, CERTIFYING)
+    learnt = solved.examined, solved.ratio, seen, measured, judged.report.kkt_error
+    found = only_where(wanted, lambda before: conclusion(before, *learnt), judged.finding)
+    phase = jnp.where(wanted & ~found.settled, CERTIFYING, judged.phase)
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 

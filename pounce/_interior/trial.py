@@ -118,7 +118,7 @@ def judge_trial(
         first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
     )
 
-    correction = only_where(want_soc, lambda: search.correction(accumulated), c.correction)
+    correction = only_where(want_soc, lambda _: search.correction(accumulated), c.correction)
     alpha_soc = search.boundary(start_slack, correction[0])
 
     result = jnp.where(
