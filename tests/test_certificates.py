@@ -1,5 +1,7 @@
 """Verdicts on programs whose points are far away, and in small units: no false certificate, no solution that is none."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,16 +9,24 @@ import pytest
 
 import pounce
 from pounce import ConicStatus
+from pounce._cone.layout import Layout
+from pounce._conic.data import ConicData, presolve
+from pounce._conic.extent import extent
+from pounce._linalg.sparse import Pattern, SparseMatrix
 
 
 CERTIFICATES = (ConicStatus.Primal_Infeasible, ConicStatus.Dual_Infeasible)
 
 
+@functools.cache
+def solver(cones):
+    return jax.jit(jax.vmap(lambda c, A, b, G, h: pounce.solve_conic(None, c, A, b, G, h, cones=list(cones))))
+
+
 def verdicts(cones, programs):
     """Status, objective and radius of programs ``(c, A, b, G, h)`` of one shape, and nothing but those."""
     stacked = [jnp.asarray(np.stack(parts), float) for parts in zip(*programs)]
-    solve = jax.jit(jax.vmap(lambda c, A, b, G, h: pounce.solve_conic(None, c, A, b, G, h, cones=cones)))
-    s = solve(*stacked)
+    s = solver(tuple(cones))(*stacked)
     return np.asarray(s.status), np.asarray(s.objective), np.asarray(s.residuals.radius)
 
 
@@ -49,6 +59,60 @@ def test_squares_far_away():
     optimal = status[:-1] == ConicStatus.Optimal
     assert np.all(np.abs(objective[:-1] - far**2)[optimal] < 1e-5 * far[optimal] ** 2) and optimal[0]
     assert status[-1] == ConicStatus.Primal_Infeasible and radius[-1] > 1e6
+
+
+def test_second_order_edges():
+    """``|x| <= size`` beside a line that touches the ball, or misses it by a little: multipliers on the boundary of the cone."""
+
+    def program(size, excess, row=1.0):
+        G, h = -np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), size * np.array([1.0, 0.0, 0.0])
+        return [2.0, -1.0], [[0.0, row]], [row * size * (1.0 + excess)], row**2 * G, row**2 * h
+
+    programs = [program(*numbers) for numbers in ((3.0, 2e-2), (2e4, 4e-4), (1.0, 3e-6, 1e-3), (5e-3, 7e-5))]
+    status, objective, radius = verdicts([("soc", 3)], [*programs, program(2.0, -1e-3)])
+    assert np.all(status[:-1] == ConicStatus.Primal_Infeasible), status
+    assert np.all(radius[:-1] > 1e5 * np.array([3.0, 2e4, 1.0, 5e-3]))
+    assert status[-1] == ConicStatus.Optimal
+    np.testing.assert_allclose(objective[-1], -2.0 * 2.0 * np.sqrt(1.0 - 0.999**2) - 1.998, rtol=1e-6)
+
+
+def test_semidefinite_edges():
+    """Covariances of which one exceeds what its two variances allow, beside a third that is free; units of each and of all."""
+
+    def program(excess, scales=(1.0, 1.0, 1.0), row=1.0):
+        a, b, c = scales
+        G, h = np.zeros((6, 2)), np.array([a * a, np.sqrt(2) * a * b * (1 + excess), 0.0, b * b, 0.0, c * c])
+        G[2, 0] = G[4, 1] = -1.0
+        return [-1.0, -2.0], np.zeros((1, 2)), [0.0], row * G, row * h
+
+    programs = [program(3e-2), program(2e-4, (1.0, 30.0, 0.2)), program(5e-5, row=4e3), program(7e-6), program(-1e-3)]
+    status, _, radius = verdicts([("psd", 3)], programs)
+    assert np.all(status[:-1] == ConicStatus.Primal_Infeasible), status
+    assert np.all(radius[:-1] > 1e6) and status[-1] == ConicStatus.Optimal
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_extent(sparse):
+    """How far the variables of feasible points can be, through one row or cone after the other."""
+    layout = Layout(nonnegative=1, second_order=((3, 1),), semidefinite=((2, 1),), exponential=1, power=(0.25,))
+    A, G, h = np.zeros((1, 8)), np.zeros((13, 8)), np.zeros(13)
+    A[0, :2] = 1.0, 2.0  # x0 + 2 x1 = 6, x1 >= 1, x0 >= 0: x0 <= 4, x1 <= 3
+    G[0, 0] = -1.0
+    G[1, 0], G[2, 2] = -1.0, 2.0  # |(2 x2, 3)| <= x0
+    h[3] = 3.0
+    h[4], h[5], G[6, 4] = 9.0, -1.0, -1.0  # [[9, (x3 - 1) / sqrt 2], [., x4]], x4 <= 4: |x3 - 1| <= sqrt 2 * 6
+    G[5, 3] = -1.0
+    h[8], G[7, 5], h[9] = 1.0, -1.0, 2.0  # exp(x5) <= 2: no lower bound
+    G[10, 6], h[11], h[12] = 1.0, 16.0, 81.0  # |x6| <= 2 * 27; x7 is free
+    lb, ub = np.full(8, -np.inf), np.full(8, np.inf)
+    lb[1], ub[4] = 1.0, 4.0
+
+    def matrix(M):
+        return SparseMatrix(jnp.asarray(M[np.nonzero(M)]), Pattern.of(M)) if sparse else jnp.asarray(M)
+
+    data = ConicData(None, jnp.zeros(8), matrix(A), jnp.array([6.0]), matrix(G), *map(jnp.asarray, (h, lb, ub)))
+    found = jax.jit(lambda data: extent(presolve(data, layout).program))(data)
+    np.testing.assert_allclose(found, [4.0, 3.0, 2.0, 1 + 6 * np.sqrt(2), 4.0, np.inf, 54.0, np.inf], rtol=1e-9)
 
 
 @pytest.mark.parametrize("flat", [False, True])

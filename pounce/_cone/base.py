@@ -129,6 +129,11 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
         """``f(s) + f*(z)``, NaN or infinite outside."""
 
     @abc.abstractmethod
+    def enclosed(self, most: Float[Array, " size"]) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+        """Between what the entries of a slack are that are at most ``most`` (infinite where that is not known): a lower and an
+        upper bound of each, by what the cone demands."""
+
+    @abc.abstractmethod
     def project(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
         """The nearest point of K."""
 

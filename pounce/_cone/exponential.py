@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .three_dimensional import AbstractThreeDimensional
@@ -35,6 +36,11 @@ class Exponential(AbstractThreeDimensional):
 
     def unit(self, dtype):
         return jnp.tile(jnp.asarray(UNIT, dtype), self.count)
+
+    def enclosed(self, most):
+        x, y, z = components(most.reshape(-1, 3))
+        high = jnp.stack([jnp.minimum(x, jnp.maximum(z, 0.0) / np.e), y, z], axis=-1)  # x <= y log(z / y)
+        return jnp.where(np.arange(self.size) % 3 == 0, -jnp.inf, 0.0).astype(most.dtype), high.reshape(-1)
 
     def contains(self, v):
         x, y, z = components(v)

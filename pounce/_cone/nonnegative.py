@@ -99,6 +99,9 @@ class Nonnegative(AbstractCone[DiagonalScaling]):
     def barrier(self, s, z):
         return -jnp.sum(jnp.log(self._filled(s)) + jnp.log(self._filled(z)))
 
+    def enclosed(self, most):
+        return jnp.zeros_like(most), most
+
     def project(self, v):
         return jnp.where(self.present, jnp.maximum(v, 0.0), 0.0)
 

@@ -38,6 +38,14 @@ class Power(AbstractThreeDimensional):
         a, _ = self._exponents(dtype)
         return jnp.stack([jnp.zeros_like(a), jnp.sqrt(1.0 + a), jnp.sqrt(2.0 - a)], axis=-1).reshape(-1)
 
+    def enclosed(self, most):
+        x, y, z = components(most.reshape(-1, 3))
+        a, b = self._exponents(most.dtype)
+        size = jnp.maximum(y, 0.0) ** a * jnp.maximum(z, 0.0) ** b
+        size = jnp.where(jnp.isnan(size), jnp.inf, size)
+        low = jnp.stack([-size, jnp.zeros_like(y), jnp.zeros_like(z)], axis=-1)
+        return low.reshape(-1), jnp.stack([jnp.minimum(x, size), y, z], axis=-1).reshape(-1)
+
     def contains(self, v):
         x, y, z = components(v)
         a, _ = self._exponents(v.dtype)

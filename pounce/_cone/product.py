@@ -150,6 +150,10 @@ class ConeProduct(AbstractCone[ProductScaling]):
     def barrier(self, s, z):
         return sum(self._each("barrier", s, z), start=jnp.zeros((), s.dtype))
 
+    def enclosed(self, most):
+        pairs = self._each("enclosed", most)
+        return _joined([low for low, _ in pairs], most), _joined([high for _, high in pairs], most)
+
     def project(self, v):
         return _joined(self._each("project", v), v)
 

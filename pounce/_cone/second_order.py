@@ -173,6 +173,12 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
         # Factor by factor: their product is positive in the opposite cone too.
         return -0.5 * jnp.sum(jnp.log(v[:, 0] - norm) + jnp.log(v[:, 0] + norm))
 
+    def enclosed(self, most):
+        most = most.reshape(self.count, self.dimension)
+        head = jnp.maximum(most[:, :1], 0.0)
+        low = jnp.broadcast_to(-head, most.shape).at[:, 0].set(0.0)
+        return low.reshape(-1), jnp.minimum(most, head).reshape(-1)
+
     def project(self, v):
         plus, minus, direction = self._spectrum(v)
         return self._assembled(jnp.maximum(plus, 0.0), jnp.maximum(minus, 0.0), direction)

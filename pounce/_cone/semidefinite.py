@@ -171,6 +171,15 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
         values, vectors = jnp.linalg.eigh(self._matrices(v))
         return tuple(self._vector((vectors * new[:, None, :]) @ _transposed(vectors)) for new in function(values))
 
+    def enclosed(self, most):
+        rows, columns, factor, position = _layout(self.order)
+        most = most.reshape(self.count, self._rows)
+        root = jnp.sqrt(jnp.maximum(most[:, np.diagonal(position)], 0.0))
+        size = factor.astype(most.dtype) * root[:, rows] * root[:, columns]
+        size = jnp.where(jnp.isnan(size), jnp.inf, size)
+        low = jnp.where(rows == columns, 0.0, -size)
+        return low.reshape(-1), jnp.where(rows == columns, most, jnp.minimum(most, size)).reshape(-1)
+
     def project(self, v):
         return self._spectral(v, lambda values: (jnp.maximum(values, 0.0),))[0]
 

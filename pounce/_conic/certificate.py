@@ -5,7 +5,8 @@ is left of the equations excludes points near the origin only. How near is a mat
 with the terms that cancel in it. Where ``|r| <= error (|A|'|y| + |G|'|z|)`` in every column, the certificate is an exact one of a
 program whose matrices differ by the factor ``error`` from this one, and only points whose rows cancel to that share can be
 feasible. Cones that curve, like the exponential one, have feasible points far beyond their data; multipliers that exclude near
-ones leave a column in which nothing cancels at all. For rays the same holds with rows and columns exchanged.
+ones leave a column in which nothing cancels at all. So do singular multipliers of near points, by rounding: there the data must
+say how far feasible points can be (`extent`). For rays the same holds with rows and columns exchanged.
 """
 
 import dataclasses
@@ -92,10 +93,11 @@ def margins(program: ConicProgram, v: Iterate) -> Float[Array, " size"]:
 
 
 def errors(
-    program: ConicProgram, v: Iterate, margin: Float[Array, " size"]
+    program: ConicProgram, v: Iterate, margin: Float[Array, " size"], farthest: Float[Array, " n"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """What is unproven of the multipliers as a Farkas certificate, and of the point as a ray; at least one if nothing is
-    proven. What remains of each column or row is compared with its terms, and the value with its own. ``margin``: of `margins`.
+    proven. What remains of each column or row is compared with its terms, and the value with its own. ``margin``: of `margins`;
+    ``farthest``: of `extent`.
     """
     x, y, z, s = jnp.abs(v.x), jnp.abs(v.y), jnp.abs(v.z), jnp.abs(v.s)
     b, h, c = jnp.abs(program.b), jnp.abs(program.right_side()), jnp.abs(program.c)
@@ -103,15 +105,22 @@ def errors(
     curved = not cones.polyhedral
     pulling = jnp.where(_constant(program), 0.0, v.z) if curved else v.z
     columns = matrix.transposed_times(program.A, v.y) + program.rows_transposed(pulling)
-    terms = matrix.transposed_times(A, y) + _pull(program, pulling)
+    pull = matrix.transposed_times(A, y)
+    terms = pull + _pull(program, pulling)
+    value, products = program.b @ v.y + program.right_side() @ v.z, b @ y + h @ z
     if curved:
         # Within a block near the boundary of its cone there is cancellation that says nothing, but to rounding errors. Inside,
         # feasible slacks that are large are worth much to the multipliers, in proportion to the margin.
-        pull = jnp.abs(pulling)
-        whole, _, _ = program.split(jnp.maximum(_block_sizes(cones, pull) / ROUNDING, margin * pull))
+        own = jnp.abs(pulling)
+        whole, _, _ = program.split(jnp.maximum(_block_sizes(cones, own) / ROUNDING, margin * own))
         terms = jnp.maximum(terms, matrix.transposed_times(G, whole))
-    farkas = _worst(columns, terms)
-    farkas = farkas * _cancelled(program.b @ v.y + program.right_side() @ v.z, b @ y + h @ z)
+    shares = _shares(columns, terms) * _cancelled(value, products)
+    if curved:
+        # What remains, rounded as it is, is worth no more than the data allow the variable, whether or not anything cancels.
+        rounding = jnp.finfo(x.dtype).eps * (pull + matrix.transposed_times(G, z[: G.shape[0]]))
+        worth = (jnp.abs(columns) + rounding) * farthest
+        shares = jnp.minimum(shares, _cancelled(value, jnp.where(jnp.isnan(worth), 0.0, worth)))
+    farkas = jnp.max(shares, initial=0.0)
     rows = jnp.concatenate([G @ x, *(side.mask * x for side in program.sides)]) + s
     remains = program.rows(v.x) + v.s
     if curved:
@@ -156,10 +165,15 @@ def _blocks(cones: ConeProduct, m: int) -> np.ndarray | None:
     return np.repeat(np.arange(len(widths)), widths)[:m]
 
 
-def _worst(remains: Array, terms: Array) -> Float[Array, ""]:
-    """The largest share of its terms that remains in an entry."""
+def _shares(remains: Array, terms: Array) -> Array:
+    """The share of its terms that remains in each entry."""
     some = terms > 0
-    return jnp.max(jnp.where(some, jnp.abs(remains) / jnp.where(some, terms, 1.0), 0.0), initial=0.0)
+    return jnp.where(some, jnp.abs(remains) / jnp.where(some, terms, 1.0), 0.0)
+
+
+def _worst(remains: Array, terms: Array) -> Float[Array, ""]:
+    """The largest of them."""
+    return jnp.max(_shares(remains, terms), initial=0.0)
 
 
 def _cancelled(value: Array, terms: Array) -> Float[Array, ""]:

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg.kkt import AbstractKKTSolver
-from .._once import computed_once
+from .._once import computed_once, only_where
 from .._results import ConicStatus
 from . import certificate, termination
 from .direction import Newton
 from .equilibration import Scaling
+from .extent import extent
 from .iterate import Iterate, Measures, Residuals, evaluate, measure
 from .program import ConicProgram
 from .start import cold_start
@@ -118,20 +119,24 @@ class ConicMethod(eqx.Module):
             # Near the boundary of a cone small residuals are worth much.
             residuals = (jnp.full_like(m.ratio, jnp.inf),) * 2
 
-        margin = certificate.margins(program, state.iterate)
+        candidate = termination.is_certificate(state.status)
+        margin, farthest = jnp.zeros_like(state.iterate.z), jnp.full_like(state.iterate.x, jnp.inf)
+        if not program.cones.polyhedral:
+            margin, farthest = only_where(
+                candidate, lambda: (certificate.margins(program, state.iterate), extent(program)), (margin, farthest)
+            )
 
         def cleaned(negligible: Float[Array, ""]) -> tuple[Iterate, Bool[Array, ""], Bool[Array, ""]]:
             clean = certificate.cleaned(program, state.iterate, negligible)
             farkas, ray = (
                 termination.proven(error, residual, m, tolerances, state.alpha == 0)
-                for error, residual in zip(certificate.errors(program, clean, margin), residuals)
+                for error, residual in zip(certificate.errors(program, clean, margin, farthest), residuals)
             )
             return clean, farkas, ray
 
         tries = jax.vmap(cleaned)(jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype))
         first = jnp.argmax(tries[1] | tries[2])
         clean, farkas, ray = jax.tree.map(lambda a: a[first], tries)
-        candidate = termination.is_certificate(state.status)
         out = state.iterations - state.started >= max_iter
         open_status = jnp.where(out, ConicStatus.Iteration_Limit, ConicStatus.Running)
         open_status = jnp.where(state.alpha == 0, ConicStatus.Numerical_Failure, open_status)

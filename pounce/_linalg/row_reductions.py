@@ -14,7 +14,7 @@ LENGTH = 8  # of the terms that are added at once
 
 
 class RowReductions:
-    """Which terms belong to which of ``count`` rows: ``rows[t]`` is that of term t. Rows without any have a zero."""
+    """Which terms belong to which of ``count`` rows: ``rows[t]`` is that of term t. A row without any has a zero."""
 
     def __init__(self, rows: np.ndarray, count: int):
         rows = np.asarray(rows)
@@ -37,15 +37,19 @@ class RowReductions:
 
     def sums(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
         """The sum of each row."""
-        return self._reduced(jnp.add, terms)
+        return self._reduced(jnp.add, terms, 0.0)
 
     def largest(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
         """The largest of each row, of terms that are not negative."""
-        return self._reduced(jnp.maximum, terms)
+        return self._reduced(jnp.maximum, terms, 0.0)
 
-    def _reduced(self, operation: Callable, terms):
+    def smallest(self, terms: Float[Array, " t"]) -> Float[Array, " count"]:
+        """The smallest of each row; infinite for a row without terms."""
+        return self._reduced(jnp.minimum, terms, jnp.inf)
+
+    def _reduced(self, operation: Callable, terms, neutral: float):
         for gather in self._gathers:
-            extended = jnp.concatenate([terms, jnp.zeros(1, terms.dtype)])
+            extended = jnp.concatenate([terms, jnp.full(1, neutral, terms.dtype)])
             parts = [taken(extended, index) for index in gather]
-            terms = functools.reduce(operation, parts, jnp.zeros(gather.shape[1], terms.dtype))
+            terms = functools.reduce(operation, parts, jnp.full(gather.shape[1], neutral, terms.dtype))
         return terms

@@ -11,8 +11,6 @@ from .data import Point, Program
 
 
 INFINITE = float("inf")
-# As in `_conic.certificate`: within a block of a curved cone only what is lost in rounding counts as cancelled.
-ROUNDING = 1e11
 CURVATURE, FLAT = 1e4 * float(np.finfo(np.float64).eps), 1e-3
 
 
@@ -146,45 +144,23 @@ def _inverse(remains: float) -> float:
 
 
 def farkas(data: Program, cones: HostCones, v: Point) -> Quality:
-    """How far multipliers are from proving that there is no feasible point."""
+    """How far multipliers are from proving that there is no feasible point, apart from points so far away that what is left of
+    the columns counts: those are a matter of the solver (`_conic.certificate`)."""
     t = Terms(data, cones, v)
     columns, outside = t.pull_y + t.pull_z - v.z_lb + v.z_ub, t.sign_violation(cones, v)
-    terms, remains = v.z_lb + v.z_ub, columns
+    terms = v.z_lb + v.z_ub
     if data.A is not None:
         terms = terms + np.abs(v.y) @ abs(data.A)
     if data.G is not None:
-        pulling = np.where(_constant(data, cones), 0.0, v.z)
-        remains = t.pull_y + pulling @ data.G - v.z_lb + v.z_ub
-        whole = cones.block_sizes(pulling) @ abs(data.G)
-        terms = terms + np.maximum(_group_sizes(data.G, pulling, cones.labels), whole / ROUNDING)
+        terms = terms + cones.block_sizes(v.z) @ abs(data.G)
     products = t.b * v.y, np.where(t.present, t.h, 0.0) * v.z, t.lower * v.z_lb, t.upper * v.z_ub
     price = t.price(v)
     cancelled = sum(float(np.sum(np.abs(p))) for p in products) / -price if price < 0 else INFINITE
-    share = _shares(remains, np.maximum(terms, 0.0))
+    share = _shares(columns, np.maximum(terms, 0.0))
     outside_share = outside / max(size(v.y, v.z, v.z_lb, v.z_ub), np.finfo(float).tiny)
     error = _worst(share * cancelled, outside_share * cancelled, abs(price + 1.0) / max(1.0, size(*products)))
     dual = _worst(size(columns), outside)
     return Quality(INFINITE, dual, INFINITE, error, INFINITE, _inverse(dual))
-
-
-def _constant(data: Program, cones: HostCones) -> np.ndarray:
-    """Whether the block of each row, of a cone that curves, is a constant (as in `_conic.certificate`)."""
-    assert data.G is not None and data.h is not None
-    if not cones.labels.size:
-        return np.zeros(0, bool)
-    G = scipy.sparse.csr_array(abs(data.G))
-    columns = np.maximum.reduce([_row_sizes(M.T) for M in (data.G, data.A) if M is not None and M.shape[0]])
-    shares = _row_sizes(G @ scipy.sparse.diags_array(1 / np.where(columns > 0, columns, 1.0)))
-    curves = np.ones(data.h.size, bool)
-    curves[cones.orthant] = False
-    return curves & (ROUNDING * cones.block_sizes(shares) < np.minimum(1.0, cones.block_sizes(data.h)))
-
-
-def _group_sizes(matrix, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``sum |G_k' z_k|`` over the blocks of rows with the same label."""
-    count = int(labels.max(initial=-1)) + 1
-    weights = scipy.sparse.csr_array((z, (labels, np.arange(z.size))), shape=(count, z.size))
-    return np.asarray(abs(weights @ matrix).sum(axis=0)).ravel()
 
 
 def ray(data: Program, cones: HostCones, v: Point) -> Quality:
