@@ -123,7 +123,7 @@ class ConicMethod(eqx.Module):
         margin, farthest = jnp.zeros_like(state.iterate.z), jnp.full_like(state.iterate.x, jnp.inf)
         if not program.cones.polyhedral:
             margin, farthest = only_where(
-                candidate, lambda: (certificate.margins(program, state.iterate), extent(program)), (margin, farthest)
+                candidate, lambda _: (certificate.margins(program, state.iterate), extent(program)), (margin, farthest)
             )
 
         def cleaned(negligible: Float[Array, ""]) -> tuple[Iterate, Bool[Array, ""], Bool[Array, ""]]:
