@@ -13,7 +13,7 @@ from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._interior.state import State
-from ._linalg.kkt import KKTOperator
+from ._linalg.kkt import KKTOperator, KKTVector
 from ._problem.nlp import AbstractNLP
 from ._solution import Solution
 
@@ -33,8 +33,8 @@ class Start(eqx.Module):
 
 
 class ActiveFactor(eqx.Module):
-    """The factor of the last pass of a solve: of the KKT matrix of the active set at the solution, in the solver's units, where
-    ``usable``."""
+    """The factor of the last pass of a solve: of the KKT matrix of the active set at the solution, in ``units`` of the scaled
+    problem, where ``usable``."""
 
     factor: Any
     usable: Bool[Array, ""]
@@ -42,6 +42,7 @@ class ActiveFactor(eqx.Module):
     held: Bool[Array, " m"]  # the rows in the active set
     objective_scale: Float[Array, ""]
     row_scale: Float[Array, " m"]
+    units: KKTVector
 
 
 def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> Solution:
@@ -66,7 +67,8 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
         usable = finding.settled & finding.regular & finding.inertia_correct & (frame.objective_scale > 0)
         held, n = jnp.any(finding.active, axis=0), frame.free.size
         moving, rows = frame.free & ~held[:n], frame.equality | held[n:]
-        return state, ActiveFactor(solved.factor, usable, moving, rows, frame.objective_scale, frame.row_scale)
+        scales, units = (frame.objective_scale, frame.row_scale), solved.examined.units
+        return state, ActiveFactor(solved.factor, usable, moving, rows, *scales, units)
 
     first = method.init(start.x0, start.bounds, start.scaling, numbers)
     last, kept = jax.lax.while_loop(
@@ -85,4 +87,5 @@ def _blank(method: InteriorPointMethod, nlp: AbstractNLP, state: State) -> Activ
 
     factor = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(factorized))
     no = jnp.array(False)
-    return ActiveFactor(factor, no, frame.free & no, frame.equality & no, frame.objective_scale, frame.row_scale)
+    scales, units = (frame.objective_scale, frame.row_scale), (state.iterate.primal[: frame.free.size], state.rows)
+    return ActiveFactor(factor, no, frame.free & no, frame.equality & no, *scales, units)

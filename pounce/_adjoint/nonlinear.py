@@ -184,13 +184,14 @@ class Rescaled(AbstractKKTSolver[RescaledFactor]):
 def reused(kept: ActiveFactor, lin: Linearization) -> tuple[RescaledFactor, Bool[Array, ""]]:
     """The factor of a solve's last pass, and whether it is that of the linearisation, in its natural units.
 
-    What the pass has factorised is the matrix of ``o f`` and ``r c``: rows and unknowns of what is held stand for themselves.
+    What the pass has factorised is the matrix of ``o f`` and ``r c`` in units of its own: rows and unknowns of what is held stand
+    for themselves.
     """
     o, r, moving, held = kept.objective_scale, kept.row_scale, ~lin.variables.held, lin.rows.held
     same = kept.usable & jnp.all(kept.moving == moving) & jnp.all(kept.held == held)
-    x, y = lin.units
-    left = jnp.where(moving, o, 1.0) / x, jnp.where(held, r, 1.0) / y
-    right = 1.0 / x, jnp.where(held, r / o, 1.0) / y
+    x, y = jax.tree.map(jnp.divide, kept.units, lin.units)
+    left = jnp.where(moving, o, 1.0) * x, jnp.where(held, r, 1.0) * y
+    right = x, jnp.where(held, r / o, 1.0) * y
     return jax.lax.stop_gradient((RescaledFactor(kept.factor, left, right), same))
 
 

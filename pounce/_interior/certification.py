@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
-from .._linalg.kkt import Inertia
-from .._linalg.matrix import Hessian, Matrix, column_scaled, magnitudes, row_squares, symmetric_times, transposed_times
+from .._linalg.equilibrated import natural_units
+from .._linalg.kkt import Inertia, KKTOperator, KKTVector
+from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, transposed_times
 from .._solution import LEAST_MARGIN
 from .direction import Unknowns
 from .iterate import SIDES, View, bound_steps, select
@@ -62,6 +63,7 @@ class Certificate(eqx.Module):
     x: Float[Array, " n"]  # after the Newton step for the equations of the set, and the multipliers of its rows
     rows: Float[Array, " m"]
     change: Float[Array, ""]  # the length of that step, relative
+    units: KKTVector  # of the last system
 
     @property
     def asking(self) -> Bool[Array, ""]:
@@ -96,6 +98,7 @@ def nothing_known(
         x=x,
         rows=rows,
         change=zero,
+        units=(x, rows),
     )
 
 
@@ -155,37 +158,50 @@ class Examiner(eqx.Module):
         first = jnp.stack([larger[0] >= larger[1], larger[0] < larger[1]])
         return has & (larger > than) & (first | ~has[::-1])
 
-    def held(self, active: Bool[Array, "2 N"]) -> Unknowns:
+    def _held(self, active: Bool[Array, "2 N"]) -> tuple[Bool[Array, " N"], Bool[Array, " m"]]:
         """What moves and which rows are held where these bounds are."""
         view, n, m = self.view, self.view.n, self.rows.size
         held = jnp.any(active, axis=0)
         moving = view.active & ~held & (jnp.arange(view.active.size) < n)
-        return Unknowns(moving, view.equality | held[n : n + m], jnp.zeros_like(self.primal))
+        return moving, view.equality | held[n : n + m]
 
     def system(self, c: Certificate) -> tuple[Unknowns, tuple]:
         """The next system: what it is solved for, and its right-hand side."""
-        z, view, active = self.multipliers, self.view, self._active(c)
-        unknowns = self.held(active)
-        of_set = unknowns, select(c.stage == PROBING, self._probe(unknowns), self._newton_step(active))
+        z, view, active, nothing = self.multipliers, self.view, self._active(c), jnp.zeros_like(self.primal)
+        moving, rows = self._held(active)
+        free = moving[: view.n]
+        hessian, jacobian = matrix.masked(self.hessian, free, free), matrix.masked(self.jacobian, rows, free)
+        unit, row_unit = natural_units(KKTOperator(hessian, jacobian, jnp.zeros_like(self.rows)))
+        slope, left = select(c.stage == PROBING, self._waves(), self._newton_step(active, unit, row_unit))
+        slope = jnp.concatenate([slope, jnp.zeros(3 * left.size, left.dtype)])
+        rhs = jnp.where(moving, slope, 0.0), jnp.where(rows, left, 0.0)
+        of_set = Unknowns(moving, rows, nothing, (unit, row_unit)), rhs
         affine = jnp.where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
-        newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0))
+        ones = jnp.ones_like(unit), jnp.ones_like(row_unit)
+        newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0), ones)
         return select(c.stage == AFFINE, (newton, affine), of_set)
 
     def __call__(
-        self, c: Certificate, solution: tuple, inertia: Inertia, ratio: Float[Array, ""], solved: Bool[Array, ""]
+        self,
+        c: Certificate,
+        unknowns: Unknowns,
+        solution: tuple,
+        inertia: Inertia,
+        ratio: Float[Array, ""],
+        solved: Bool[Array, ""],
     ) -> Certificate:
         """What is known once that system has been solved."""
         reliable, active = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps), self._active(c)
         outcomes = (
             (AFFINE, self._indicated(active, solution, solved)),
-            (CONFIRMING, self._confirmed(c, active, solution, reliable)),
-            (PROBING, self._probed(c, active, solution, inertia, reliable)),
+            (CONFIRMING, self._confirmed(c, active, unknowns, solution, reliable)),
+            (PROBING, self._probed(c, active, unknowns, solution, inertia, reliable)),
         )
         known = {field.name: getattr(c, field.name) for field in dataclasses.fields(c)} | dict(active=active)
         for stage, changes in outcomes:
             here = c.stage == stage
             known |= {name: jnp.where(here, value, known[name]) for name, value in changes.items()}
-        return Certificate(**known | dict(systems=c.systems + 1))
+        return Certificate(**known | dict(systems=c.systems + 1, units=unknowns.units))
 
     def _indicated(self, active: Bool[Array, "2 N"], solution: tuple, solved: Bool[Array, ""]) -> dict[str, Array]:
         """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
@@ -195,10 +211,15 @@ class Examiner(eqx.Module):
         return dict(stage=jnp.array(CONFIRMING), active=indicated)
 
     def _confirmed(
-        self, c: Certificate, active: Bool[Array, "2 N"], solution: tuple, reliable: Bool[Array, ""]
+        self,
+        c: Certificate,
+        active: Bool[Array, "2 N"],
+        unknowns: Unknowns,
+        solution: tuple,
+        reliable: Bool[Array, ""],
     ) -> dict[str, Array]:
         """After a Newton step for the equations of a set: another set, or the same again to be probed."""
-        has, (ratios, x, rows, change) = self.view.has, self._after_step(active, solution)
+        has, (ratios, x, rows, change) = self.view.has, self._after_step(active, unknowns, solution)
         wrong = has & ~(ratios > -WEAK)
         changing = jnp.any(wrong)
         confirmed = reliable & ~changing
@@ -218,16 +239,22 @@ class Examiner(eqx.Module):
         )
 
     def _probed(
-        self, c: Certificate, active: Bool[Array, "2 N"], solution: tuple, inertia: Inertia, reliable: Bool[Array, ""]
+        self,
+        c: Certificate,
+        active: Bool[Array, "2 N"],
+        unknowns: Unknowns,
+        solution: tuple,
+        inertia: Inertia,
+        reliable: Bool[Array, ""],
     ) -> dict[str, Array]:
         """After a solution for all frequencies: the end, unless something has to give way."""
         singular, correct = inertia.singular | ~reliable, inertia.correct
         if inertia.doubtful is not None and inertia.counted is not None:
             # Where refinement undoes the replacement of pivots, their signs are those of the matrix.
             singular, correct = ~reliable, correct | (inertia.doubtful & inertia.counted & reliable)
-        limiting, dependent = self._limiting(active, solution[1])
+        limiting, dependent = self._limiting(active, unknowns, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
-        reach, predicted, curvature, terms, curved = self._measurement(solution[0], self.held(active))
+        reach, predicted, curvature, terms, curved = self._measurement(unknowns, solution[0])
         return dict(
             stage=jnp.where(release, PROBING, DONE),
             active=active & ~(release & limiting),
@@ -250,20 +277,19 @@ class Examiner(eqx.Module):
         n = self.view.n
         return jnp.sum(jnp.where(active, self.view.bound - self.primal, 0.0), axis=0)[:n]
 
-    def _newton_step(self, active: Bool[Array, "2 N"]) -> tuple:
-        """Right-hand side of the Newton step for the equations of a set; its row part solves for the multipliers themselves."""
-        unknowns, shift, n, m = self.held(active), self._shift(active), self.view.n, self.rows.size
+    def _newton_step(self, active: Bool[Array, "2 N"], unit: Float[Array, " n"], row_unit: Float[Array, " m"]) -> tuple:
+        """Right-hand side of the Newton step for the equations of a set, in these units; its row part solves for the multipliers
+        themselves."""
+        shift, n, m = self._shift(active), self.view.n, self.rows.size
         target = jnp.sum(jnp.where(active, self.view.bound, 0.0), axis=0)[n : n + m]
         left = target - self.rows - self.jacobian @ shift
-        slope = -self.gradient - symmetric_times(self.hessian, shift)
-        slope = jnp.concatenate([slope, jnp.zeros(3 * m, slope.dtype)])
-        return jnp.where(unknowns.primal, slope, 0.0), jnp.where(unknowns.rows, left, 0.0)
+        return unit * (-self.gradient - symmetric_times(self.hessian, shift)), row_unit * left
 
-    def _after_step(self, active: Bool[Array, "2 N"], solution: tuple) -> tuple:
+    def _after_step(self, active: Bool[Array, "2 N"], unknowns: Unknowns, solution: tuple) -> tuple:
         """After the step for the equations of a set: multipliers of what is held and slacks of what is not, as shares of those at
         the end point; the point, its row multipliers, and by how much these have changed, relative to their size."""
         n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.primal.dtype)
-        unknowns, bound = self.held(active), self.view.bound
+        bound, (unit, row_unit) = self.view.bound, unknowns.units
         step = solution[0][:n] + self._shift(active)
         y = jnp.where(unknowns.rows, solution[1], 0.0)
         slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
@@ -272,30 +298,19 @@ class Examiner(eqx.Module):
         z = self._sides(sides * slope, -sides * y)
         ratios = jnp.where(active, z / self.multipliers, slack / self.slack)
 
-        def change(difference, new, sizes):
-            largest = jnp.max(jnp.abs(new) * sizes, initial=0.0)
-            return jnp.max(jnp.abs(difference) * sizes, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
+        def change(difference, new, unit):
+            largest = jnp.max(jnp.abs(new) / unit, initial=0.0)
+            return jnp.max(jnp.abs(difference) / unit, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
 
-        unit, norms = self._units(unknowns)
-        return ratios, x, y, jnp.maximum(change(step, x, 1.0 / unit), change(y - self.rows_multipliers, y, norms))
+        return ratios, x, y, jnp.maximum(change(step, x, unit), change(y - self.rows_multipliers, y, row_unit))
 
-    def _units(self, unknowns: Unknowns) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
-        """Units of the variables, in which the diagonal of the Hessian is one, and sizes of the rows in them."""
-        size = jnp.abs(matrix.diagonal(self.hessian))
-        unit = 1.0 / jnp.sqrt(jnp.where(size > 0, size, 1.0))
-        moving = jnp.where(unknowns.primal[: self.view.n], unit, 0.0)
-        rows = jnp.sqrt(row_squares(column_scaled(self.jacobian, moving)))
-        return unit, jnp.where(rows > 0, rows, 1.0)
-
-    def _probe(self, unknowns: Unknowns) -> tuple:
-        unit, rows = self._units(unknowns)
+    def _waves(self) -> tuple:
+        """Right-hand side of the probe, in natural units."""
         waves = jnp.cos(jnp.arange(self.primal.size, dtype=self.primal.dtype))
-        n, m = self.view.n, rows.size
-        slope = jnp.concatenate([waves[:n] / unit, jnp.zeros(3 * m, unit.dtype)])
-        return jnp.where(unknowns.primal, slope, 0.0), jnp.where(unknowns.rows, waves[:m] * rows, 0.0)
+        return waves[: self.view.n], waves[: self.rows.size]
 
     def _limiting(
-        self, active: Bool[Array, "2 N"], y: Float[Array, " m"]
+        self, active: Bool[Array, "2 N"], unknowns: Unknowns, y: Float[Array, " m"]
     ) -> tuple[Bool[Array, "2 N"], Bool[Array, ""]]:
         """The bound or inequality that gives way where active gradients are dependent, and whether there is one.
 
@@ -303,9 +318,7 @@ class Examiner(eqx.Module):
         ``-t J'w`` to those of the bounds changes no stationarity; what reaches zero first gives way, as in the ratio test of the
         dual simplex method.
         """
-        unknowns = self.held(active)
-        _, norms = self._units(unknowns)
-        sizes = jnp.where(unknowns.rows, jnp.abs(y) * norms, 0.0)
+        sizes = jnp.where(unknowns.rows, jnp.abs(y) / unknowns.units[1], 0.0)
         largest = jnp.max(sizes, initial=0.0)
         w = jnp.where(sizes >= 1e-4 * largest, jnp.where(unknowns.rows, y, 0.0), 0.0)
         pull, most = transposed_times(self.jacobian, w), transposed_times(magnitudes(self.jacobian), jnp.abs(w))
@@ -316,15 +329,15 @@ class Examiner(eqx.Module):
         limiting = candidates & (ratios == jnp.min(ratios, initial=jnp.inf))
         return limiting, (largest > GROWN) & jnp.any(candidates)
 
-    def _measurement(self, primal: Float[Array, " N"], unknowns: Unknowns) -> tuple:
+    def _measurement(self, unknowns: Unknowns, primal: Float[Array, " N"]) -> tuple:
         """How far to go along a direction, slopes and curvature along it, and whether curvature matters."""
         n, eps = self.view.n, jnp.finfo(primal.dtype).eps
-        x, d = self.primal[:n], jnp.where(unknowns.primal[:n], primal[:n], 0.0)
-        unit, _ = self._units(unknowns)
+        unit, moving = unknowns.units[0], unknowns.primal[:n]
+        x, d = self.primal[:n], jnp.where(moving, primal[:n], 0.0)
         tiny = jnp.finfo(primal.dtype).tiny
         # A fourth root: what a second difference measures is then exact to the square root of the precision.
         length = jnp.maximum(jnp.max(jnp.abs(d) / unit, initial=0.0), tiny)
-        size = jnp.max(jnp.where(unknowns.primal[:n], jnp.abs(x) / unit, 0.0), initial=0.0)
+        size = jnp.max(jnp.where(moving, jnp.abs(x) / unit, 0.0), initial=0.0)
         reach = eps**0.25 * jnp.where(size > 0, size, 1.0) / length
         has, slack = self.view.has[:, :n], self.slack[:, :n]
         nearest = jnp.max(jnp.where(has, -bound_steps(d) / slack, 0.0), initial=0.0)

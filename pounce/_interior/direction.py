@@ -14,8 +14,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator
-from .._linalg.matrix import Hessian, Matrix, masked, plus_diagonal, symmetric_times, transposed_times
+from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from .._linalg.matrix import (
+    Hessian,
+    Matrix,
+    masked,
+    plus_diagonal,
+    scaled,
+    symmetric_scaled,
+    symmetric_times,
+    transposed_times,
+)
 from .._linalg.refinement import refined_solve
 from .._once import only_where
 from . import perturbation as ladder
@@ -25,11 +34,18 @@ from .perturbation import Perturbation
 
 
 class Unknowns(eqx.Module):
-    """What a system is solved for: the primal unknowns with their barrier terms, and the rows that are there."""
+    """What a system is solved for: the primal unknowns with their barrier terms, and the rows that are there; and the units of
+    variables and row multipliers in which it is solved. Only variables without a barrier term may have others than one."""
 
     primal: Bool[Array, " N"]
     rows: Bool[Array, " m"]
     sigma: Float[Array, " N"]
+    units: KKTVector
+
+    def out_of_units(self, solution: tuple) -> tuple:
+        """A solution as it is in the units of the problem."""
+        (primal, rows), (x, y) = solution, self.units
+        return jnp.concatenate([x * primal[: x.size], primal[x.size :]]), y * rows
 
 
 class System(eqx.Module):
@@ -43,9 +59,10 @@ class System(eqx.Module):
     present: Bool[Array, " m"]
 
     def restricted(self, to: Unknowns) -> "System":
-        """The same for fewer unknowns and rows, with other barrier terms."""
-        free = to.primal[: self.n]
-        hessian, jacobian = masked(self.hessian, free, free), masked(self.jacobian, to.rows, free)
+        """The same for fewer unknowns and rows, with other barrier terms, in other units."""
+        free, (x, y) = to.primal[: self.n], to.units
+        hessian = masked(symmetric_scaled(self.hessian, x), free, free)
+        jacobian = masked(scaled(self.jacobian, y, x), to.rows, free)
         return System(self.n, hessian, jacobian, to.sigma, to.primal, to.rows)
 
     def _auxiliary_inverse(self, dw: Float[Array, ""]) -> Float[Array, "3 m"]:
@@ -145,9 +162,9 @@ def solve_system(
     """Factorise with growing perturbations until the inertia is right and refinement succeeds.
 
     Where ``once``, the system is tried a single time, unperturbed. ``rhs`` is the right-hand side (already negated residuals).
-    Where ``examined`` is ``asking``, the system is another: ``examiner().system(examined)`` returns its unknowns and right-hand
-    side, and ``examiner()(examined, solution, inertia, ratio, solved)`` what is known after it. Where ``later``, it is tried once,
-    too.
+    Where ``examined`` is ``asking``, the system is another: ``examiner().system(examined)`` returns its unknowns and
+    right-hand side in its units, and ``examiner()(examined, unknowns, solution, inertia, ratio, solved)`` what is known after it.
+    Where ``later``, it is tried once, too.
     Where the inertia is doubtful, refinement has to succeed and the direction to have positive curvature (the test of Chiang
     and Zavala, "An inertia-free filter line-search algorithm", 2016).
     """
@@ -157,9 +174,10 @@ def solve_system(
     some_rows = jnp.any(system.present)
 
     def rung(c: _Rung) -> _Rung:
-        p, system, wanted = c.perturbation, whole, rhs
+        p, system, wanted, unknowns = c.perturbation, whole, rhs, None
         if examiner is not None:
-            given = Unknowns(whole.active, whole.present, whole.sigma), rhs
+            ones = jnp.ones(whole.n, mu.dtype), jnp.ones(whole.present.shape, mu.dtype)
+            given = Unknowns(whole.active, whole.present, whole.sigma, ones), rhs
             unknowns, wanted = only_where(c.examined.asking, lambda _: examiner().system(c.examined), given)
             system = whole.restricted(unknowns)
         factor = solver.init(system.operator(p.dw, p.dc), {})
@@ -193,10 +211,11 @@ def solve_system(
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
         following = select(singular, after_singular, after_wrong)
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
-        examined = c.examined
-        if examiner is not None:
+        examined, solution = c.examined, refined.solution
+        if examiner is not None and unknowns is not None:
             due = examined.asking & (examined.later | ~go_on)
-            answer = refined.solution, inertia, refined.ratio, accepted
+            solution = unknowns.out_of_units(solution)
+            answer = unknowns, solution, inertia, refined.ratio, accepted
             examined = only_where(due, lambda known: examiner()(known, *answer), examined)
             following, accepted_now = select(due, fresh, following), accepted & ~due
             go_on = jnp.where(due, examined.asking, go_on)
@@ -205,7 +224,7 @@ def solve_system(
         return _Rung(
             select(accepted_now, p, following),
             factor,
-            refined.solution,
+            solution,
             go_on,
             accepted,
             c.pretended | stalled,

@@ -5,11 +5,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Float
 from lineax import RESULTS
 
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
-from .matrix import column_sizes, plus_diagonal, row_sizes, scaled, symmetric_column_sizes
+from .matrix import column_sizes, plus_diagonal, row_sizes, scaled, symmetric_column_sizes, symmetric_scaled
 from .refinement import refined_solve
 
 
@@ -20,17 +21,19 @@ def natural_units(operator: KKTOperator) -> KKTVector:
     """Positive factors of unknowns and rows with which entries of the matrix are at most about one: an equilibration in the
     maximum norm (Ruiz 2001). They follow any change of units."""
     n, m = operator.jacobian.shape[1], operator.diagonal.shape[0]
-    x, y = jnp.ones(n, operator.diagonal.dtype), jnp.ones(m, operator.diagonal.dtype)
+    start = jnp.ones(n, operator.diagonal.dtype), jnp.ones(m, operator.diagonal.dtype)
 
     def root(sizes):
         return jnp.sqrt(jnp.where(sizes > 0, sizes, 1.0))
 
-    for _ in range(SWEEPS):
+    def sweep(_, units: KKTVector) -> KKTVector:
+        x, y = units
         jacobian = scaled(operator.jacobian, y, x)
         columns = jnp.maximum(x * symmetric_column_sizes(operator.hessian, x), column_sizes(jacobian))
         rows = jnp.maximum(row_sizes(jacobian), operator.diagonal * y * y)
-        x, y = x / root(columns), y / root(rows)
-    return x, y
+        return x / root(columns), y / root(rows)
+
+    return lax.fori_loop(0, SWEEPS, sweep, start)
 
 
 class EquilibratedFactor(eqx.Module):
@@ -44,7 +47,7 @@ class EquilibratedFactor(eqx.Module):
 def in_units(operator: KKTOperator, units: KKTVector, shift: Float | float = 0.0) -> KKTOperator:
     """The operator between unknowns in these units, with something added to the diagonal of its Hessian there."""
     x, y = units
-    hessian = plus_diagonal(scaled(operator.hessian, x, x), jnp.broadcast_to(shift, x.shape).astype(x.dtype))
+    hessian = plus_diagonal(symmetric_scaled(operator.hessian, x), jnp.broadcast_to(shift, x.shape).astype(x.dtype))
     return KKTOperator(hessian, scaled(operator.jacobian, y, x), operator.diagonal * y * y)
 
 

@@ -30,6 +30,15 @@ class LowRankMatrix(eqx.Module):
         diagonal, columns = jnp.where(wanted, self.diagonal, 0.0), jnp.where(wanted[:, None], self.columns, 0.0)
         return LowRankMatrix(diagonal, columns, self.signs)
 
+    def scaled(self, factors: Float[Array, " n"]) -> "LowRankMatrix":
+        """Rows and columns times these numbers."""
+        return LowRankMatrix(factors**2 * self.diagonal, factors[:, None] * self.columns, self.signs)
+
+    def column_sizes(self, rows: Float[Array, " n"]) -> Float[Array, " n"]:
+        """At least the largest magnitude of each column when rows are multiplied by positive numbers."""
+        largest = jnp.max(rows[:, None] * jnp.abs(self.columns), axis=0, initial=0.0)
+        return rows * jnp.abs(self.diagonal) + jnp.abs(self.columns) @ largest
+
     def plus_diagonal(self, diagonal: Float[Array, " n"]) -> "LowRankMatrix":
         """With something added to its diagonal."""
         return LowRankMatrix(self.diagonal + diagonal, self.columns, self.signs)

@@ -83,6 +83,11 @@ def scaled(matrix: Matrix, rows: Float[Array, " m"], columns: Float[Array, " n"]
     return rows[:, None] * matrix * columns
 
 
+def symmetric_scaled(matrix: Hessian, factors: Float[Array, " n"]) -> Hessian:
+    """Rows and columns of a symmetric matrix times the same numbers."""
+    return matrix.scaled(factors) if isinstance(matrix, LowRankMatrix) else scaled(matrix, factors, factors)
+
+
 def magnitudes(matrix: Matrix) -> Matrix:
     """Without signs."""
     return SparseMatrix(jnp.abs(matrix.values), matrix.pattern) if isinstance(matrix, SparseMatrix) else jnp.abs(matrix)
@@ -102,8 +107,10 @@ def column_sizes(matrix: Matrix) -> Float[Array, " n"]:
     return jnp.max(jnp.abs(matrix), axis=0, initial=0.0)
 
 
-def symmetric_column_sizes(matrix: Matrix, rows: Float[Array, " n"]) -> Float[Array, " n"]:
-    """`column_sizes` of a symmetric matrix whose rows are multiplied by these numbers."""
+def symmetric_column_sizes(matrix: Hessian, rows: Float[Array, " n"]) -> Float[Array, " n"]:
+    """`column_sizes` of a symmetric matrix whose rows are multiplied by these positive numbers."""
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.column_sizes(rows)
     below = column_sizes(row_scaled(matrix, rows))
     if not isinstance(matrix, SparseMatrix):
         return below
