@@ -16,17 +16,16 @@ last pass, in the same way in all units:
    gradients are dependent, the bound or inequality row that limits a move along the dependence gives way.
 """
 
-import dataclasses
-
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from .._linalg import matrix
 from .._linalg.equilibrated import natural_units
-from .._linalg.kkt import Inertia, KKTOperator, KKTVector
+from .._linalg.kkt import Inertia, KKTOperator
 from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, transposed_times
 from .._solution import LEAST_MARGIN
+from .certificate import AFFINE, CONFIRMING, DONE, PROBING, Certificate
 from .direction import Unknowns
 from .iterate import SIDES, View, bound_steps, select
 from .observation import Observation
@@ -34,7 +33,6 @@ from .search import Trial
 from .state import Finding, State
 
 
-IDLE, AFFINE, CONFIRMING, PROBING, DONE = 0, 1, 2, 3, 4
 MOST_CHANGES = 8  # systems until a set is left unconfirmed
 MOST_SYSTEMS = 60
 WEAK = 1e-2  # a share of the slack or multiplier at the end point below which the confirmed one is nothing
@@ -42,64 +40,6 @@ NEAR = 100.0  # relative changes, times the square root of the precision, from w
 CONTRACTION = 0.5  # that a Newton step must be shorter by
 MOST_PASSES = 5
 GROWN = 1e6  # multipliers of the probe, in units of its rows, from which on rows are dependent
-
-
-class Certificate(eqx.Module):
-    """What has been found out so far. Bounds are ``[2, N]``, lower then upper, in the layout of the primal vector."""
-
-    stage: Int[Array, ""]
-    systems: Int[Array, ""]
-    indicated: Bool[Array, ""]  # the set is no longer the first guess
-    active: Bool[Array, "2 N"]
-    margin: Float[Array, ""]  # zero where no set was confirmed
-    dependent: Bool[Array, ""]  # something active had to give way
-    regular: Bool[Array, ""]
-    inertia_correct: Bool[Array, ""]
-    reach: Float[Array, ""]  # how far to go along the last solution to measure curvature
-    predicted: Float[Array, " 2"]  # slopes of f and y'c along it
-    curvature: Float[Array, ""]  # of the Lagrangian along it
-    terms: Float[Array, ""]  # what it would be if entries of the Hessian off the diagonal did not cancel any of it
-    curved: Bool[Array, ""]  # there are directions that the active set leaves free
-    x: Float[Array, " n"]  # after the Newton step for the equations of the set, and the multipliers of its rows
-    rows: Float[Array, " m"]
-    change: Float[Array, ""]  # the length of that step, relative
-    units: KKTVector  # of the last system
-
-    @property
-    def asking(self) -> Bool[Array, ""]:
-        """A system is wanted."""
-        return (self.stage > IDLE) & (self.stage < DONE)
-
-    @property
-    def later(self) -> Bool[Array, ""]:
-        """It is one of an active set."""
-        return (self.stage > AFFINE) & (self.stage < DONE)
-
-
-def nothing_known(
-    wanted: Bool[Array, ""], again: Bool[Array, ""], x: Float[Array, " n"], rows: Float[Array, " m"], size: int
-) -> Certificate:
-    """Before the first system of a pass, if there is to be one. ``again``: the set is that of a pass before."""
-    zero, no = jnp.zeros((), x.dtype), jnp.array(False)
-    return Certificate(
-        stage=jnp.where(wanted, CONFIRMING, IDLE),
-        systems=jnp.array(0),
-        indicated=again,
-        active=jnp.zeros((2, size), bool),
-        margin=zero,
-        dependent=no,
-        regular=no,
-        inertia_correct=no,
-        reach=zero,
-        predicted=jnp.zeros(2, x.dtype),
-        curvature=zero,
-        terms=zero,
-        curved=no,
-        x=x,
-        rows=rows,
-        change=zero,
-        units=(x, rows),
-    )
 
 
 def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
@@ -197,11 +137,11 @@ class Examiner(eqx.Module):
             (CONFIRMING, self._confirmed(c, active, unknowns, solution, reliable)),
             (PROBING, self._probed(c, active, unknowns, solution, inertia, reliable)),
         )
-        known = {field.name: getattr(c, field.name) for field in dataclasses.fields(c)} | dict(active=active)
+        known = c.asdict() | dict(active=active)
         for stage, changes in outcomes:
             here = c.stage == stage
             known |= {name: jnp.where(here, value, known[name]) for name, value in changes.items()}
-        return Certificate(**known | dict(systems=c.systems + 1, units=unknowns.units))
+        return Certificate.of(**known | dict(systems=c.systems + 1, units=unknowns.units))
 
     def _indicated(self, active: Bool[Array, "2 N"], solution: tuple, solved: Bool[Array, ""]) -> dict[str, Array]:
         """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
@@ -254,18 +194,13 @@ class Examiner(eqx.Module):
             singular, correct = ~reliable, correct | (inertia.doubtful & inertia.counted & reliable)
         limiting, dependent = self._limiting(active, unknowns, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
-        reach, predicted, curvature, terms, curved = self._measurement(unknowns, solution[0])
         return dict(
             stage=jnp.where(release, PROBING, DONE),
             active=active & ~(release & limiting),
             dependent=c.dependent | release,
             regular=~singular & ~c.dependent,
             inertia_correct=correct,
-            reach=reach,
-            predicted=predicted,
-            curvature=curvature,
-            terms=terms,
-            curved=curved,
+            **self._measurement(unknowns, solution[0]),
         )
 
     def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
@@ -329,7 +264,7 @@ class Examiner(eqx.Module):
         limiting = candidates & (ratios == jnp.min(ratios, initial=jnp.inf))
         return limiting, (largest > GROWN) & jnp.any(candidates)
 
-    def _measurement(self, unknowns: Unknowns, primal: Float[Array, " N"]) -> tuple:
+    def _measurement(self, unknowns: Unknowns, primal: Float[Array, " N"]) -> dict[str, Array]:
         """How far to go along a direction, slopes and curvature along it, and whether curvature matters."""
         n, eps = self.view.n, jnp.finfo(primal.dtype).eps
         unit, moving = unknowns.units[0], unknowns.primal[:n]
@@ -342,9 +277,14 @@ class Examiner(eqx.Module):
         has, slack = self.view.has[:, :n], self.slack[:, :n]
         nearest = jnp.max(jnp.where(has, -bound_steps(d) / slack, 0.0), initial=0.0)
         reach = jnp.minimum(reach, 0.5 / jnp.maximum(nearest, tiny))
-        slopes = jnp.stack([self.gradient @ d, self.rows_multipliers @ (self.jacobian @ d)])
-        curvature, terms = d @ symmetric_times(self.hessian, d), jnp.abs(matrix.diagonal(self.hessian)) @ (d * d)
-        return reach, slopes, curvature, terms, jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows)
+        return dict(
+            reach=reach,
+            slope=self.gradient @ d,
+            slope_of_rows=self.rows_multipliers @ (self.jacobian @ d),
+            curvature=d @ symmetric_times(self.hessian, d),
+            terms=jnp.abs(matrix.diagonal(self.hessian)) @ (d * d),
+            curved=jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows),
+        )
 
 
 def conclusion(
@@ -394,7 +334,8 @@ def flat(
     ``error``: how far the optimality conditions are from holding. What cancels within the Hessian is uncertain by rounding only.
     """
     first, last = jnp.stack(here), jnp.stack(there)
-    parts = 2.0 * (last - first - c.reach * c.predicted) / (c.reach * c.reach)
+    predicted = jnp.stack([c.slope, c.slope_of_rows])
+    parts = 2.0 * (last - first - c.reach * predicted) / (c.reach * c.reach)
     eps = jnp.finfo(error.dtype).eps
     share = jnp.maximum(jnp.sqrt(eps), 100.0 * error)
     uncertain = jnp.maximum(share * jnp.sum(jnp.abs(parts)), eps**0.625 * c.terms)

@@ -176,8 +176,8 @@ def solve_system(
     def rung(c: _Rung) -> _Rung:
         p, system, wanted, unknowns = c.perturbation, whole, rhs, None
         if examiner is not None:
-            ones = jnp.ones(whole.n, mu.dtype), jnp.ones(whole.present.shape, mu.dtype)
-            given = Unknowns(whole.active, whole.present, whole.sigma, ones), rhs
+            # Until something is asked, units are one.
+            given = Unknowns(whole.active, whole.present, whole.sigma, c.examined.units), rhs
             unknowns, wanted = only_where(c.examined.asking, lambda _: examiner().system(c.examined), given)
             system = whole.restricted(unknowns)
         factor = solver.init(system.operator(p.dw, p.dc), {})

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from .._linalg.kkt import AbstractKKTSolver
 from . import quasi_newton
-from .certification import Examiner, nothing_known
+from .certificate import nothing_known
+from .certification import Examiner
 from .direction import Solved, System, least_squares_system, newton_system, solve_system
 from .iterate import View, select
 from .observation import Observation
