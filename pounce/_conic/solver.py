@@ -126,25 +126,28 @@ class ConicMethod(eqx.Module):
                 candidate, lambda _: (certificate.margins(program, state.iterate), extent(program)), (margin, farthest)
             )
 
-        def cleaned(negligible: Float[Array, ""]) -> tuple[Iterate, Bool[Array, ""], Bool[Array, ""]]:
-            clean = certificate.cleaned(program, state.iterate, negligible)
+        def attempt(carry):
+            clean = certificate.cleaned(
+                program, state.iterate, jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype)[carry[0]]
+            )
             farkas, ray = (
                 termination.proven(error, residual, m, tolerances, state.alpha == 0)
                 for error, residual in zip(certificate.errors(program, clean, margin, farthest), residuals)
             )
-            return clean, farkas, ray
+            return carry[0] + 1, clean, farkas, farkas | ray
 
-        tries = jax.vmap(cleaned)(jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype))
-        first = jnp.argmax(tries[1] | tries[2])
-        clean, farkas, ray = jax.tree.map(lambda a: a[first], tries)
+        _, clean, farkas, taken = jax.lax.while_loop(
+            lambda carry: candidate & ~carry[3] & (carry[0] < len(certificate.NEGLIGIBLE)),
+            attempt,
+            (jnp.zeros((), int), jax.tree.map(jnp.zeros_like, state.iterate), jnp.array(False), jnp.array(False)),
+        )
         out = state.iterations - state.started >= max_iter
         open_status = jnp.where(out, ConicStatus.Iteration_Limit, ConicStatus.Running)
         open_status = jnp.where(state.alpha == 0, ConicStatus.Numerical_Failure, open_status)
         proven = jnp.where(farkas, ConicStatus.Primal_Infeasible, ConicStatus.Dual_Infeasible)
-        status = jnp.where(farkas | ray, proven, open_status).astype(jnp.int32)
-        taken, candidate, status = computed_once((candidate & (farkas | ray), candidate, status), state.iterations < 0)
+        status = jnp.where(candidate, jnp.where(taken, proven, open_status), state.status).astype(jnp.int32)
         iterate = jax.tree.map(lambda a, b: jnp.where(taken, a, b), clean, state.iterate)
-        return dataclasses.replace(state, iterate=iterate, status=jnp.where(candidate, status, state.status))
+        return dataclasses.replace(state, iterate=iterate, status=status)
 
     def restarted(self, state: State, fallback: State) -> State:
         """The cold start where a warm one has ended without a verdict."""
