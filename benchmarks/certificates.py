@@ -1,4 +1,5 @@
-"""Certificates and far points: 200 infeasible, 200 unbounded and 200 solvable convex programs, known to be so by construction.
+"""Certificates and far points: 200 infeasible, 200 unbounded and 200 solvable convex programs, known to be so by construction,
+and 200 that are infeasible by a little.
 
     python -m benchmarks.certificates             # all, beside Clarabel if it is installed
     python -m benchmarks.certificates --each 5    # five of each kind and family
@@ -7,7 +8,9 @@
 Every family of cones has programs with points at 1 to 1e10 and in units of 1e-6 to 1e6 of the cost, of every row (of every block
 of a curved cone) and of every variable. An infeasible one is built around a Farkas certificate, an unbounded one around a ray and
 a feasible point, a solvable one around a complementary pair; the other side is strictly feasible, so that one verdict alone is
-right. False is a certificate of something that is not so, and a solution whose value is wrong. No verdict is not false.
+right. One that is infeasible by a little has a certificate on the boundary of its cones, of a value that is 1e-6 to 1e-2 of its
+terms, and bounds of its variables as rows. False is a certificate of something that is not so, and a solution whose value is
+wrong, or that is none. No verdict is not false.
 The exit code is 1 if a verdict of pounce is false.
 """
 
@@ -23,8 +26,13 @@ from .convex_peers import SOLVERS, available
 
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-KINDS = ("infeasible", "unbounded", "solvable")
-RIGHT = {"infeasible": "primal_infeasible", "unbounded": "dual_infeasible", "solvable": "optimal"}
+KINDS = ("infeasible", "unbounded", "solvable", "missed")
+RIGHT = {
+    "infeasible": "primal_infeasible",
+    "unbounded": "dual_infeasible",
+    "solvable": "optimal",
+    "missed": "primal_infeasible",
+}
 FARTHEST = 10.0  # points are at 1 to ten to the power of this
 UNITS = 6.0  # and units within ten to the power of this, up and down (one program in three has natural ones)
 ACCURATE = 1e-4  # of a value, relative to the magnitudes of its terms
@@ -205,7 +213,54 @@ def _solvable(random, n, p, rank, cones, far) -> dict:
     return dict(P=P, c=c, A=A, b=A @ x, G=G, h=G @ x + s, value=value, terms=terms)
 
 
-MAKERS = {"infeasible": _infeasible, "unbounded": _unbounded, "solvable": _solvable}
+def _touching(random, cone) -> tuple[np.ndarray, np.ndarray]:
+    """A complementary pair of which only few entries touch, as those of a ball and a plane along an axis."""
+    kind, value = cone
+    s, z = np.zeros(_size(cone)), np.zeros(_size(cone))
+    if kind in ("soc", "rsoc"):
+        s[:2], z[:2] = 1.0, (1.0, -1.0)
+        return (_turned(s), _turned(z)) if kind == "rsoc" else (s, z)
+    if kind == "psd":
+        matrix = np.eye(value)
+        matrix[:2, :2] = 1.0
+        s, held = _triangle(matrix), np.zeros((value, value))
+        held[:2, :2] = [[1.0, -1.0], [-1.0, 1.0]]
+        return s, _triangle(held)
+    return _pair(random, cone, 1.0)
+
+
+def _missed(random, n, p, rank, cones, far) -> dict:
+    """The multipliers that prove it are on the boundary of their cones, and points of the cones nearly feasible.
+
+    In every other program the first variables are entries of slacks; those whose multiplier is zero are in no equality.
+    """
+    own = random.integers(0, 2)
+    pairs = [_touching(random, cone) if own else _pair(random, cone, 1.0) for cone in cones]
+    s, z = (_joined(parts) for parts in zip(*pairs))
+    if not z.any():
+        z = z + 1.0 * (s == 0)
+    G, A, L = random.normal(size=(z.size, n)), random.normal(size=(p, n)), random.normal(size=(n, rank))
+    y, x = random.normal(size=p), random.normal(size=n)
+    if own:
+        G = -np.eye(z.size, n)
+        A = _without(A.T, y, -G.T @ z).T * (G.T @ z != 0)
+    else:
+        G = _without(G.T, z, -A.T @ y).T
+    b, h = A @ x, G @ x + s
+    terms = np.abs(b) @ np.abs(y) + np.abs(h) @ np.abs(z)
+    h = h - z * 10.0 ** random.uniform(-6.0, -2.0) * terms / (z @ z)
+    return dict(
+        P=L @ L.T / far,
+        c=random.normal(size=n),
+        A=A,
+        b=far * b,
+        G=np.vstack([G, np.eye(n), -np.eye(n)]),
+        h=far * np.r_[h, 10.0 * np.ones(2 * n)],
+        cones=(*cones, ("nonneg", 2 * n)),
+    )
+
+
+MAKERS = {"infeasible": _infeasible, "unbounded": _unbounded, "solvable": _solvable, "missed": _missed}
 
 
 def instance(family: str, kind: str, number: int) -> Instance:
@@ -214,6 +269,7 @@ def instance(family: str, kind: str, number: int) -> Instance:
     n, p, rank, cones = FAMILIES[family]
     far = 10.0 ** random.uniform(0.0, FARTHEST)
     made = MAKERS[kind](random, n, p, rank, cones, far)
+    cones = made.pop("cones", cones)
 
     within = max(0.0, random.uniform(-0.5 * UNITS, UNITS))
 

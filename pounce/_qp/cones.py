@@ -27,6 +27,11 @@ class HostCones:
         self._stacks += [("exp", None, 3, layout.exponential), ("pow", np.array(layout.power), 3, len(layout.power))]
         self._stacks = [stack for stack in self._stacks if stack[3]]
 
+    @property
+    def curved(self) -> bool:
+        """Whether there is more than an orthant."""
+        return self.orthant.size < self.labels.size
+
     def _blocks(self, v: np.ndarray) -> Iterator[tuple]:
         """Kind, parameter and the blocks, one a row, of each stack of equal cones."""
         if self._order is not None:

@@ -144,8 +144,11 @@ def _inverse(remains: float) -> float:
 
 
 def farkas(data: Program, cones: HostCones, v: Point) -> Quality:
-    """How far multipliers are from proving that there is no feasible point, apart from points so far away that what is left of
-    the columns counts: those are a matter of the solver (`_conic.certificate`)."""
+    """How far multipliers are from proving that there is no feasible point.
+
+    Where cones curve, only as a matter of arithmetic: what is left of a column may be large beside its value if points that are
+    far enough away for it to count are no points of the cones, which the solver knows (`_conic.certificate`).
+    """
     t = Terms(data, cones, v)
     columns, outside = t.pull_y + t.pull_z - v.z_lb + v.z_ub, t.sign_violation(cones, v)
     terms = v.z_lb + v.z_ub
@@ -158,7 +161,9 @@ def farkas(data: Program, cones: HostCones, v: Point) -> Quality:
     cancelled = sum(float(np.sum(np.abs(p))) for p in products) / -price if price < 0 else INFINITE
     share = _shares(columns, np.maximum(terms, 0.0))
     outside_share = outside / max(size(v.y, v.z, v.z_lb, v.z_ub), np.finfo(float).tiny)
-    error = _worst(share * cancelled, outside_share * cancelled, abs(price + 1.0) / max(1.0, size(*products)))
+    if not cones.curved:
+        share = share * cancelled
+    error = _worst(share, outside_share * cancelled, abs(price + 1.0) / max(1.0, size(*products)))
     dual = _worst(size(columns), outside)
     return Quality(INFINITE, dual, INFINITE, error, INFINITE, _inverse(dual))
 
