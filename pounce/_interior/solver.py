@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
 from .._linalg.sparse import Pattern
-from .._once import computed_once
+from .._once import computed_once, only_where
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from . import certification, quasi_newton, start
@@ -51,7 +51,7 @@ from .state import (
     State,
 )
 from .termination import infeasible_or_failed, phase_tolerance
-from .transitions import accepted, certified, clipping_mu, estimated, restoration, rows_outdated
+from .transitions import accepted, certified, clipping_mu, estimated, leaving_restoration, restoration, rows_outdated
 from .trial import Trial, candidate, judge_trial, measuring
 
 
@@ -302,6 +302,8 @@ class InteriorPointMethod(eqx.Module):
         conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
         for condition, (_, candidate_state) in zip(conditions, results, strict=True):
             result = select(condition, candidate_state, result)
+        # Seldom, and half of the state: nothing that other passes should pay for.
+        result = only_where(took & restoring, lambda now: leaving_restoration(now, seen.square, o), result)
         if found.certifying is not None:  # and nothing else has come of the pass
             result = certified(result, seen, solved, last, found.certifying)
         counts = Counts(

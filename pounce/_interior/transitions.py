@@ -61,32 +61,36 @@ def accepted(
     row: Row,
     numbers: Numbers,
 ) -> State:
-    """The state after a step; leaves the restoration phase if the new point allows it."""
+    """The state after a step."""
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
-    point = Point(iterate, outcome.point.objective, outcome.point.rows)
-    restoring, outer = judged.phase == RESTORING, judged.outer
     tentative = outcome.result == SOFT_TENTATIVE
     error = jnp.where(outcome.reverted, jnp.inf, _system_error(seen, g))
     memory = eqx.tree_at(
         lambda k: k.stored_error, outcome.memory, jnp.where(tentative, error, judged.memory.stored_error)
     )
-    main_view = phase_view(new_frame, jnp.array(REGULAR), outer.mu, judged.entry, numbers)
-    leaving = restoring & may_return(main_view, point, outer, judged.entry, seen.square, numbers)
-    leaving = computed_once(leaving, judged.iteration < 0)
-    back = returned(main_view, point, outer, judged.entry, numbers)
-    main_mu = clipping_mu(main_view, back, outer, numbers)
-    _, back = corrected_bounds(main_view, new_frame, back, main_mu, numbers)
     return eqx.tree_at(
         lambda s: (
-            s.phase, s.iterate, s.frame, s.globalization, s.memory, s.row, s.iteration, s.estimated, s.objective, s.rows,
-            s.entry.steps,
+            s.iterate, s.frame, s.globalization, s.memory, s.row, s.iteration, s.estimated, s.objective, s.rows, s.entry.steps,
         ),
         judged,
         (
-            jnp.where(leaving, REGULAR, judged.phase), select(leaving, back, iterate), new_frame,
-            select(leaving, outer, g), select(leaving, forgotten(memory), memory), row, judged.iteration + 1,
-            jnp.array(False), point.objective, point.rows, judged.entry.steps + restoring,
+            iterate, new_frame, g, memory, row, judged.iteration + 1, jnp.array(False), outcome.point.objective,
+            outcome.point.rows, judged.entry.steps + (judged.phase == RESTORING),
         ),
+    )  # fmt: skip
+
+
+def leaving_restoration(now: State, square: Bool[Array, ""], numbers: Numbers) -> State:
+    """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
+    outer, point = now.outer, Point(now.iterate, now.objective, now.rows)
+    view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
+    leaving = may_return(view, point, outer, now.entry, square, numbers)
+    back = returned(view, point, outer, now.entry, numbers)
+    _, back = corrected_bounds(view, now.frame, back, clipping_mu(view, back, outer, numbers), numbers)
+    changed = jnp.array(REGULAR), back, outer, forgotten(now.memory)
+    kept = now.phase, now.iterate, now.globalization, now.memory
+    return eqx.tree_at(
+        lambda s: (s.phase, s.iterate, s.globalization, s.memory), now, select(leaving, changed, kept)
     )  # fmt: skip
 
 
