@@ -15,7 +15,11 @@ import abc
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from .._linalg.powers_of_two import nearest_power_of_two
+from .units import APART, inverse_root, quotient
 
 
 class AbstractScaling(eqx.Module):
@@ -81,7 +85,36 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
     @property
     @abc.abstractmethod
     def blocks(self) -> tuple[int, ...] | None:
-        """Sizes of the blocks that tolerate only one common positive factor; None where every row has its own."""
+        """Sizes of the cones, one by one; None where every row is one of its own."""
+
+    # Units of rows. Factors are those of an automorphism: positive, and the cone times them is the cone. Multipliers are divided
+    # by them, which keeps the dual cone. What follows is for cones that tolerate one factor each.
+
+    def equilibrated(
+        self, factors: Float[Array, " size"], sizes: Float[Array, " size"], least: float, most: float
+    ) -> Float[Array, " size"]:
+        """Better factors than these, with which the rows have ``sizes``; half of the way, since columns make the other half
+        (Ruiz 2001). Zero stands for a row that has no size."""
+        own = (factors * inverse_root(sizes)).reshape(self._count, -1)
+        return self._spread(jnp.clip(jnp.mean(own, axis=1), least, most))
+
+    def rounded(self, factors: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Factors that are powers of two."""
+        return nearest_power_of_two(factors)
+
+    def balanced(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Factors that are powers of two and give slacks and multipliers the same size, where both are to stay."""
+        s, z = (v.reshape(self._count, -1) for v in (s, z))
+        length_s, length_z = (jnp.sqrt(jnp.sum(v * v, axis=1)) for v in (s, z))
+        apart = jnp.sum(s * z, axis=1) < APART * length_s * length_z
+        return self._spread(nearest_power_of_two(quotient(jnp.sqrt(length_z), jnp.sqrt(length_s), apart)))
+
+    @property
+    def _count(self) -> int:
+        return len(self.blocks or ())
+
+    def _spread(self, factors: Float[Array, " count"]) -> Float[Array, " size"]:
+        return jnp.repeat(factors, self.size // self._count)
 
     @abc.abstractmethod
     def degree(self) -> Int[Array, ""] | int:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import AbstractCone, AbstractScaling, Frame
+from .units import inverse_root
 
 
 def spectral_pair(v: Float[Array, "..."], mu: Float[Array, ""]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -69,6 +70,12 @@ class Nonnegative(AbstractCone[DiagonalScaling]):
     @property
     def blocks(self):
         return None
+
+    def equilibrated(self, factors, sizes, least, most):
+        return jnp.clip(factors * inverse_root(sizes), least, most)
+
+    def balanced(self, s, z):
+        return jnp.ones_like(s)  # what does not curve can do without
 
     def degree(self):
         return jnp.sum(self.present)

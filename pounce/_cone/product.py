@@ -114,6 +114,20 @@ class ConeProduct(AbstractCone[ProductScaling]):
     def _each(self, verb: str, *vectors):
         return [getattr(cone, verb)(*parts) for cone, *parts in zip(self.cones, *map(self.split, vectors), strict=True)]
 
+    def leading(self, rows: int) -> "ConeProduct":
+        """The stacks that make up the first ``rows`` rows."""
+        return ConeProduct(self.cones[: _leading(self.cones, rows)])
+
+    def equilibrated(self, factors, sizes, least, most):
+        rows = zip(self.cones, self.split(factors), self.split(sizes), strict=True)
+        return _joined([cone.equilibrated(*vectors, least, most) for cone, *vectors in rows], factors)
+
+    def rounded(self, factors):
+        return _joined(self._each("rounded", factors), factors)
+
+    def balanced(self, s, z):
+        return _joined(self._each("balanced", s, z), s)
+
     def degree(self) -> Int[Array, ""]:
         total = jnp.zeros((), int)
         for cone in self.cones:

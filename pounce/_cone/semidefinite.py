@@ -14,8 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._linalg.powers_of_two import nearest_power_of_two
 from .base import AbstractCone, AbstractScaling, Frame
 from .nonnegative import least_ratio, spectral_pair
+from .units import APART, inverse_root, quotient
 
 
 @functools.cache
@@ -114,6 +116,40 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
 
     def degree(self):
         return self.order * self.count
+
+    # Automorphisms are congruences: with a factor d_i for each index, the entry i, j of a matrix has the factor d_i d_j.
+
+    def equilibrated(self, factors, sizes, least, most):
+        # The sizes are a symmetric matrix, equilibrated from both sides.
+        largest = jnp.max(self._unpacked(sizes), axis=2, initial=0.0)
+        d = jnp.sqrt(self._squares(factors) * inverse_root(largest))
+        return self._congruent(jnp.clip(d, least**0.5, most**0.5))
+
+    def rounded(self, factors):
+        return self._congruent(nearest_power_of_two(jnp.sqrt(self._squares(factors))))
+
+    def balanced(self, s, z):
+        squares, prices = (self._squares(v) for v in (s, z))
+        s, z = (v.reshape(self.count, -1) for v in (s, z))
+        length_s, length_z = (jnp.sqrt(jnp.sum(v * v, axis=1, keepdims=True)) for v in (s, z))
+        gap = jnp.maximum(jnp.sum(s * z, axis=1, keepdims=True), jnp.finfo(s.dtype).eps * length_s * length_z)
+        common = quotient(jnp.sqrt(length_z), jnp.sqrt(length_s), gap < APART * length_s * length_z)
+        # The product of the diagonals is free of units. Where it is far above the gap, both numbers are there to stay, and are
+        # given the same size; the others keep the units they have, so far as this leaves them no larger than those.
+        products = squares * prices
+        stay = APART * products > gap
+        size = jnp.sqrt(jnp.max(jnp.where(stay, products, 0.0), axis=1, keepdims=True, initial=0.0))
+        limited = jnp.clip(common, jnp.where(size > 0, prices / size, 0.0), jnp.where(size > 0, size / squares, jnp.inf))
+        own = jnp.where(stay, quotient(jnp.sqrt(prices), jnp.sqrt(squares), stay), limited)
+        d = nearest_power_of_two(jnp.sqrt(own / common))
+        return self._congruent(d) * jnp.repeat(nearest_power_of_two(common), self._rows)
+
+    def _squares(self, v):
+        """The entries on the diagonals."""
+        return v.reshape(self.count, self._rows)[:, np.diagonal(_layout(self.order)[3])]
+
+    def _congruent(self, d):
+        return self._packed(d[:, :, None] * d[:, None, :])
 
     def _matrices(self, v):
         return smat(v.reshape(self.count, self._rows))
@@ -218,3 +254,6 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
     def _packed(self, matrices):
         rows, columns, _, _ = _layout(self.order)
         return matrices[:, rows, columns].reshape(-1)
+
+    def _unpacked(self, v):
+        return v.reshape(self.count, self._rows)[:, _layout(self.order)[3]]

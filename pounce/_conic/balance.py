@@ -10,14 +10,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._cone.units import quotient
 from .._linalg import matrix
 from .._linalg.powers_of_two import nearest_power_of_two
 from .equilibration import Scaling
 from .program import ConicProgram
 from .system import Vector
-
-
-APART = 1e-4  # s'z next to |s| |z|, where both are on the boundary
 
 
 class Balance(eqx.Module):
@@ -53,22 +51,5 @@ def balance(program: ConicProgram, s: Float[Array, " size"], z: Float[Array, " s
     flat = jnp.array(True)
     if program.P is not None:
         flat = jnp.max(jnp.abs(matrix.diagonal(program.P)), initial=0.0) == 0
-    cost = _power(size_s, size_z, flat)
-    parts = []
-    for cone, own_s, own_z in zip(program.cones.cones, program.cones.split(s), program.cones.split(z), strict=True):
-        if cone.blocks is None:
-            parts.append(jnp.ones_like(own_s))
-            continue
-        count = len(cone.blocks)
-        both = own_s.reshape(count, -1), cost * own_z.reshape(count, -1)
-        length_s, length_z = (jnp.sqrt(jnp.sum(v * v, axis=1)) for v in both)
-        apart = jnp.sum(both[0] * both[1], axis=1) < APART * length_s * length_z
-        unit = _power(jnp.sqrt(length_z), jnp.sqrt(length_s), apart)
-        parts.append(jnp.repeat(unit, own_s.shape[0] // count))
-    return Balance(cost, jnp.concatenate(parts))
-
-
-def _power(above, below, wanted):
-    """The power of two next to a quotient, one where it is not wanted."""
-    known = wanted & (above > 0) & (below > 0) & jnp.isfinite(above) & jnp.isfinite(below)
-    return nearest_power_of_two(jnp.where(known, above, 1.0) / jnp.where(known, below, 1.0))
+    cost = nearest_power_of_two(quotient(size_s, size_z, flat))
+    return Balance(cost, program.cones.balanced(s, cost * z))

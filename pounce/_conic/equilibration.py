@@ -2,11 +2,10 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._cone.product import ConeProduct
+from .._cone.units import inverse_root
 from .._linalg import matrix
 from .._linalg.powers_of_two import geometric_mean, nearest_power_of_two
 from .program import ConicProgram, Side
@@ -42,35 +41,12 @@ def _far(size):
     return (size > FAR) | (size < NEAR)
 
 
-def _block_ids(cones: ConeProduct, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows share one factor, and how many they are."""
-    ids, counts = [], []
-    for cone in cones.cones:
-        if sum(counts) >= m:
-            break
-        for size in cone.blocks if cone.blocks is not None else (1,) * cone.size:
-            ids.extend([len(counts)] * size)
-            counts.append(size)
-    return np.array(ids[:m], int), np.array(counts, float)
-
-
-def _factor(norm):
-    return jnp.where(norm > 0, lax.rsqrt(jnp.where(norm > 0, norm, 1.0)), 1.0)
-
-
 def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
-    """The scaled program and its factors. Rows of one curved cone share a factor; a bound row keeps the coefficient one."""
-    m = program.G.shape[0]
-    ids, counts = _block_ids(program.cones, m)
-    shared = bool(np.any(counts > 1))
+    """The scaled program and its factors. Those of a cone's rows are an automorphism of it; a bound row keeps the coefficient
+    one."""
+    cones = program.cones.leading(program.G.shape[0])
     p_abs = None if program.P is None else matrix.magnitudes(program.P)
     a_abs, g_abs, c_abs = matrix.magnitudes(program.A), matrix.magnitudes(program.G), jnp.abs(program.c)
-
-    def common(rows):
-        if not shared:
-            return rows
-        total = jnp.zeros(len(counts), rows.dtype).at[ids].add(rows)
-        return (total / counts.astype(rows.dtype))[ids]
 
     def sweep(carry):
         d, e, f, cost, _, count = carry
@@ -78,10 +54,10 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         columns = jnp.maximum(*sizes)
         if p_abs is not None:
             columns = jnp.maximum(columns, cost * matrix.symmetric_column_sizes(p_abs, d))
-        new_e = e * _factor(matrix.row_sizes(matrix.column_scaled(a_abs, d)) * e)
-        new_f = common(f * _factor(matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f))
-        new_d = d * _factor(columns * d)
-        new_d, new_e, new_f = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e, new_f))
+        new_e = e * inverse_root(matrix.row_sizes(matrix.column_scaled(a_abs, d)) * e)
+        new_f = cones.equilibrated(f, matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f, SMALLEST, LARGEST)
+        new_d = d * inverse_root(columns * d)
+        new_d, new_e = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e))
         ratios = jnp.concatenate([new_d / d, new_e / e, new_f / f])
         change = jnp.maximum(jnp.max(ratios), 1.0 / jnp.min(ratios)) - 1.0
         d, e, f = new_d, new_e, new_f
@@ -102,7 +78,8 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     )
 
     # Powers of two leave every digit of the data as it is: rounding would bend what is flat.
-    d, e, f, cost = (nearest_power_of_two(factor) for factor in (d, e, f, cost))
+    d, e, cost = (nearest_power_of_two(factor) for factor in (d, e, cost))
+    f = cones.rounded(f)
     # Points of a size of their own become points of size one; then the objective.
     sides = [jnp.abs(side.mask * side.value) / d for side in program.sides]
     right = geometric_mean(jnp.concatenate([e * program.b, f * program.h, *sides]))
