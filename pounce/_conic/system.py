@@ -1,5 +1,7 @@
 """The Newton system ``[[P, A', G'], [A, 0, 0], [G, 0, -H]]`` of the scaled program, condensed and refined."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,10 @@ class Vector(eqx.Module):
 
     def __rmul__(self, factor: Float[Array, ""]) -> "Vector":
         return jax.tree.map(lambda v: factor * v, self)
+
+    def equations(self, alone: Any) -> "Vector":
+        """Without the cone rows, where only the other two are wanted."""
+        return Vector(self.x, self.y, jnp.where(alone, 0.0, self.z))
 
     def size(self) -> Float[Array, ""]:
         """The largest magnitude."""
@@ -100,26 +106,38 @@ class System(eqx.Module):
             # Slacks of large programs may all be small, and the right-hand sides with them.
             target = 100.0 * eps * rhs.size()
 
+        # Multipliers of rows that curve have the rounding errors of all rows of their cone, times H^-1. Where these end the
+        # refinement, one pass more serves the equations alone, since what is left of them stays in the iterate.
+        curved = not self.program.cones.polyhedral and not isinstance(self.program.A, SparseMatrix)
+
         def proceed(carry):
             _, _, _, going = carry
             return going
 
         def body(carry):
-            solution, residual, (error, count), _ = carry
-            trial = solution + self.approximate(residual)
+            solution, residual, (error, count, *whole), _ = carry
+            left = residual.equations(~whole[0]) if curved else residual
+            trial = solution + self.approximate(left)
             remaining = rhs - self.apply(trial)
             new = remaining.size()
             better = new < error
+            if curved:
+                better = jnp.where(whole[0], better, remaining.equations(True).size() < left.size())
             solution, residual = jax.tree.map(
                 lambda a, b: jnp.where(better, a, b), (trial, remaining), (solution, residual)
             )
             going = better & (new > target) & (5.0 * new < error) & (count < MAX_REFINEMENTS)
-            return solution, residual, (jnp.where(better, new, error), count + 1), going
+            error = jnp.where(better, new, error)
+            if curved:
+                rough = residual.equations(True).size() > eps**0.5 * rhs.equations(True).size()
+                whole, going = [whole[0] & going], whole[0] & (going | rough)
+            return solution, residual, (error, count + 1, *whole), going
 
         zero = jax.tree.map(jnp.zeros_like, rhs)
         infinite = jnp.full((), jnp.inf, rhs.x.dtype)
-        start = (zero, rhs, (infinite, jnp.zeros((), int)), jnp.array(True))
-        solution, _, (error, _), _ = lax.while_loop(proceed, body, start)
+        whole = (jnp.array(True),) if curved else ()
+        start = (zero, rhs, (infinite, jnp.zeros((), int), *whole), jnp.array(True))
+        solution, _, (error, *_), _ = lax.while_loop(proceed, body, start)
         return solution, jnp.isfinite(error)
 
 
