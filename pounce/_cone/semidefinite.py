@@ -133,13 +133,14 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
         s, z = (v.reshape(self.count, -1) for v in (s, z))
         length_s, length_z = (jnp.sqrt(jnp.sum(v * v, axis=1, keepdims=True)) for v in (s, z))
         gap = jnp.maximum(jnp.sum(s * z, axis=1, keepdims=True), jnp.finfo(s.dtype).eps * length_s * length_z)
-        common = quotient(jnp.sqrt(length_z), jnp.sqrt(length_s), gap < APART * length_s * length_z)
-        # The product of the diagonals is free of units. Where it is far above the gap, both numbers are there to stay, and are
-        # given the same size; the others keep the units they have, so far as this leaves them no larger than those.
+        # The products of diagonals are free of units. Where one is far above the gap, both numbers are there to stay, and are
+        # given the same size. The others keep the units they have, so far as this leaves them no larger than those.
         products = squares * prices
         stay = APART * products > gap
+        some = jnp.any(stay, axis=1, keepdims=True)
         size = jnp.sqrt(jnp.max(jnp.where(stay, products, 0.0), axis=1, keepdims=True, initial=0.0))
-        limited = jnp.clip(common, jnp.where(size > 0, prices / size, 0.0), jnp.where(size > 0, size / squares, jnp.inf))
+        common = quotient(jnp.sqrt(length_z), jnp.sqrt(length_s), some)
+        limited = jnp.clip(common, jnp.where(some, prices / size, 0.0), jnp.where(some, size / squares, jnp.inf))
         own = jnp.where(stay, quotient(jnp.sqrt(prices), jnp.sqrt(squares), stay), limited)
         d = nearest_power_of_two(jnp.sqrt(own / common))
         return self._congruent(d) * jnp.repeat(nearest_power_of_two(common), self._rows)
