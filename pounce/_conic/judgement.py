@@ -9,7 +9,7 @@ from .._linalg.kkt import AbstractKKTSolver
 from .._solution import Quality
 from .balance import Balance
 from .krylov import Solved
-from .linearization import LinearizedSolver, Pair, Rows
+from .linearization import RIDGE, LinearizedSolver, Pair, Rows
 from .program import ConicProgram
 from .system import Vector
 
@@ -57,16 +57,25 @@ def probe_of(like: Vector) -> Vector:
 
 
 def judgement(
-    rows: Rows, solved: Solved, probe: Vector, level: Int[Array, ""], before: Judged
+    rows: Rows,
+    solved: Solved,
+    probe: Vector,
+    level: Int[Array, ""],
+    before: Judged,
+    confirmed: Bool[Array, ""] | None = None,
 ) -> tuple[Judged, Int[Array, ""]]:
-    """What the solve for the probe tells, at the level where it is asked, and the next level."""
+    """What the solve for the probe tells, at the level where it is asked, and the next level. Where the pair is not ``confirmed``
+    to be a solution, its matrix is as regular as chance has it, and takes no more than a ridge would leave of it."""
     size = _norm(probe.x, probe.y, probe.z)
     eps = jnp.finfo(size.dtype).eps
-    largest, accurate = LARGEST / eps * size, max(ACCURATE, 100.0 * float(eps)) * size
+    largest, accurate = LARGEST / eps, max(ACCURATE, 100.0 * float(eps)) * size
+
+    if confirmed is not None:
+        largest = jnp.where(confirmed, largest, eps**-RIDGE)
 
     def lost(*parts):
         left, solution = (_norm(*(getattr(v, part) for part in parts)) for v in (solved.residual, solved.solution))
-        return ~((left <= accurate) & (solution <= largest))
+        return ~((left <= accurate) & (solution <= largest * size))
 
     new = Report(solved.share, lost("x"), lost("y", "z"))
     report = jax.tree.map(lambda a, b: jnp.where(level == REGULAR, a, b), new, before[1])

@@ -191,7 +191,11 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         if not program.cones.polyhedral:
             # The springs of curved rows are curvature like the Hessian's: a held row has to be stiffer than they are.
             springs = norms * held / jnp.where(bound, jnp.inf, frame.a)
-            size = jnp.maximum(size, jnp.max(jnp.where(frame.a < held, springs, 0.0), initial=0.0))
+            stiff = frame.a < held
+            if singular is not None:
+                # A spring that a ridge will soften is as good as held, and none that other things are measured by.
+                stiff = stiff & (~singular | (frame.a > eps**RIDGE * held))
+            size = jnp.maximum(size, jnp.max(jnp.where(stiff, springs, 0.0), initial=0.0))
         size = jnp.where(size > 0, size, 1.0)
         # A held row is infinitely stiff; so stiff as to leave the square root of the precision is enough for refinement.
         softness = jnp.maximum(eps**SOFT / size, eps**SOFTEST)

@@ -142,7 +142,8 @@ def polish(
         best = chosen(~judging & (new < best.defect), current, best)
         going = ~current.solved & (count + 1 < MAX_STEPS) & ~judging
         if judged is not None:
-            judged, following = judgement(rows, found, probe, level, judged)
+            confirmed = None if program.cones.polyhedral else best.defect <= eps**SOLVED
+            judged, following = judgement(rows, found, probe, level, judged, confirmed)
             level = jnp.where(judging, following, jnp.where(going, SETTLED, REGULAR))
         tried = tried | affine
         promising = never if program.cones.polyhedral else new < eps**PROMISING
