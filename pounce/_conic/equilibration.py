@@ -13,7 +13,7 @@ from .program import ConicProgram, Side
 
 SWEEPS = 10
 SETTLED = 0.1  # relative change of the factors at which no more sweeps are made
-SMALLEST, LARGEST = 1e-4, 1e4
+LARGEST, LARGEST_CURVED = 1e4, 1e8  # factor, and the inverse of the smallest: units of what curves decide about more
 # Right-hand sides and costs of such sizes are left as they are: an embedding starts at points of size one.
 NEAR, FAR = 1e-3, 1e4
 
@@ -45,6 +45,8 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     """The scaled program and its factors. Those of a cone's rows are an automorphism of it; a bound row keeps the coefficient
     one."""
     cones = program.cones.leading(program.G.shape[0])
+    most = LARGEST if program.cones.polyhedral else LARGEST_CURVED
+    least = 1.0 / most
     p_abs = None if program.P is None else matrix.magnitudes(program.P)
     a_abs, g_abs, c_abs = matrix.magnitudes(program.A), matrix.magnitudes(program.G), jnp.abs(program.c)
 
@@ -55,9 +57,9 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         if p_abs is not None:
             columns = jnp.maximum(columns, cost * matrix.symmetric_column_sizes(p_abs, d))
         new_e = e * inverse_root(matrix.row_sizes(matrix.column_scaled(a_abs, d)) * e)
-        new_f = cones.equilibrated(f, matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f, SMALLEST, LARGEST)
+        new_f = cones.equilibrated(f, matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f, least, most)
         new_d = d * inverse_root(columns * d)
-        new_d, new_e = (jnp.clip(v, SMALLEST, LARGEST) for v in (new_d, new_e))
+        new_d, new_e = (jnp.clip(v, least, most) for v in (new_d, new_e))
         ratios = jnp.concatenate([new_d / d, new_e / e, new_f / f])
         change = jnp.maximum(jnp.max(ratios), 1.0 / jnp.min(ratios)) - 1.0
         d, e, f = new_d, new_e, new_f
@@ -66,7 +68,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
             size_c = jnp.max(c_abs * d)
             useful = (size_p > 0) & (size_c > 0)
             size = jnp.where(useful, jnp.maximum(size_p, size_c), 1.0)
-            cost = jnp.where(useful, jnp.clip(1.0 / size, SMALLEST, LARGEST), cost)
+            cost = jnp.where(useful, jnp.clip(1.0 / size, least, most), cost)
         return d, e, f, cost, change, count + 1
 
     one = jnp.ones((), program.c.dtype)
