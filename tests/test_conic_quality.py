@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pounce
+from pounce._cone.semidefinite import svec
 from pounce._results import ConicStatus
 
 
@@ -91,6 +92,56 @@ def test_units():
         else:
             assert not bool(quality.differentiable), (k, quality.margin, quality.linear_residual)
             assert all(np.all(np.abs(slope) < 1e7) for slope in slopes), (k, slopes)
+
+
+def matrix_programs():
+    """Programs ``min <C, X>, A X = b, X >= 0`` of order three with their optimum, and whether it has a derivative: a matrix of
+    rank one, one beside multipliers of rank one too, one with a row that is given twice."""
+    random = np.random.default_rng(5)
+    rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    A = np.asarray(svec(jnp.asarray([matrix + matrix.T for matrix in random.normal(size=(2, 3, 3))])))
+    x = np.asarray(svec(jnp.asarray(rotation @ np.diag([1.3, 0.0, 0.0]) @ rotation.T)))
+    for values, rows, regular in (([0, 0.6, 1.7], A, True), ([0, 0.0, 1.1], A, False), ([0, 0.6, 1.7], A[[0, 0]], False)):
+        z = np.asarray(svec(jnp.asarray(rotation @ np.diag(values) @ rotation.T)))
+        yield (z - rows.T @ np.array([0.4, -0.7]), rows, rows @ x, np.eye(6)), x, z, regular
+
+
+def test_units_of_the_indices_of_a_matrix():
+    """``X -> D X D`` of the matrix of variables, and of that of rows: derivatives are those of units one, or flagged and bounded."""
+
+    @jax.jit
+    @jax.vmap
+    def both(c, A, b, G):
+        def found(given):
+            solution = pounce.solve_conic(None, given[0], A, given[1], -G, jnp.zeros(6), cones=[("psd", 3)])
+            return jnp.concatenate([solution.x, solution.z]), solution
+
+        slopes = [mode(found, has_aux=True)((c, b)) for mode in (jax.jacfwd, jax.jacrev)]
+        return [jnp.concatenate(slope, axis=1) for slope, _ in slopes], slopes[0][1]
+
+    column, row = np.triu_indices(3)
+    cases, given = [], []
+    for seed in range(5):
+        spread = 3.0 if seed else 0.0
+        random = np.random.default_rng(seed)
+        d, e = 10.0 ** random.uniform(-spread, spread, (2, 3))
+        d, e, a = d[row] * d[column], e[row] * e[column], 10.0 ** random.uniform(-spread, spread, 2)
+        for (c, A, b, G), x, z, regular in matrix_programs():
+            cases.append((x, z, regular, np.concatenate([d, 1 / e]), np.concatenate([1 / d, a])))
+            given.append((c / d, a[:, None] * A / d, a * b, e[:, None] * G / d))
+    slopes, solution = both(*(np.stack(parts) for parts in zip(*given)))
+    assert np.all(np.asarray(solution.status) == ConicStatus.Optimal)
+    for k, (x, z, regular, outer, inner) in enumerate(cases):
+        forward, reverse = (np.asarray(slope[k]) / outer[:, None] * inner for slope in slopes)
+        assert bool(solution.quality.differentiable[k]) == regular, (k, solution.quality.margin[k])
+        np.testing.assert_allclose(solution.x[k] / outer[:6], x, rtol=0, atol=1e-7 if regular else 1e-4)
+        if regular:
+            np.testing.assert_allclose(solution.z[k] / outer[6:], z, rtol=0, atol=1e-7)
+            truth = np.asarray(slopes[0][0])
+            for slope in (forward, reverse):
+                np.testing.assert_allclose(slope, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+        else:
+            assert max(np.abs(forward).max(), np.abs(reverse).max()) < 1e8, k
 
 
 @pytest.mark.parametrize("kind", ["ball", "log"])

@@ -267,6 +267,38 @@ def test_linearized_is_the_derivative_of_complementarity(cone):
     close(cone.linearized(s, z, ds, dz) + 1.0, jnp.ones(cone.size), 1e-10)
 
 
+def test_units_of_rows(cone):
+    """Factors keep the cone, whatever sizes they are made of; those that are rounded or balance a pair are powers of two."""
+    s, z, rng = pair(cone, 7, 3.0, 40.0, 0.01)
+    sizes = jnp.asarray(10.0 ** rng.uniform(-3, 3, cone.size) * (rng.uniform(size=cone.size) < 0.8))
+    edge = cone.project(jnp.asarray(rng.normal(size=cone.size)))
+    factors = cone.equilibrated(jnp.ones(cone.size), sizes, 1e-2, 1e2)
+    assert np.all((factors >= 0.99e-2) & (factors <= 1.01e2))
+    for found in (factors, cone.rounded(factors), cone.balanced(s, z), cone.balanced(edge, cone.project(edge) - edge)):
+        assert margin(cone, found * s) > 0 and margin(cone, z / found) > 0
+        assert abs(margin(cone, found * edge)) <= 1e-12 * max(np.max(np.abs(found * edge)), 1.0) or margin(cone, edge) > 0
+        if found is not factors:
+            assert np.all(np.frexp(np.asarray(found))[0] == 0.5)
+
+
+def test_units_of_indices():
+    """Those of row sizes are found, and those of a pair on the boundaries."""
+    cone, rng = Semidefinite(4, 2), np.random.default_rng(3)
+    packed = lambda matrices: svec(jnp.asarray(matrices)).reshape(-1)
+    d = 10.0 ** rng.uniform(-2, 2, (2, 4))
+    units = packed(d[:, :, None] * d[:, None, :]) / packed(np.ones((2, 4, 4)))
+    factors = jnp.ones(cone.size)
+    for _ in range(20):
+        factors = cone.equilibrated(factors, factors * units, 1e-8, 1e8)
+    np.testing.assert_allclose(factors * units, 1.0, rtol=1e-3)
+    q = np.linalg.qr(rng.normal(size=(2, 4, 4)))[0]
+    values = np.array([[2.0, 1.0, 1e-9, 1e-9], [5e-10, 1e-9, 1.0, 3.0]])
+    s, z = (packed((q * v) @ np.swapaxes(q, 1, 2)) for v in values)
+    found = cone.balanced(units * s, z / units) * units
+    ratio = np.asarray(found * s / (z / found))[np.asarray(cone.unit(float)) > 0]
+    assert np.all((ratio > 1 / 8.1) & (ratio < 8.1))
+
+
 def test_absent_rows():
     """A row that is not there has ``s = z = 0`` and no part in anything."""
     present = jnp.array([True, False, True])
