@@ -68,14 +68,13 @@ def judgement(
     to be a solution, its matrix is as regular as chance has it, and takes no more than a ridge would leave of it."""
     size = _norm(probe.x, probe.y, probe.z)
     eps = jnp.finfo(size.dtype).eps
-    largest, accurate = LARGEST / eps, max(ACCURATE, 100.0 * float(eps)) * size
-
+    largest, accurate = LARGEST / eps * size, max(ACCURATE, 100.0 * float(eps)) * size
     if confirmed is not None:
-        largest = jnp.where(confirmed, largest, eps**-RIDGE)
+        largest = jnp.where(confirmed, largest, eps**-RIDGE * size)
 
     def lost(*parts):
         left, solution = (_norm(*(getattr(v, part) for part in parts)) for v in (solved.residual, solved.solution))
-        return ~((left <= accurate) & (solution <= largest * size))
+        return ~((left <= accurate) & (solution <= largest))
 
     new = Report(solved.share, lost("x"), lost("y", "z"))
     report = jax.tree.map(lambda a, b: jnp.where(level == REGULAR, a, b), new, before[1])
