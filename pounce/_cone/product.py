@@ -120,7 +120,7 @@ class ConeProduct(AbstractCone[ProductScaling]):
 
     def equilibrated(self, factors, sizes, least, most):
         rows = zip(self.cones, self.split(factors), self.split(sizes), strict=True)
-        return _joined([cone.equilibrated(*vectors, least, most) for cone, *vectors in rows], factors)
+        return _joined([cone.equilibrated(own, size, least, most) for cone, own, size in rows], factors)
 
     def rounded(self, factors):
         return _joined(self._each("rounded", factors), factors)
