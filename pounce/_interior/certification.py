@@ -16,6 +16,8 @@ last pass, in the same way in all units:
    gradients are dependent, the bound or inequality row that limits a move along the dependence gives way.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -110,7 +112,8 @@ class Examiner(eqx.Module):
         z, view, active, nothing = self.multipliers, self.view, self._active(c), jnp.zeros_like(self.primal)
         moving, rows = self._held(active)
         free = moving[: view.n]
-        hessian, jacobian = matrix.masked(self.hessian, free, free), matrix.masked(self.jacobian, rows, free)
+        hessian: Any = matrix.masked(self.hessian, free, free)
+        jacobian = matrix.masked(self.jacobian, rows, free)
         unit, row_unit = natural_units(KKTOperator(hessian, jacobian, jnp.zeros_like(self.rows)))
         slope, left = select(c.stage == PROBING, self._waves(), self._newton_step(active, unit, row_unit))
         slope = jnp.concatenate([slope, jnp.zeros(3 * left.size, left.dtype)])

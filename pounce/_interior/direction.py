@@ -174,11 +174,11 @@ def solve_system(
     some_rows = jnp.any(system.present)
 
     def rung(c: _Rung) -> _Rung:
-        p, system, wanted, unknowns = c.perturbation, whole, rhs, None
-        if examiner is not None:
+        p, system, wanted, unknowns, at = c.perturbation, whole, rhs, None, examiner
+        if at is not None:
             # Until something is asked, units are one.
             given = Unknowns(whole.active, whole.present, whole.sigma, c.examined.units), rhs
-            unknowns, wanted = only_where(c.examined.asking, lambda _: examiner().system(c.examined), given)
+            unknowns, wanted = only_where(c.examined.asking, lambda _: at().system(c.examined), given)
             system = whole.restricted(unknowns)
         factor = solver.init(system.operator(p.dw, p.dc), {})
         inertia = solver.inertia(factor)
@@ -212,11 +212,11 @@ def solve_system(
         following = select(singular, after_singular, after_wrong)
         go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
         examined, solution = c.examined, refined.solution
-        if examiner is not None and unknowns is not None:
+        if at is not None and unknowns is not None:
             due = examined.asking & (examined.later | ~go_on)
             solution = unknowns.out_of_units(solution)
             answer = unknowns, solution, inertia, refined.ratio, accepted
-            examined = only_where(due, lambda known: examiner()(known, *answer), examined)
+            examined = only_where(due, lambda known: at()(known, *answer), examined)
             following, accepted_now = select(due, fresh, following), accepted & ~due
             go_on = jnp.where(due, examined.asking, go_on)
         else:

@@ -47,7 +47,9 @@ class EquilibratedFactor(eqx.Module):
 def in_units(operator: KKTOperator, units: KKTVector, shift: Float | float = 0.0) -> KKTOperator:
     """The operator between unknowns in these units, with something added to the diagonal of its Hessian there."""
     x, y = units
-    hessian = plus_diagonal(symmetric_scaled(operator.hessian, x), jnp.broadcast_to(shift, x.shape).astype(x.dtype))
+    hessian: Any = plus_diagonal(
+        symmetric_scaled(operator.hessian, x), jnp.broadcast_to(shift, x.shape).astype(x.dtype)
+    )
     return KKTOperator(hessian, scaled(operator.jacobian, y, x), operator.diagonal * y * y)
 
 
