@@ -27,8 +27,8 @@ from .._linalg.equilibrated import natural_units
 from .._linalg.kkt import Inertia, KKTOperator
 from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, transposed_times
 from .._solution import LEAST_MARGIN
-from .certificate import AFFINE, CONFIRMING, DONE, PROBING, Certificate
 from .direction import Unknowns
+from .examination import AFFINE, CONFIRMING, DONE, PROBING, Examination
 from .iterate import SIDES, View, bound_steps, select
 from .observation import Observation
 from .search import Trial
@@ -88,7 +88,7 @@ class Examiner(eqx.Module):
             again,
         )
 
-    def _active(self, c: Certificate) -> Bool[Array, "2 N"]:
+    def _active(self, c: Examination) -> Bool[Array, "2 N"]:
         """The set that is looked at: before the first system the one known from before, or the first guess."""
         pad = ((0, 0), (0, self.multipliers.shape[1] - self.before.shape[1]))
         guess = jnp.where(self.again, jnp.pad(self.before, pad), self._one_side(self.multipliers, self.slack))
@@ -107,7 +107,7 @@ class Examiner(eqx.Module):
         moving = view.active & ~held & (jnp.arange(view.active.size) < n)
         return moving, view.equality | held[n : n + m]
 
-    def system(self, c: Certificate) -> tuple[Unknowns, tuple]:
+    def system(self, c: Examination) -> tuple[Unknowns, tuple]:
         """The next system: what it is solved for, and its right-hand side."""
         z, view, active, nothing = self.multipliers, self.view, self._active(c), jnp.zeros_like(self.primal)
         moving, rows = self._held(active)
@@ -126,13 +126,13 @@ class Examiner(eqx.Module):
 
     def __call__(
         self,
-        c: Certificate,
+        c: Examination,
         unknowns: Unknowns,
         solution: tuple,
         inertia: Inertia,
         ratio: Float[Array, ""],
         solved: Bool[Array, ""],
-    ) -> Certificate:
+    ) -> Examination:
         """What is known once that system has been solved."""
         reliable, active = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps), self._active(c)
         outcomes = (
@@ -144,7 +144,7 @@ class Examiner(eqx.Module):
         for stage, changes in outcomes:
             here = c.stage == stage
             known |= {name: jnp.where(here, value, known[name]) for name, value in changes.items()}
-        return Certificate.of(**known | dict(systems=c.systems + 1, units=unknowns.units))
+        return Examination.of(**known | dict(systems=c.systems + 1, units=unknowns.units))
 
     def _indicated(self, active: Bool[Array, "2 N"], solution: tuple, solved: Bool[Array, ""]) -> dict[str, Array]:
         """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
@@ -155,7 +155,7 @@ class Examiner(eqx.Module):
 
     def _confirmed(
         self,
-        c: Certificate,
+        c: Examination,
         active: Bool[Array, "2 N"],
         unknowns: Unknowns,
         solution: tuple,
@@ -183,7 +183,7 @@ class Examiner(eqx.Module):
 
     def _probed(
         self,
-        c: Certificate,
+        c: Examination,
         active: Bool[Array, "2 N"],
         unknowns: Unknowns,
         solution: tuple,
@@ -292,7 +292,7 @@ class Examiner(eqx.Module):
 
 def conclusion(
     before: Finding,
-    c: Certificate,
+    c: Examination,
     ratio: Float[Array, ""],
     seen: Observation,
     measured: Trial,
@@ -325,7 +325,7 @@ def conclusion(
 
 
 def flat(
-    c: Certificate,
+    c: Examination,
     here: tuple[Float[Array, ""], Float[Array, ""]],
     there: tuple[Float[Array, ""], Float[Array, ""]],
     error: Float[Array, ""],
@@ -333,7 +333,7 @@ def flat(
     """Whether the curvature of the Lagrangian along the last solution is no more than what is uncertain in it.
 
     It is that of ``f`` plus that of ``y'c``, and where these cancel, the sign of their sum is that of the solver's error. Both
-    are measured: ``here`` and ``there`` are the values of ``f`` and ``y'c`` at the end point and `Certificate.reach` away.
+    are measured: ``here`` and ``there`` are the values of ``f`` and ``y'c`` at the end point and `Examination.reach` away.
     ``error``: how far the optimality conditions are from holding. What cancels within the Hessian is uncertain by rounding only.
     """
     first, last = jnp.stack(here), jnp.stack(there)

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 from .._linalg.kkt import AbstractKKTSolver
 from . import quasi_newton
-from .certificate import nothing_known
 from .certification import Examiner
 from .direction import Solved, System, least_squares_system, newton_system, solve_system
+from .examination import nothing_known
 from .iterate import View, select
 from .observation import Observation
 from .options import Numbers
@@ -45,14 +45,14 @@ def solve_pass(
     system = newton_system(view, hessian, d.jacobian, sigma)
     system = select(least_squares, least_squares_system(view, hessian, d.jacobian), system)
     rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
-    enabled, certificate, examiner = searching | least_squares, None, None
+    enabled, examination, examiner = searching | least_squares, None, None
     if certifying is not None:
         again = state.phase == CERTIFYING
         assert state.finding is not None
         examiner, enabled = functools.partial(Examiner.at, seen, hessian, state, again), enabled | certifying
         x, y = iterate.primal[: view.n], iterate.rows
-        certificate = nothing_known(certifying, again, x, y, iterate.primal.size)
+        examination = nothing_known(certifying, again, x, y, iterate.primal.size)
     solved = solve_system(
-        linear_solver, system, rhs, g.perturbation, g.mu, least_squares, enabled, o, always_dc, certificate, examiner
+        linear_solver, system, rhs, g.perturbation, g.mu, least_squares, enabled, o, always_dc, examination, examiner
     )  # fmt: skip
     return solved, system, rhs

@@ -20,7 +20,7 @@ def _entry(name: str) -> Any:
     return property(lambda self: getattr(self, array)[k])
 
 
-class Certificate(eqx.Module):
+class Examination(eqx.Module):
     """All passes carry it, and nearly none has a use for it: so it is few arrays."""
 
     stage: Int[Array, ""]
@@ -46,7 +46,7 @@ class Certificate(eqx.Module):
     change = _entry("change")  # the length of the Newton step, relative
 
     @classmethod
-    def of(cls, **known: Any) -> "Certificate":
+    def of(cls, **known: Any) -> "Examination":
         """From what is known by name."""
         flags, figures = (jnp.stack([known[name] for name in names]) for names in (FLAGS, FIGURES))
         return cls(**{name: known[name] for name in ARRAYS}, flags=flags, figures=figures)
@@ -68,11 +68,11 @@ class Certificate(eqx.Module):
 
 def nothing_known(
     wanted: Bool[Array, ""], again: Bool[Array, ""], x: Float[Array, " n"], rows: Float[Array, " m"], size: int
-) -> Certificate:
+) -> Examination:
     """Before the first system of a pass, if there is to be one. ``again``: the set is that of a pass before, which was
     indicated."""
     flags = again & (jnp.arange(len(FLAGS)) == FLAGS.index("indicated"))
-    return Certificate(
+    return Examination(
         stage=jnp.where(wanted, CONFIRMING, IDLE),
         systems=jnp.array(0),
         active=jnp.zeros((2, size), bool),
