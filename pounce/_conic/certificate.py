@@ -140,9 +140,7 @@ def _constant(program: ConicProgram) -> Bool[Array, " size"]:
     """Whether the block of each row, of a cone that curves, is a constant: its coefficients are but rounding errors, both beside
     those of other rows in the same columns and beside its own right-hand side. No point near the data then changes its slacks.
     """
-    G, cones = matrix.magnitudes(program.G), program.cones
-    columns = jnp.maximum(matrix.column_sizes(G), matrix.column_sizes(matrix.magnitudes(program.A)))
-    shares = matrix.row_sizes(matrix.column_scaled(G, 1 / jnp.where(columns > 0, columns, 1.0)))
+    shares, cones = program.row_shares(), program.cones
     beside = jnp.minimum(1.0, _block_sizes(cones, program.right_side()))
     curves = np.repeat([cone.blocks is not None for cone in cones.cones], [cone.size for cone in cones.cones])
     rest = jnp.ones(beside.size - shares.size, shares.dtype)  # rows of bounds

@@ -14,6 +14,7 @@ from .program import ConicProgram, Side
 SWEEPS = 10
 SETTLED = 0.1  # relative change of the factors at which no more sweeps are made
 LARGEST, LARGEST_CURVED = 1e4, 1e8  # factor, and the inverse of the smallest: units of what curves decide about more
+ROUNDING = 100.0  # times the precision: a row that is no larger beside others
 # Right-hand sides and costs of such sizes are left as they are: an embedding starts at points of size one.
 NEAR, FAR = 1e-3, 1e4
 
@@ -50,6 +51,9 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     p_abs = None if program.P is None else matrix.magnitudes(program.P)
     a_abs, g_abs, c_abs = matrix.magnitudes(program.A), matrix.magnitudes(program.G), jnp.abs(program.c)
 
+    # Of rows that curve, those that are rounding errors have no size: a constant stays one.
+    real = None if program.cones.polyhedral else program.row_shares() > ROUNDING * jnp.finfo(program.c.dtype).eps
+
     def sweep(carry):
         d, e, f, cost, _, count = carry
         sizes = (matrix.column_sizes(matrix.row_scaled(rows, scale)) for rows, scale in ((a_abs, e), (g_abs, f)))
@@ -57,7 +61,8 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         if p_abs is not None:
             columns = jnp.maximum(columns, cost * matrix.symmetric_column_sizes(p_abs, d))
         new_e = e * inverse_root(matrix.row_sizes(matrix.column_scaled(a_abs, d)) * e)
-        new_f = cones.equilibrated(f, matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f, least, most)
+        rows = matrix.row_sizes(matrix.column_scaled(g_abs, d)) * f
+        new_f = cones.equilibrated(f, rows if real is None else jnp.where(real, rows, 0.0), least, most)
         new_d = d * inverse_root(columns * d)
         new_d, new_e = (jnp.clip(v, least, most) for v in (new_d, new_e))
         ratios = jnp.concatenate([new_d / d, new_e / e, new_f / f])

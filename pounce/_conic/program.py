@@ -75,6 +75,12 @@ class ConicProgram(eqx.Module):
             total = total + upper
         return total
 
+    def row_shares(self) -> Float[Array, " m"]:
+        """The largest coefficient of each row of G beside the largest of its column: what it is in any units of variables."""
+        G = matrix.magnitudes(self.G)
+        columns = jnp.maximum(matrix.column_sizes(G), matrix.column_sizes(matrix.magnitudes(self.A)))
+        return matrix.row_sizes(matrix.column_scaled(G, 1 / jnp.where(columns > 0, columns, 1.0)))
+
     def right_side(self) -> Float[Array, " size"]:
         """The right-hand sides of all cone rows."""
         parts = [self.h]
