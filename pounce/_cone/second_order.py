@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from .base import AbstractCone, AbstractScaling, Frame
 from .nonnegative import least_ratio, spectral_pair
+from .units import price_share
 
 
 def _norm(v):
@@ -220,10 +221,7 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
             ends = [plus[:, None]] if self.dimension == 1 else [plus[:, None], minus[:, None]]
             return jnp.concatenate([*ends, 0.5 * (plus + minus)[:, None] * one], axis=1).reshape(-1)
 
-        slack, price = spread(s_plus, s_minus), spread(z_plus, z_minus)
-        total = slack + price
-        known = total > 0
-        held = jnp.where(known, price / jnp.where(known, total, 1.0), 0.5)
+        held, total = price_share(spread(s_plus, s_minus), spread(z_plus, z_minus), self.count)
         mirror = direction.at[:, 0].add(-1.0) if self.dimension > 1 else direction
         length = _norm(mirror)
         mirror = mirror / jnp.where(length > 0, length, 1.0)[:, None]

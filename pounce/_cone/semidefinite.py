@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from .._linalg.powers_of_two import nearest_power_of_two
 from .base import AbstractCone, AbstractScaling, Frame
 from .nonnegative import least_ratio, spectral_pair
-from .units import APART, inverse_root, quotient
+from .units import APART, inverse_root, price_share, quotient
 
 
 @functools.cache
@@ -246,10 +246,7 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
         def pairs(values):
             return self._packed(0.5 * (values[:, :, None] + values[:, None, :]))
 
-        slack, price = pairs(slack), pairs(price)
-        total = slack + price
-        known = total > 0
-        held = jnp.where(known, price / jnp.where(known, total, 1.0), 0.5)
+        held, total = price_share(pairs(slack), pairs(price), self.count)
         return EigenvectorFrame(1.0 - held, held, vectors), total
 
     def _packed(self, matrices):
