@@ -7,12 +7,8 @@ from typing import Any
 import jax
 
 from .. import _check as check
-from .._adjoint.rule import OnFailure
 from ..nlp import NLP, InteriorPoint
 from ..options import split_options
-
-
-ON_FAILURE: dict[str, OnFailure] = {"ignore": "zero", "zero": "zero", "nan": "nan", "warn": "warn", "raise": "raise"}
 
 
 def problem_of(f: Callable, g: Callable | None, m: int, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern) -> NLP:
@@ -30,13 +26,6 @@ def solver_of(options: Mapping[str, Any] | None, extra: dict[str, Any] | None = 
     chosen = split_options(options)
     kept = {name: value for name, value in chosen.given.items() if name not in chosen.driver}
     return InteriorPoint(**{**kept, **(extra or {})})
-
-
-def failure_of(on_failure: str) -> OnFailure:
-    """The native name."""
-    if on_failure not in ON_FAILURE:
-        raise ValueError(f"`on_failure` must be one of {sorted(ON_FAILURE)}, got {on_failure!r}")
-    return ON_FAILURE[on_failure]
 
 
 def start_point(x0: Any, n: int) -> jax.Array:

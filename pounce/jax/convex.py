@@ -8,25 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import _check as check
 from .._conic.solution import ConicSolution
-from .._conic.termination import has_solution
-from .._results import ConicStatus
 from ..conic import solution_of
-
-
-def _answer(solution: ConicSolution) -> Float[Array, "..."]:
-    """The minimiser. Where there is none: an error if the status can be looked at, NaN if it cannot."""
-    if check.is_concrete(solution):
-        status = np.asarray(solution.status)
-        if np.any(status != ConicStatus.Optimal):
-            lanes = np.flatnonzero(status != ConicStatus.Optimal)
-            where = "" if status.ndim == 0 else f" in lane {lanes[0]} ({lanes.size} of {status.size} lanes failed)"
-            label = ConicStatus(int(status.reshape(-1)[lanes[0]])).label
-            raise RuntimeError(f"the convex solve ended with status {label!r}{where}")
-        return solution.x
-    usable = has_solution(solution.status)
-    return jnp.where(usable[..., None], solution.x, jnp.nan)
+from .failures import convex_minimiser, failure_of
 
 
 def _warm(warm_start: Any) -> Any:
@@ -49,19 +33,28 @@ def solve_qp(
     tol: float | None = None,
     max_iter: int | None = None,
     warm_start: Any = None,
-) -> Float[Array, " n"]:
+    on_failure: str | None = None,
+    full: bool = False,
+) -> Float[Array, " n"] | ConicSolution:
     """The minimiser of ``1/2 x'Px + c'x  s.t.  Gx <= h,  Ax = b,  lb <= x <= ub``.
 
     Differentiable with respect to every array, in every mode and order (the gradient of ``P`` is symmetric); composes with
     `jit` and `vmap`. `pounce.solve_conic` returns the multipliers and the status as well.
 
-    **Arguments:** `warm_start` is a former minimiser, or an object or mapping with ``x`` and any multipliers.
+    **Arguments:**
 
-    **Raises:** `RuntimeError` if there is no solution and the call is not traced; a traced call returns NaN then, with a
-    derivative of zero. `ValueError` naming the argument for bad input.
+    - `P, c, G, h, A, b, lb, ub`, `tol`, `max_iter`: as in `pounce.solve_conic`.
+    - `warm_start`: a former minimiser, or an object or mapping with ``x`` and any multipliers.
+    - `on_failure`: what becomes of a program without a solution. A call on numbers raises `RuntimeError` unless told otherwise:
+      ``"warn"`` warns, ``"ignore"`` is silent, and both return the last iterate. A traced call returns NaN with a derivative of
+      zero (``"nan"``: NaN), and the last iterate where that is to be ignored; ``"raise"`` is an error of the running program.
+    - `full`: return the whole `pounce.ConicSolution`, with status, success and quality per lane; nothing is then raised.
+
+    **Raises:** `RuntimeError` as above. `ValueError` naming the argument for bad input.
     """
-    how: dict[str, Any] = dict(tol=tol, max_iter=max_iter, warm_start=_warm(warm_start))
-    return _answer(solution_of(P, c, A, b, G, h, lb, ub, quality=False, **how))
+    how: dict[str, Any] = dict(tol=tol, max_iter=max_iter, on_failure=failure_of(on_failure), quality=full)
+    solution = solution_of(P, c, A, b, G, h, lb, ub, warm_start=_warm(warm_start), **how)
+    return convex_minimiser(solution, on_failure, full)
 
 
 def solve_socp(
@@ -75,12 +68,15 @@ def solve_socp(
     cones: Any,
     tol: float | None = None,
     max_iter: int | None = None,
-) -> Float[Array, " n"]:
+    on_failure: str | None = None,
+    full: bool = False,
+) -> Float[Array, " n"] | ConicSolution:
     """The minimiser of ``1/2 x'Px + c'x  s.t.  h - Gx in K,  Ax = b``, for all cones of `pounce.solve_socp`.
 
     Derivatives, transformations and errors as for `solve_qp`.
     """
-    return _answer(solution_of(P, c, A, b, G, h, cones=cones, tol=tol, max_iter=max_iter, quality=False))
+    how: dict[str, Any] = dict(tol=tol, max_iter=max_iter, on_failure=failure_of(on_failure), quality=full)
+    return convex_minimiser(solution_of(P, c, A, b, G, h, cones=cones, **how), on_failure, full)
 
 
 def solve_qp_batch(
@@ -96,7 +92,9 @@ def solve_qp_batch(
     tol: float | None = None,
     max_iter: int | None = None,
     warm_start: Any = None,
-) -> Float[Array, "B n"]:
+    on_failure: str | None = None,
+    full: bool = False,
+) -> Float[Array, "B n"] | ConicSolution:
     """`solve_qp` for a batch of linear terms ``c`` of shape ``(B, n)`` in one batched kernel.
 
     ``P``, ``G``, ``A``, ``lb`` and ``ub`` are shared; ``h`` and ``b`` are shared or have a leading batch dimension, which
@@ -105,7 +103,7 @@ def solve_qp_batch(
     **Raises:** `ValueError` naming the argument if ``c`` is not two-dimensional or another batch size is met; `RuntimeError` as
     `solve_qp`.
     """
-    c = jnp.asarray(c)
+    c, derivatives = jnp.asarray(c), failure_of(on_failure)
     if c.ndim != 2:
         raise ValueError(f"`c` must have shape (batch, n), got shape {c.shape}")
     size = c.shape[0]
@@ -127,9 +125,9 @@ def solve_qp_batch(
 
     def lane(arguments: dict[str, Any]) -> ConicSolution:
         given: dict[str, Any] = dict.fromkeys(("c", "b", "h")) | shared | arguments
-        return solution_of(**given, tol=tol, max_iter=max_iter, quality=False)
+        return solution_of(**given, tol=tol, max_iter=max_iter, on_failure=derivatives, quality=full)
 
-    return _answer(jax.vmap(lane)(batched))
+    return convex_minimiser(jax.vmap(lane)(batched), on_failure, full)
 
 
 class QpLayer(eqx.Module):
@@ -145,16 +143,20 @@ class QpLayer(eqx.Module):
     ub: Any = None
     tol: float | None = eqx.field(static=True, default=None, kw_only=True)
     max_iter: int | None = eqx.field(static=True, default=None, kw_only=True)
+    on_failure: str | None = eqx.field(static=True, default=None, kw_only=True)
 
     def _held(self) -> dict[str, Any]:
-        return {"P": self.P, "G": self.G, "A": self.A, "lb": self.lb, "ub": self.ub}
+        limits = dict(tol=self.tol, max_iter=self.max_iter, on_failure=self.on_failure)
+        return {"P": self.P, "G": self.G, "A": self.A, "lb": self.lb, "ub": self.ub} | limits
 
-    def __call__(self, c: Any, *, b: Any = None, h: Any = None, warm_start: Any = None) -> Float[Array, " n"]:
+    def __call__(
+        self, c: Any, *, b: Any = None, h: Any = None, warm_start: Any = None, full: bool = False
+    ) -> Float[Array, " n"] | ConicSolution:
         """The minimiser for one linear term ``c`` of shape ``(n,)``; see `solve_qp`."""
-        return solve_qp(c=c, b=b, h=h, warm_start=warm_start, tol=self.tol, max_iter=self.max_iter, **self._held())
+        return solve_qp(c=c, b=b, h=h, warm_start=warm_start, full=full, **self._held())
 
-    def batch(self, cs: Any, *, b: Any = None, h: Any = None, warm_start: Any = None) -> Float[Array, "B n"]:
+    def batch(
+        self, cs: Any, *, b: Any = None, h: Any = None, warm_start: Any = None, full: bool = False
+    ) -> Float[Array, "B n"] | ConicSolution:
         """The minimisers for linear terms of shape ``(B, n)``; see `solve_qp_batch`."""
-        return solve_qp_batch(
-            c=cs, b=b, h=h, warm_start=warm_start, tol=self.tol, max_iter=self.max_iter, **self._held()
-        )
+        return solve_qp_batch(c=cs, b=b, h=h, warm_start=warm_start, full=full, **self._held())

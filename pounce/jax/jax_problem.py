@@ -17,8 +17,9 @@ from .._program import Data, Program, compiled
 from .._solution import Multipliers, Solution
 from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
 from .anchors import AnchorState, duals_of
-from .arguments import failure_of, problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
+from .arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
 from .batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
+from .failures import failure_of, heeded, minimiser
 from .parameters import check_like, example_of, need_derivatives, tangents_like, typed_like
 
 
@@ -57,7 +58,7 @@ class JaxProblem:
         jac_pattern: Any = None,
         hess_pattern: Any = None,
         pattern_detection: str = "jaxpr",
-        on_failure: str = "zero",
+        on_failure: str | None = None,
         relaxation: float = 0.0,
     ):
         """**Arguments:**
@@ -71,7 +72,7 @@ class JaxProblem:
         - `factor_reuse`: whether a sparse solve keeps its last factor for derivatives. They are the same without, but take a
           factorisation. (A dense factor is never kept: it costs less than carrying it along.)
         - `sparse`, `jac_pattern`, `hess_pattern`: as in `pounce.NLP`.
-        - `on_failure`, `relaxation`: as in `pounce.solve`, ``"ignore"`` meaning ``"zero"``.
+        - `on_failure`: what becomes of a solve that failed, as in `pounce.jax.solve`. `relaxation`: as in `pounce.solve`.
         - `seed`, `n_probes`, `pattern_detection`: no longer needed: patterns are read from the functions, not probed.
 
         **Raises:** `TypeError` or `ValueError` naming the argument. A dense program beyond 10 000 variables and rows is a
@@ -86,6 +87,7 @@ class JaxProblem:
         self.n, self.m = n, m
         self._problem = problem_of(f, g, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
         self._how: dict[str, Any] = dict(relaxation=relaxation, on_failure=failure_of(on_failure))
+        self._on_failure = on_failure
         self._reuse = bool(factor_reuse)
         self._cold = solver_of(options)
         self._warm = solver_of(options, warm_options())
@@ -102,35 +104,39 @@ class JaxProblem:
         self._closed = False
         self._ready: dict[tuple, tuple[Program, Data]] = {}  # by solver and dtypes
 
-    def solve(self, p: PyTree, x0: Any) -> Float[Array, " n"]:
-        """The minimiser for parameters ``p`` from ``x0``, differentiable in ``p``."""
-        return self._single(p, x0).x
+    def solve(self, p: PyTree, x0: Any, *, full: bool = False) -> Float[Array, " n"] | Solution:
+        """The minimiser for parameters ``p`` from ``x0``, differentiable in ``p``; the whole `pounce.Solution` where ``full``."""
+        return minimiser(self._single(p, x0), self._on_failure, full)
 
-    def solve_with_warm(self, p: PyTree, x0: Any, warm_start: Duals | None = None) -> tuple[Float[Array, " n"], Duals]:
+    def solve_with_warm(
+        self, p: PyTree, x0: Any, warm_start: Duals | None = None, *, full: bool = False
+    ) -> tuple[Float[Array, " n"] | Solution, Duals]:
         """The minimiser and its multipliers ``(lam, zL, zU)``, from the multipliers of a neighbouring solve if they are given."""
         solution = self._single(p, x0, None if warm_start is None else seeds_of(warm_start, "warm_start"))
-        return solution.x, duals_of(solution)
+        return minimiser(solution, self._on_failure, full), duals_of(solution)
 
-    def vmap_solve(self, p_batch: PyTree, x0: Any) -> Float[Array, "B n"]:
+    def vmap_solve(self, p_batch: PyTree, x0: Any, *, full: bool = False) -> Float[Array, "B n"] | Solution:
         """The minimisers for each leading entry of ``p_batch``, by one batched kernel; ``x0`` is ``(n,)`` or ``(B, n)``."""
-        return self._batch(p_batch, x0).over_lanes(solve_lane).x
+        return minimiser(self._batch(p_batch, x0).over_lanes(solve_lane), self._on_failure, full)
 
-    def vmap_solve_parallel(self, p_batch: PyTree, x0: Any, workers: int | None = None) -> Float[Array, "B n"]:
+    def vmap_solve_parallel(
+        self, p_batch: PyTree, x0: Any, workers: int | None = None, *, full: bool = False
+    ) -> Float[Array, "B n"] | Solution:
         """`vmap_solve`; ``workers`` is accepted and, on one device, changes nothing."""
         workers_of(workers)
-        return self.vmap_solve(p_batch, x0)
+        return self.vmap_solve(p_batch, x0, full=full)
 
-    def batched_solve(self, p_batch: PyTree, x0: Any) -> Float[Array, "B n"]:
+    def batched_solve(self, p_batch: PyTree, x0: Any, *, full: bool = False) -> Float[Array, "B n"] | Solution:
         """`vmap_solve` under the name it has where a batch is one stacked program."""
-        return self.vmap_solve(p_batch, x0)
+        return self.vmap_solve(p_batch, x0, full=full)
 
     def batched_solve_with_warm(
-        self, p_batch: PyTree, x0: Any, warm_start: Duals | None = None
-    ) -> tuple[Float[Array, "B n"], Duals]:
+        self, p_batch: PyTree, x0: Any, warm_start: Duals | None = None, *, full: bool = False
+    ) -> tuple[Float[Array, "B n"] | Solution, Duals]:
         """The minimisers and their multipliers ``(B, m), (B, n), (B, n)``, which a warm start has too."""
         warm = None if warm_start is None else seeds_of(warm_start, "warm_start")
         solution = self._batch(p_batch, x0, warm).over_lanes(solve_lane)
-        return solution.x, duals_of(solution)
+        return minimiser(solution, self._on_failure, full), duals_of(solution)
 
     def batched_solve_with_jacobian(
         self, p_batch: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False
@@ -146,7 +152,7 @@ class JaxProblem:
             return state.x_star, state.duals, self._jacobian(state), state
         batch = self._batch(p_batch, x0)
         solution, J = batch.over_lanes(solution_and_jacobian, batch.repeated(basis))
-        return solution.x, duals_of(solution), J
+        return heeded(solution, self._on_failure).x, duals_of(solution), J
 
     def solve_with_jacobian(self, p: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False) -> tuple:
         """The same for one solve: ``(x (n,), (lam, zL, zU), J (n, k))``, and with ``return_state`` the state."""
@@ -166,7 +172,8 @@ class JaxProblem:
     def anchored(self, p_batch: PyTree, x0: Any) -> tuple[Batch, _anchor.Anchor]:
         """What a state holds: the batch, and its solutions with their factors."""
         batch = self._batch(self._one(p_batch) if self._is_single(p_batch) else p_batch, x0)
-        return batch, batch.over_lanes(_anchor.anchor)
+        held = batch.over_lanes(_anchor.anchor)
+        return batch, dataclasses.replace(held, solution=heeded(held.solution, self._on_failure))
 
     def warm_anchor(
         self, p: PyTree, x0: Any, *, duals: Duals | None = None, mu: float | None = None, wrt_cols: Any = None
