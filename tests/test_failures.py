@@ -41,6 +41,8 @@ def test_eager_nonlinear():
     with pytest.raises(RuntimeError, match="Infeasible_Problem_Detected"):
         solve(BAD, **HOW, on_failure="raise")
     np.testing.assert_array_equal(silent(lambda: solve(BAD, **HOW, on_failure="ignore")), x)
+    with pytest.warns(RuntimeWarning, match="Infeasible_Problem_Detected"):
+        solve(BAD, **HOW, on_failure="nan")
     whole = silent(lambda: solve(BAD, **HOW, full=True))
     assert not whole.success and whole.status == pounce.Status.Infeasible_Problem_Detected
     np.testing.assert_allclose(silent(lambda: solve(GOOD, **HOW)), [0.9, 0.5], atol=1e-7)

@@ -24,7 +24,8 @@ def nearest_power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def geometric_mean(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """The power of two next to the geometric mean of the magnitudes that are not zero, one if all are."""
+    """A power of two near the geometric mean of the magnitudes that are not zero (next to that of their nearest powers of two);
+    one if all are zero."""
     integers, behind, raised = _format(x.dtype)
     exponents = (lax.bitcast_convert_type(nearest_power_of_two(x), integers) >> behind) - raised
     some = x != 0

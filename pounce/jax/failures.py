@@ -38,9 +38,10 @@ def heeded(solution: Any, on_failure: str | None, *, unless_told: str = "warn", 
     """The solution of one lane or of a batch, once a failure has been spoken of.
 
     Where its numbers can be looked at, a failure is a warning, an error, or nothing, as `on_failure` says or else
-    `unless_told`. Where they cannot, ``"raise"`` becomes an error of the running program, and nothing else is said here.
+    `unless_told`; ``"nan"`` is a word about derivatives alone. Where they cannot, ``"raise"`` becomes an error of the running
+    program, and nothing else is said here. ``level``: of the stack, where the user's call is.
     """
-    wanted = unless_told if on_failure is None else on_failure
+    wanted = unless_told if on_failure in (None, "nan") else on_failure
     if not check.is_concrete(solution):
         message = 'pounce: a solve did not succeed, and `on_failure="raise"`'
         return eqx.error_if(solution, ~solution.success, message) if on_failure == "raise" else solution
@@ -62,17 +63,17 @@ def described(solution: Any) -> str:
     return f"the solve ended with status {Status(code).name}{where}. {Status(code).message}"
 
 
-def minimiser(solution: Solution, on_failure: str | None, full: bool, *, level: int = 4) -> Any:
+def minimiser(solution: Solution, on_failure: str | None, full: bool) -> Any:
     """What a function that solves nonlinear programs returns: ``x``, of a failed lane that of its last iterate, or all of it
     where ``full``."""
-    solution = heeded(solution, on_failure, unless_told="ignore" if full else "warn", level=level)
+    solution = heeded(solution, on_failure, unless_told="ignore" if full else "warn", level=4)
     return solution if full else solution.x
 
 
-def convex_minimiser(solution: ConicSolution, on_failure: str | None, full: bool, *, level: int = 4) -> Any:
+def convex_minimiser(solution: ConicSolution, on_failure: str | None, full: bool) -> Any:
     """What one that solves convex programs returns. Where a failed lane cannot raise, its ``x`` is NaN unless that is to be
     ignored."""
-    solution = heeded(solution, on_failure, unless_told="ignore" if full else "raise", level=level)
+    solution = heeded(solution, on_failure, unless_told="ignore" if full else "raise", level=4)
     if full:
         return solution
     if check.is_concrete(solution) or on_failure in ("ignore", "zero"):
