@@ -10,6 +10,8 @@ from pathlib import Path
 import jax
 
 
+__all__ = ["default_folder", "disable", "enable"]
+
 VARIABLE = "POUNCE_CACHE_DIR"
 
 

@@ -29,6 +29,9 @@ from ._linalg.schur import SchurCholesky
 from ._linalg.sparse import Pattern, SparseMatrix
 
 
+__all__ = ["solve_conic"]
+
+
 class Inputs(eqx.Module):
     """What a solution depends on, and the index tables of the sparse solver, which are integers."""
 

@@ -33,6 +33,9 @@ from ._solve import Start
 from .options import split_options
 
 
+__all__ = ["NLP", "InteriorPoint", "solve"]
+
+
 class NLP(eqx.Module):
     """A nonlinear program ``min f(x, p)  s.t.  cl <= g(x, p) <= cu,  lb <= x <= ub``.
 

@@ -15,9 +15,19 @@ import numpy as np
 from jaxtyping import Array
 
 from pounce._interior.options import NUMBER_NAMES, Choices, Numbers
-from pounce._option_specs import OPTIONS as OPTIONS, OptionSpec as OptionSpec, Value, shown
+from pounce._option_specs import OPTIONS, OptionSpec, Value, shown
 from pounce._option_table import DRIVER, FOREIGN_PREFIXES, HONOURED, INERT
 
+
+__all__ = [
+    "OPTIONS",
+    "OptionError",
+    "OptionSpec",
+    "SolverOptions",
+    "check_option",
+    "option_table_markdown",
+    "split_options",
+]
 
 LINEAR_SOLVERS = ("auto", "condensed", "null-space", "lu", "sparse-ldl", "stages")
 SCIPY_NAMES = {

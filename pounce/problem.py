@@ -26,6 +26,8 @@ from ._solution import History
 from .options import SolverOptions, check_option, split_options
 
 
+__all__ = ["Problem"]
+
 INTERMEDIATE = (
     "alg_mod", "iter_count", "obj_value", "inf_pr", "inf_du", "mu", "d_norm", "regularization_size", "alpha_du",
     "alpha_pr", "ls_trials",

@@ -15,12 +15,24 @@ from ._qp.arguments import (
     warm_point,
 )
 from ._qp.batch import solve_many, solve_terms
-from ._qp.factorization import QpFactorization as QpFactorization
+from ._qp.factorization import QpFactorization
 from ._qp.polish import polished
-from ._qp.result import QpResult as QpResult
-from ._qp.sensitivity import ActiveSet as ActiveSet, QpSensitivity as QpSensitivity, ReducedHessian as ReducedHessian
+from ._qp.result import QpResult
+from ._qp.sensitivity import ActiveSet, QpSensitivity, ReducedHessian
 from ._qp.solve import asked_of, inequalities, solve_one
 
+
+__all__ = [
+    "ActiveSet",
+    "QpFactorization",
+    "QpResult",
+    "QpSensitivity",
+    "ReducedHessian",
+    "solve_qp",
+    "solve_qp_batch",
+    "solve_qp_multi_rhs",
+    "solve_socp",
+]
 
 METHODS = ("ipm", "active-set")
 

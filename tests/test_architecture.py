@@ -17,7 +17,10 @@ MAX_LINES = 400
 # Bottom to top. A room is a file or folder directly in `pounce/`; it may import from its own floor and from those
 # below. A room that is not built yet costs nothing. Public rooms not named here are doors and live on the top floor.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("_types", "_results", "_solution", "_check", "_compile", "_packing", "_table", "_lanes", "_once")),
+    (
+        "ground",
+        ("_version", "_types", "_results", "_solution", "_check", "_compile", "_packing", "_table", "_lanes", "_once"),
+    ),
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),
@@ -37,7 +40,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("host doors' common part", ("_host_solve", "_qp", "_current", "_derivative_test", "_report", "_scipy")),
     ("problem door", ("problem",)),
-    ("doors", ("jax", "torch", "minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),
+    ("doors", ("jax", "torch", "_minimize", "qp", "sensitivity", "curve_fit", "minima", "sos", "nl", "cli")),
 )
 TOP = len(FLOORS) - 1
 LEVEL = {room: level for level, (_, rooms) in enumerate(FLOORS) for room in rooms}
@@ -174,7 +177,7 @@ def test_the_checker_sees_what_is_wrong(module, source):
         ("pounce._problem.nlp", "from .._linalg import kkt\nfrom .._types import inf_norm"),
         ("pounce._conic.solver", "from .._cone.base import AbstractCone"),
         ("pounce._solve", "from ._adjoint import ImplicitAdjoint\nfrom . import _types"),
-        ("pounce.jax._solve", "import pounce\nfrom ..options import parse\nfrom ..minimize import minimize"),
+        ("pounce.jax._solve", "import pounce\nfrom ..options import parse\nfrom .._minimize import minimize"),
     ],
 )
 def test_the_checker_lets_pass_what_is_right(module, source):

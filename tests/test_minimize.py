@@ -15,12 +15,11 @@ from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint, Optimi
 from scipy.sparse.linalg import aslinearoperator
 
 import pounce
-from pounce import CyIpoptEvaluationError
+from pounce import CyIpoptEvaluationError, minimize, minimize_ipopt
 from pounce._linalg.sparse import Pattern
 from pounce._problem import tracing
 from pounce._problem.coloring import color_columns
 from pounce._problem.finite_differences import Differences
-from pounce.minimize import minimize, minimize_ipopt
 
 from .hostile_problems import HOSTILE
 from .scipy_problems import PROBLEMS
@@ -236,7 +235,7 @@ def test_the_flag_survives_in_a_fresh_process():
     code = (
         "import jax, jax.numpy as jnp, warnings\n"
         "warnings.simplefilter('error')\n"
-        "from pounce.minimize import minimize\n"
+        "from pounce import minimize\n"
         "seen = []\n"
         "rows = {'type': 'eq', 'fun': lambda x: (seen.append(jax.config.jax_enable_x64), float(x[0] - x[1]))[1], "
         "'jac': lambda x: [1.0, -1.0]}\n"

@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint
 from scipy.sparse import csr_array
 
-from pounce import OptionError
-from pounce.minimize import minimize
+from pounce import OptionError, minimize
 
 
 INF, NAN = np.inf, np.nan

@@ -1,17 +1,22 @@
 """The JAX names of the Python API page: differentiable solves, each one compiled kernel."""
 
-from .anchors import AnchorState as AnchorState
-from .convex import (
-    QpLayer as QpLayer,
-    solve_qp as solve_qp,
-    solve_qp_batch as solve_qp_batch,
-    solve_socp as solve_socp,
-)
-from .from_jax import from_jax as from_jax
-from .jax_problem import JaxProblem as JaxProblem
-from .oneshot import (
-    solve as solve,
-    solve_with_warm as solve_with_warm,
-    vmap_solve as vmap_solve,
-    vmap_solve_parallel as vmap_solve_parallel,
-)
+from ._anchors import AnchorState
+from ._convex import QpLayer, solve_qp, solve_qp_batch, solve_socp
+from ._from_jax import from_jax
+from ._jax_problem import JaxProblem
+from ._oneshot import solve, solve_with_warm, vmap_solve, vmap_solve_parallel
+
+
+__all__ = [
+    "AnchorState",
+    "JaxProblem",
+    "QpLayer",
+    "from_jax",
+    "solve",
+    "solve_qp",
+    "solve_qp_batch",
+    "solve_socp",
+    "solve_with_warm",
+    "vmap_solve",
+    "vmap_solve_parallel",
+]

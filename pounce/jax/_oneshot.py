@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, PyTree
 
 from .._solution import Solution
 from ..nlp import prepare, solve as solve_native
-from .anchors import duals_of
-from .arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
-from .batches import batch_of, solve_lane
-from .failures import failure_of, minimiser
+from ._anchors import duals_of
+from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
+from ._batches import batch_of, solve_lane
+from ._failures import failure_of, minimiser
 
 
 def solve(

@@ -16,11 +16,11 @@ from .._problem.sparse_nlp import Structure
 from .._program import Data, Program, compiled
 from .._solution import Multipliers, Solution
 from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
-from .anchors import AnchorState, duals_of
-from .arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
-from .batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
-from .failures import failure_of, heeded, minimiser
-from .parameters import check_like, example_of, need_derivatives, tangents_like, typed_like
+from ._anchors import AnchorState, duals_of
+from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
+from ._batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
+from ._failures import failure_of, heeded, minimiser
+from ._parameters import check_like, example_of, need_derivatives, tangents_like, typed_like
 
 
 LARGE = 10_000  # variables and rows, from which on a dense program deserves a warning

@@ -18,7 +18,7 @@ from .._interior.start import WarmStart
 from .._program import NO_BOUND
 from .._solution import Multipliers, Solution
 from ..nlp import Data, Program, parameter_arrays
-from .arguments import start_point
+from ._arguments import start_point
 
 
 @dataclasses.dataclass(frozen=True)

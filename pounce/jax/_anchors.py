@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._anchor import Anchor
-from .batches import Batch
+from ._batches import Batch
 
 
 _identities = itertools.count()

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .._conic.solution import ConicSolution
 from ..conic import solution_of
-from .failures import convex_minimiser, failure_of
+from ._failures import convex_minimiser, failure_of
 
 
 def _warm(warm_start: Any) -> Any:
