@@ -4,7 +4,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -19,14 +19,21 @@ from ._scipy.program import Program, build_program
 from .options import SolverOptions, split_options
 
 
+if TYPE_CHECKING:
+    from ._scipy.result import MinimizeResult
+else:
+    MinimizeResult = dict  # importing it imports `scipy.optimize`
+
 # Bounds are not relaxed, so that evaluations stay within them; and what counts as solved is what counts as feasible.
 _DEFAULTS = {"print_level": 0, "bound_relax_factor": 0.0, "constr_viol_tol": GOOD_ENOUGH}
+Door = TypeVar("Door", bound=Callable)
+
 _METHODS = ("ipopt", "pounce", "interior-point")
 # The order of arguments from `jac` on where there is no `args`.
 _WITHOUT_ARGS = ("jac", "hess", "bounds", "constraints", "options")
 
 
-def _with_jac_third(function: Callable) -> Callable:
+def _with_jac_third(function: Door) -> Door:
     """Lets a callable or bool in the place of ``args`` be ``jac``, with hess, bounds, constraints and options after it."""
 
     @functools.wraps(function)
@@ -43,7 +50,7 @@ def _with_jac_third(function: Callable) -> Callable:
             rest = ()
         return function(fun, x0, *rest, **keywords)
 
-    return call
+    return cast(Door, call)
 
 
 @_with_jac_third
@@ -63,7 +70,7 @@ def minimize(
     hessp: Callable | None = None,
     warm_start: Any = None,
     **more_options: Any,
-) -> Any:
+) -> MinimizeResult:
     """Minimise ``fun(x, *args)`` within bounds and constraints; the arguments are those of `scipy.optimize.minimize`.
 
     Also ``scipy.optimize.minimize(..., method=pounce.minimize)``. A callable or bool in the place of ``args`` is ``jac``, with

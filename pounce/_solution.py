@@ -1,10 +1,14 @@
 """What a solve returns: a pytree of arrays, the same under ``jit`` and ``vmap``."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ._results import Status
+from ._shown import record
 
 
 LEAST_MARGIN = 1e-2  # of a solution that is called differentiable
@@ -21,6 +25,8 @@ class Multipliers(eqx.Module):
     lower: Float[Array, " n"]
     upper: Float[Array, " n"]
 
+    __repr__ = record
+
 
 class Residuals(eqx.Module):
     """Sizes (max norms) of what is left of the optimality conditions, in user units; ``kkt_error`` is Ipopt's scaled E_0,
@@ -31,15 +37,24 @@ class Residuals(eqx.Module):
     constraint_violation: Float[Array, ""]
     complementarity: Float[Array, ""]
 
+    __repr__ = record
+
+
+def _counted(value: Any) -> Any:
+    """A counter that began as a number of Python, with a dtype of its own."""
+    return lax.convert_element_type(value, value.dtype) if getattr(value, "weak_type", False) else value
+
 
 class Statistics(eqx.Module):
     """How much work a solve was."""
 
-    iterations: Int[Array, ""]
-    evaluations: Int[Array, ""]
-    factorizations: Int[Array, ""]
-    restoration_calls: Int[Array, ""]
-    restoration_iterations: Int[Array, ""]
+    iterations: Int[Array, ""] = eqx.field(converter=_counted)
+    evaluations: Int[Array, ""] = eqx.field(converter=_counted)
+    factorizations: Int[Array, ""] = eqx.field(converter=_counted)
+    restoration_calls: Int[Array, ""] = eqx.field(converter=_counted)
+    restoration_iterations: Int[Array, ""] = eqx.field(converter=_counted)
+
+    __repr__ = record
 
 
 class ActiveSet(eqx.Module):
@@ -53,6 +68,8 @@ class ActiveSet(eqx.Module):
     rows_upper: Bool[Array, " m"]
     x: Float[Array, " n"]
     constraints: Float[Array, " m"]
+
+    __repr__ = record
 
 
 class Quality(eqx.Module):
@@ -75,6 +92,8 @@ class Quality(eqx.Module):
     inertia_correct: Bool[Array, ""]
     regular: Bool[Array, ""]
     differentiable: Bool[Array, ""]
+
+    __repr__ = record
 
     @classmethod
     def unknown(cls, like: Float[Array, " n"]) -> "Quality":
@@ -104,6 +123,8 @@ class History(eqx.Module):
     trials: Int[Array, " k"]
     restoring: Bool[Array, " k"]
 
+    __repr__ = record
+
 
 class Solution(eqx.Module):
     """A solution of a nonlinear program, one per lane.
@@ -122,6 +143,9 @@ class Solution(eqx.Module):
     active: ActiveSet
     mu: Float[Array, ""]
     history: History | None
+
+    def __repr__(self) -> str:
+        return record(self, Status)
 
     @property
     def success(self) -> Bool[Array, ""]:

@@ -19,7 +19,19 @@ MAX_LINES = 400
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "ground",
-        ("_version", "_types", "_results", "_solution", "_check", "_compile", "_packing", "_table", "_lanes", "_once"),
+        (
+            "_version",
+            "_types",
+            "_results",
+            "_shown",
+            "_solution",
+            "_check",
+            "_compile",
+            "_packing",
+            "_table",
+            "_lanes",
+            "_once",
+        ),
     ),
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),

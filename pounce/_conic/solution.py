@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
 from .._results import ConicStatus
+from .._shown import record
 from .._solution import Quality
 from .data import ConicData, Presolved
 from .equilibration import Scaling
@@ -28,6 +29,8 @@ class ConicResiduals(eqx.Module):
     dual_infeasibility: Float[Array, ""]
     complementarity: Float[Array, ""]
     radius: Float[Array, ""]
+
+    __repr__ = record
 
 
 class ConicSolution(eqx.Module):
@@ -53,6 +56,9 @@ class ConicSolution(eqx.Module):
     iterations: Int[Array, ""]
     residuals: ConicResiduals
     quality: Quality | None = None  # None in solves that nobody differentiates
+
+    def __repr__(self) -> str:
+        return record(self, ConicStatus)
 
     @property
     def success(self) -> Bool[Array, ""]:

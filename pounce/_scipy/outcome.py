@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from .._reverse import Now, OnRow
 from .._solution import History
 from .arguments import real_vector
 
+
+if TYPE_CHECKING:
+    from .result import MinimizeResult
+else:
+    MinimizeResult = dict  # importing it imports `scipy.optimize`
 
 # A point counts as solved, whatever the status, if its optimality error is this small, and as feasible if no row is violated
 # by more, relative to ``max(1, |bound|)``.
@@ -112,9 +117,9 @@ def optimality_error(info: Mapping[str, Any], here: HostDerivatives, bounds: Bou
     return max(float(np.max(np.abs(each), initial=0.0)) for each in (residual, *products)) / scale
 
 
-def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bounds, seconds: float) -> Any:
-    """The `OptimizeResult` of a solve that ended with ``info`` and took ``seconds`` with all that goes before it."""
-    from scipy.optimize import OptimizeResult
+def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bounds, seconds: float) -> MinimizeResult:
+    """The result of a solve that ended with ``info`` and took ``seconds`` with all that goes before it."""
+    from .result import MinimizeResult
 
     x = np.clip(info["x"], bounds.lb, bounds.ub)
     info = info | {"x": x}
@@ -136,7 +141,7 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
     elif solved and relative > GOOD_ENOUGH:
         message += f", but constraints are violated by {largest:.1e}"
     count = functions.evaluations
-    return OptimizeResult(
+    return MinimizeResult(
         x=x,
         fun=here.objective,
         success=bool(solved and finite and relative <= GOOD_ENOUGH),
@@ -153,12 +158,12 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
     )
 
 
-def empty_result() -> Any:
+def empty_result() -> MinimizeResult:
     """The result for a problem without variables."""
-    from scipy.optimize import OptimizeResult
+    from .result import MinimizeResult
 
     info = nothing_to_solve(0)
-    return OptimizeResult(
+    return MinimizeResult(
         x=info["x"], fun=np.nan, success=False, status=info["status"], message=info["status_msg"], nit=0, nfev=0, njev=0,
         nhev=0, jac=np.zeros(0), constr_violation=0.0, wall_time=0.0, info=info,
     )  # fmt: skip
