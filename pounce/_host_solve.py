@@ -17,6 +17,7 @@ from ._results import Status
 from ._reverse import Kernels, Now, OnRow, Setting, kernels_for, solve_from_host, sparse_kernels_for
 from ._solution import History, Solution
 from ._table import TablePrinter, summary
+from ._waiting import Wait, one_solve
 from .options import SolverOptions
 
 
@@ -37,6 +38,8 @@ class HostSolver:
 
     def __init__(self, options: SolverOptions):
         self._driver, self.choices = options.driver, options.choices
+        # Silence that was asked for is kept; that of a door which prints nothing by default, unless somebody looks on.
+        self._aloud = True if self._driver["print_level"] else False if "print_level" in options.given else None
         self._numbers, constants = options.numbers.split()
         self._constants, self._linear_solver = constants, options.linear_solver
         self._dense: dict[int, Kernels] = {}
@@ -84,7 +87,7 @@ class HostSolver:
         - `scaling`: positive ``(objective, variables, rows)`` factors, used with ``nlp_scaling_method=user-scaling``.
         - `on_row`: sees every iterate; the solve stops when it answers False.
 
-        From `print_level` 5 on, Ipopt's table is printed.
+        From `print_level` 5 on, Ipopt's table is printed. What compiles for long is spoken of on standard error.
 
         **Returns:** the solution, its leaves NumPy arrays, and cyipopt's ``info`` with the keys of Ipopt's statistics beside it.
         """
@@ -104,15 +107,16 @@ class HostSolver:
                 printer.row(iteration, row)
             return True if on_row is None else on_row(iteration, row, now)
 
-        solution = solve_from_host(
-            self._kernels(functions, x0, bounds),
-            functions,
-            setting,
-            variable_scale=variable_scale,
-            on_row=None if printer is None and on_row is None else show,
-            max_wall_time=float(self._driver["max_wall_time"]),
-            max_cpu_time=float(self._driver["max_cpu_time"]),
-        )
+        with one_solve(Wait(functions.n, functions.m, self._aloud)):
+            solution = solve_from_host(
+                self._kernels(functions, x0, bounds),
+                functions,
+                setting,
+                variable_scale=variable_scale,
+                on_row=None if printer is None and on_row is None else show,
+                max_wall_time=float(self._driver["max_wall_time"]),
+                max_cpu_time=float(self._driver["max_cpu_time"]),
+            )
         if level >= 3:
             print(summary(solution))
         return solution, _info(solution, bounds, functions, time.perf_counter() - begin)

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_types",
             "_results",
             "_shown",
+            "_waiting",
             "_solution",
             "_check",
             "_compile",

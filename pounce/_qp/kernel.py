@@ -14,6 +14,7 @@ from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.solver import State
 from .._conic_solve import Controls, Run, WarmPoint, advance, begin
 from .._packing import Packing
+from .._waiting import Wait
 from ..conic import ConicSolve
 
 
@@ -109,7 +110,8 @@ class Kernel:
 
     def _compiled(self, function, *like):
         leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
-        with jax.enable_x64(True):
+        n, p, m = self.sizes
+        with jax.enable_x64(True), Wait(n, p + m).during():
             lowered = jax.jit(function, compiler_options=compiler_options()).lower(leaves, *like)
             return lowered.compile(), lowered.out_info
 

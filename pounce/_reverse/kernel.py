@@ -26,6 +26,7 @@ from .._linalg.woodbury import Woodbury
 from .._packing import Handover, Packing, looked_at
 from .._problem.host import HostStructure
 from .._problem.nlp import Derivatives
+from .._waiting import compiling, speaking
 from .setting import Setting, blank_setting, padded_shape
 
 
@@ -94,7 +95,10 @@ class Kernel:
         used = looked_at(conclude)[skipped : skipped + count]
         self._handover = Handover(look, count, [a or b for a, b in zip(used, judged)])
         self._look_function, self._conclude_function = jaxpr_as_fun(look), jaxpr_as_fun(conclude)
-        compiled = functools.partial(jax.jit, compiler_options=compiler_options())
+
+        def compiled(piece: Callable) -> Callable:
+            return speaking(jax.jit(piece, compiler_options=compiler_options()))
+
         self.begin, self.scale = compiled(self._run_begin), compiled(self._run_scale)
         look, conclude, judged = map(compiled, (self._run_look, self._run_conclude, self._run_judged))
         self.look, self.conclude, self.judged = (
@@ -225,7 +229,7 @@ class Kernels:
         kernel = self._made.get(key)
         if kernel is None:
             make_room()
-            with jax.enable_x64(True):
+            with jax.enable_x64(True), compiling():
                 kernel = self._made.setdefault(key, Kernel(self.method, blank_setting(setting, n, m), self._structure))
         return kernel
 

@@ -1,0 +1,92 @@
+"""A line on standard error where somebody waits for a compilation and would else see nothing."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+
+
+PATIENCE = 2.0  # seconds of silence
+
+
+def somebody_looks_on() -> bool:
+    """Whether standard error is a terminal, or the session one of an interactive Python or a notebook."""
+    return hasattr(sys, "ps1") or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class Wait:
+    """What is said, once, if all that compiles for one solve takes longer than `PATIENCE`.
+
+    - `n`, `m`: how many variables and rows are compiled for.
+    - `aloud`: whether to say it; None where that depends on whether somebody looks on.
+    """
+
+    def __init__(self, n: int, m: int, aloud: bool | None = None):
+        self._what = f"{n} variable{'s' * (n != 1)}, {m} row{'s' * (m != 1)}"
+        self._silent = not (somebody_looks_on() if aloud is None else aloud)
+        self._spent = 0.0
+
+    @contextlib.contextmanager
+    def during(self) -> Iterator[None]:
+        """While something compiles. The time of several of them adds up."""
+        if self._silent:
+            yield
+            return
+        begin = time.perf_counter()
+        timer = threading.Timer(max(PATIENCE - self._spent, 0.0), self._say)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._spent += time.perf_counter() - begin
+
+    def _say(self) -> None:
+        if self._silent:
+            return
+        self._silent = True
+        kept = getattr(jax.config, "jax_compilation_cache_dir", None)
+        advice = "" if kept else "; pounce.cache.enable() keeps it for the next process"
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is closed, or none
+            print(f"pounce: compiling for {self._what}{advice}", file=sys.stderr, flush=True)
+
+
+_of_this_solve: ContextVar[Wait | None] = ContextVar("_of_this_solve", default=None)
+
+
+@contextlib.contextmanager
+def one_solve(wait: Wait) -> Iterator[None]:
+    """While this lasts, it is for ``wait`` to speak of what `speaking` compiles."""
+    token = _of_this_solve.set(wait)
+    try:
+        yield
+    finally:
+        _of_this_solve.reset(token)
+
+
+def compiling() -> contextlib.AbstractContextManager[None]:
+    """While something compiles for the solve that is under way in this thread."""
+    wait = _of_this_solve.get()
+    return contextlib.nullcontext() if wait is None else wait.during()
+
+
+def speaking(piece: Callable) -> Callable:
+    """A compiled function whose first call, which compiles it, may be spoken of."""
+    cold = True
+
+    def call(*arguments: Any) -> Any:
+        nonlocal cold
+        if not cold:
+            return piece(*arguments)
+        with compiling():
+            answer = piece(*arguments)
+        cold = False
+        return answer
+
+    return call
