@@ -97,7 +97,7 @@ def minimize(
     - `tol`: for the scaled optimality error; less than 1.
     - `callback`: called after every iteration as ``callback(xk)``, or ``callback(intermediate_result=...)`` if that is the
       name of its parameter. Raising `StopIteration` or returning True stops with status 5.
-    - `options`, `more_options`: Ipopt's names or SciPy's; also ``solver_selection`` and ``route_tol``.
+    - `options`, `more_options`: Ipopt's names or SciPy's (`pounce.options`).
     - `method`: only here so that calls carry over; there is one method.
     - `warm_start`: an earlier result, whose ``x`` and multipliers to start from instead of ``x0``.
 

@@ -14,6 +14,9 @@ from pounce._option_table import DRIVER, HONOURED, INERT
 
 Value = str | int | float
 
+# Values that are to come: option -> names.
+LATER: dict[str, tuple[str, ...]] = {"solver_selection": ("lp-ipm", "qp-ipm", "socp", "qp-active-set")}
+
 INT_MAX = 2**31 - 1
 
 

@@ -181,8 +181,7 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
     "Limits and routing": {
         "max_wall_time": ("(0, inf)", 1e20, "Seconds of wall-clock time"),
         "max_cpu_time": ("(0, inf)", 1e20, "Seconds of processor time"),
-        "solver_selection": ("auto | nlp | lp-ipm | qp-ipm | socp | qp-active-set", "auto", "Solver of minimize"),
-        "route_tol": ("(0, inf)", 1e-5, "Relative error at which minimize still takes a problem as quadratic"),
+        "solver_selection": ("auto | nlp", "auto", "Solver of minimize; both mean the interior-point method"),
         "linear_solver": (
             "auto | condensed | null-space | lu | sparse-ldl | stages | feral | ma27 | ma57 | ma77 | ma86 | ma97 | mumps"
             " | pardiso | pardisomkl | spral | wsmp | custom",
@@ -210,6 +209,7 @@ DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
 
 # group -> (why, name -> (domain, default)): accepted so that option sets written for Ipopt carry over.
 INERT: dict[str, tuple[str, dict[str, tuple[str, str | int | float]]]] = {
+    "Routing": ("minimize takes every problem to the one method it has.", {"route_tol": ("(0, inf)", 1e-5)}),
     "Libraries for linear algebra": (
         "Factorisations are built in; no library is loaded.",
         {"hsllib": ("text", "libhsl.so"), "pardisolib": ("text", "libpardiso.so")},

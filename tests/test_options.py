@@ -12,7 +12,9 @@ import pytest
 
 from pounce import _option_table as table, options as module
 from pounce._interior.options import NUMBER_NAMES, Choices, Numbers
-from pounce.options import OPTIONS, OptionError, OptionSpec, check_option, option_table_markdown, split_options
+from pounce.options import OPTIONS, OptionError, OptionSpec, check_option, split_options
+from pounce.options.__main__ import main
+from pounce.options._page import option_table_markdown
 
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "options.md"
@@ -461,7 +463,7 @@ class TestLinkedDefaults:
         assert_same(split_options({"hessian_approximation": "exact"}).choices, Choices())
 
     def test_linked_values_are_valid(self):
-        for values in (module._QUASI_NEWTON_DEFAULTS, module._MEHROTRA_DEFAULTS):
+        for values in (module.QUASI_NEWTON_DEFAULTS, module.MEHROTRA_DEFAULTS):
             for name, value in values.items():
                 assert check_option(name, value) == (name, value)
 
@@ -530,7 +532,7 @@ class TestPage:
         assert PAGE.read_text(encoding="utf-8") == option_table_markdown(), advice
 
     def test_main_prints_the_page(self, capsys):
-        module.main()
+        main()
         assert capsys.readouterr().out == option_table_markdown()
 
     def test_every_option_is_on_the_page(self):

@@ -10,9 +10,6 @@ from .._check import finite_start, real_array
 from ..options import SCIPY_NAMES, OptionError, checked
 
 
-SELECTORS = ("auto", "nlp")  # both are the solver for nonlinear programs; the other names wait for theirs
-
-
 def real_vector(value: Any, name: str) -> np.ndarray:
     """A float64 copy; `TypeError` for what is not made of real numbers, `ValueError` for more than one dimension."""
     array = np.atleast_1d(real_array(value, name, "be a vector of"))
@@ -94,15 +91,11 @@ def merged_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[Any,
 
 
 def checked_options(merged: Mapping[Any, Any]) -> dict[str, Any]:
-    """Options by canonical name, without the routing ones. Ipopt's name outranks an alias, the last alias counts."""
+    """Options by canonical name. Ipopt's name outranks an alias, the last alias counts."""
     given: dict[str, Any] = checked(merged)
     tol, max_iter = given.get("tol", 1e-8), given.get("max_iter", 1)
     if not 0 < tol < 1:
         raise OptionError(f"`tol` must be finite, positive and less than 1, got {tol}")
     if max_iter < 1:
         raise OptionError(f"`max_iter` must be a positive integer, got {max_iter}")
-    selector = given.pop("solver_selection", "auto")
-    if selector not in SELECTORS:
-        raise ValueError(f'solver_selection="{selector}" is not available yet; use {" or ".join(SELECTORS)}')
-    given.pop("route_tol", None)
     return given
