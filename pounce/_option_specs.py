@@ -31,7 +31,13 @@ def shown(number: float) -> str:
 @dataclasses.dataclass(frozen=True)
 class OptionSpec:
     """One option. Fields of `Numbers` and `Choices` are `honoured`; the loop around the method acts on `driver` ones;
-    `inert` ones are accepted without effect."""
+    `inert` ones are accepted without effect.
+
+    - `name`, `kind`, `default`: what it is called, takes, and is where it is not set.
+    - `lower`, `upper`, `lower_open`, `upper_open`: the range of a number.
+    - `allowed`: the values of a choice; empty for text.
+    - `effect`: which of the three it is. `group`, `note`: where the reference page has it, and what that says.
+    """
 
     name: str
     kind: Literal["number", "integer", "string", "bool"]
@@ -60,7 +66,10 @@ class OptionSpec:
         return ", ".join(f'"{value}"' for value in self.allowed) or "text"
 
     def contains(self, value: float) -> bool:
-        """Whether a number lies in the range (NaN never does)."""
+        """Whether a number lies in the range (NaN never does).
+
+        **Arguments:** `value`: the number.
+        """
         above = value > self.lower if self.lower_open else value >= self.lower
         below = value < self.upper if self.upper_open else value <= self.upper
         return above and below and (self.kind != "integer" or abs(value) <= INT_MAX)

@@ -17,6 +17,8 @@ LEAST_MARGIN = 1e-2  # of a solution that is called differentiable
 class Multipliers(eqx.Module):
     """Lagrange multipliers in user units.
 
+    - `constraints`: one per row, ``(m,)``. `lower`, `upper`: one per bound of a variable, ``(n,)``.
+
     ``grad f + J' constraints - lower + upper = 0`` with ``lower, upper >= 0``; ``constraints[i] > 0`` where the upper side of
     row i is active and ``< 0`` where the lower side is.
     """
@@ -29,8 +31,13 @@ class Multipliers(eqx.Module):
 
 
 class Residuals(eqx.Module):
-    """Sizes (max norms) of what is left of the optimality conditions, in user units; ``kkt_error`` is Ipopt's scaled E_0,
-    the figure that ``tol`` bounds."""
+    """Sizes (max norms) of what is left of the optimality conditions, in user units.
+
+    - `kkt_error`: Ipopt's scaled E_0, the figure that ``tol`` bounds.
+    - `stationarity`: of the gradient of the Lagrangian.
+    - `constraint_violation`: of rows and bounds.
+    - `complementarity`: the largest product of a slack and its multiplier.
+    """
 
     kkt_error: Float[Array, ""]
     stationarity: Float[Array, ""]
@@ -46,7 +53,13 @@ def _counted(value: Any) -> Any:
 
 
 class Statistics(eqx.Module):
-    """How much work a solve was."""
+    """How much work a solve was.
+
+    - `iterations`: as Ipopt counts them.
+    - `evaluations`: of the functions with their derivatives.
+    - `factorizations`: of the KKT matrix.
+    - `restoration_calls`, `restoration_iterations`: how often feasibility had to be restored, and iterations spent on it.
+    """
 
     iterations: Int[Array, ""] = eqx.field(converter=_counted)
     evaluations: Int[Array, ""] = eqx.field(converter=_counted)
@@ -97,19 +110,34 @@ class Quality(eqx.Module):
 
     @classmethod
     def unknown(cls, like: Float[Array, " n"]) -> "Quality":
-        """Of what nobody has looked at, in the dtype of ``like``."""
+        """Of what nobody has looked at.
+
+        **Arguments:** `like`: an array of the dtype of the figures.
+        """
         unknown, no = jnp.full((), jnp.nan, like.dtype), jnp.array(False)
         return cls(unknown, unknown, no, no, no)
 
     @classmethod
     def of(cls, margin, linear_residual, inertia_correct, regular) -> "Quality":
-        """With the verdict that follows from the rest."""
+        """With the verdict that follows from the rest.
+
+        **Arguments:** `margin`, `linear_residual`, `inertia_correct`, `regular`: the fields of those names.
+        """
         clear = margin > LEAST_MARGIN
         return cls(margin, linear_residual, inertia_correct, regular, inertia_correct & regular & clear)
 
 
 class History(eqx.Module):
-    """The iteration table as arrays of a fixed length; rows from ``statistics.iterations + 1`` on are zero."""
+    """The iteration table as arrays of a fixed length; rows from ``stats.iterations + 1`` on are zero.
+
+    - `objective`, `primal_infeasibility`, `dual_infeasibility`: of each iterate, as Ipopt prints them.
+    - `mu`: the barrier parameter.
+    - `step`: the max norm of the step that led there; `regularization`: what was added to the Hessian for it.
+    - `alpha_dual`, `alpha_primal`: the step lengths.
+    - `tag`: the character that Ipopt prints after the primal one, as its code.
+    - `trials`: points tried by the line search.
+    - `restoring`: whether the iterate belongs to the restoration phase.
+    """
 
     objective: Float[Array, " k"]
     primal_infeasibility: Float[Array, " k"]
@@ -129,7 +157,18 @@ class History(eqx.Module):
 class Solution(eqx.Module):
     """A solution of a nonlinear program, one per lane.
 
-    ``status`` is Ipopt's integer code (see `pounce.Status`); ``x``, ``constraints`` and ``multipliers`` are differentiable.
+    - `x`: the point, ``(n,)``; after a failure that of the last iterate.
+    - `objective`, `constraints`: the objective, and the values of the rows, ``(m,)``, there.
+    - `multipliers`: `pounce.Multipliers`, with the sign convention.
+    - `status`: Ipopt's integer code, see `pounce.Status`.
+    - `residuals`: `pounce.Residuals`, how well the optimality conditions hold.
+    - `stats`: `pounce.Statistics`, how much work it was.
+    - `quality`: `pounce.Quality`, whether the solution can be differentiated.
+    - `active`: which bounds and sides of rows hold the solution in place.
+    - `mu`: the barrier parameter at the end.
+    - `history`: `pounce.History` where the solver keeps one, else None.
+
+    ``x``, ``objective``, ``constraints`` and ``multipliers`` are differentiable. Printed, a solution shows its numbers.
     """
 
     x: Float[Array, " n"]

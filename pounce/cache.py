@@ -21,10 +21,12 @@ def default_folder() -> Path:
 
 
 def enable(folder: str | Path | None = None) -> Path:
-    """Keep compiled programs in ``folder`` (`default_folder` without one) and load them from there.
+    """Keep compiled programs on disk and load them from there.
 
     This is JAX's own cache, so programs that are not ours are kept there too; call it before anything is compiled. Entries
     belong to a version of JAX and a kind of processor; nothing is deleted, so empty the folder when it grows too large.
+
+    **Arguments:** `folder`: where; `default_folder` without one.
 
     **Returns:** the folder. **Raises:** `OSError` if it cannot be made.
     """

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from . import _check as check
 from ._adjoint import conic
@@ -161,14 +162,14 @@ def compiled(program: ConicSolve, top_level: bool):
 
 
 def solve_conic(
-    P: Any = None,
-    c: Any = None,
-    A: Any = None,
-    b: Any = None,
-    G: Any = None,
-    h: Any = None,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[Array, "n n"] | Any = None,
+    c: Float[Array, " n"] | Any = None,
+    A: Float[Array, "p n"] | Any = None,
+    b: Float[Array, " p"] | Any = None,
+    G: Float[Array, "m n"] | Any = None,
+    h: Float[Array, " m"] | Any = None,
+    lb: Float[Array, " n"] | Any = None,
+    ub: Float[Array, " n"] | Any = None,
     *,
     cones: Any = None,
     tol: float | None = None,
@@ -208,14 +209,14 @@ def solve_conic(
 
 
 def solution_of(
-    P: Any,
-    c: Any,
-    A: Any,
-    b: Any,
-    G: Any,
-    h: Any,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[Array, "n n"] | Any,
+    c: Float[Array, " n"] | Any,
+    A: Float[Array, "p n"] | Any,
+    b: Float[Array, " p"] | Any,
+    G: Float[Array, "m n"] | Any,
+    h: Float[Array, " m"] | Any,
+    lb: Float[Array, " n"] | Any = None,
+    ub: Float[Array, " n"] | Any = None,
     *,
     quality: bool,
     cones: Any = None,

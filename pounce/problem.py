@@ -109,7 +109,12 @@ class Problem:
         return np.array(b.lb), np.array(b.ub), np.array(b.cl), np.array(b.cu)
 
     def add_option(self, name: str | bytes, value: Any) -> None:
-        """Set an Ipopt option. Raises `pounce.OptionError` for an unknown name or a bad value."""
+        """Set an Ipopt option.
+
+        **Arguments:** `name`: Ipopt's, in any case. `value`: text, a number, or a bool for yes and no.
+
+        **Raises:** `pounce.OptionError` for an unknown name or a bad value.
+        """
         canonical, checked = check_option(name, value)
         self._options[canonical] = checked
 
@@ -120,13 +125,19 @@ class Problem:
         return dict(self._options)
 
     def restore_options(self, snapshot: dict[str, Any]) -> None:
-        """Set exactly the options of a snapshot."""
+        """Set exactly the options of a snapshot.
+
+        **Arguments:** `snapshot`: what `options_snapshot` returned.
+        """
         self._options = dict(check_option(name, value) for name, value in snapshot.items())
 
     def set_problem_scaling(self, obj_scaling: float = 1.0, x_scaling: Any = None, g_scaling: Any = None) -> None:
-        """Positive factors used with ``nlp_scaling_method="user-scaling"``; a negative ``obj_scaling`` maximises.
+        """Factors used with ``nlp_scaling_method="user-scaling"``.
 
         The solver sees ``obj_scaling * f``, ``x_scaling * x`` and ``g_scaling * g``; results come back in user units.
+
+        **Arguments:** `obj_scaling`: not zero; a negative one maximises. `x_scaling`, `g_scaling`: positive, ``(n,)`` and
+        ``(m,)``; one by default.
         """
         if not np.isfinite(obj_scaling) or obj_scaling == 0:
             raise ValueError(f"`obj_scaling` must be finite and not zero, got {obj_scaling!r}")
@@ -162,18 +173,18 @@ class Problem:
         report_path: Any = None,
         report_detail: str | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Solve from ``x0`` (``x`` is cyipopt's name for it).
+        """Solve from a starting point.
 
         **Arguments:**
 
-        - `x0`: starting point, ``(n,)``.
+        - `x0`, or `x` as cyipopt calls it: starting point, ``(n,)``.
         - `lagrange`, `zl`, `zu`: multipliers to start from, used with ``warm_start_init_point="yes"``; NaN: not given.
         - `warm_start`: the ``info`` of an earlier solve; its multipliers are used and ``warm_start_init_point`` is set.
         - `working_set`: for ``algorithm="active-set-sqp"`` only, which is not here; warns.
         - `report_path`, `report_detail`: write ``info`` as JSON to a file; ``"full"`` with its vectors, else without.
 
-        **Returns:** ``(x, info)`` with cyipopt's keys and ``iter_count``, ``mu``, ``final_kkt_error`` and their kin. Multipliers
-        satisfy ``grad f + J' mult_g - mult_x_L + mult_x_U = 0``.
+        **Returns:** ``(x, info)`` with cyipopt's keys and ``iter_count``, ``mu``, ``final_kkt_error`` and their kin.
+        Multipliers satisfy ``grad f + J' mult_g - mult_x_L + mult_x_U = 0``.
 
         **Raises:** `ValueError` for wrong lengths, and whatever a callback raises.
         """
@@ -262,17 +273,23 @@ class Problem:
         return on_row
 
     def get_current_iterate(self, scaled: bool = False) -> dict[str, np.ndarray]:
-        """The iterate, inside ``intermediate``: ``x, mult_x_L, mult_x_U, g, mult_g``; in the solver's units if ``scaled``.
+        """The iterate, inside ``intermediate``: ``x, mult_x_L, mult_x_U, g, mult_g``.
 
-        Raises `RuntimeError` elsewhere.
+        **Arguments:** `scaled`: in the solver's units instead of the user's.
+
+        **Raises:** `RuntimeError` elsewhere.
         """
         return current_iterate(self._now(), scaled)
 
     def get_current_violations(self, scaled: bool = False) -> dict[str, np.ndarray]:
         """How far the optimality conditions are from holding, inside ``intermediate``.
 
-        ``x_L_violation, x_U_violation, compl_x_L, compl_x_U, grad_lag_x`` of shape ``(n,)`` and ``g_violation, compl_g`` of
-        shape ``(m,)``. Raises `RuntimeError` elsewhere.
+        **Arguments:** `scaled`: in the solver's units instead of the user's.
+
+        **Returns:** ``x_L_violation, x_U_violation, compl_x_L, compl_x_U, grad_lag_x`` of shape ``(n,)`` and ``g_violation,
+        compl_g`` of shape ``(m,)``.
+
+        **Raises:** `RuntimeError` elsewhere.
         """
         return current_violations(self._now(), self._bounds, scaled)
 

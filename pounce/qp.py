@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ._cone_spec import parse
 from ._qp.arguments import (
@@ -38,14 +39,14 @@ METHODS = ("ipm", "active-set")
 
 
 def solve_qp(
-    P: Any = None,
-    c: Any = None,
-    A: Any = None,
-    b: Any = None,
-    G: Any = None,
-    h: Any = None,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[np.ndarray, "n n"] | Any = None,
+    c: Float[np.ndarray, " n"] | Any = None,
+    A: Float[np.ndarray, "p n"] | Any = None,
+    b: Float[np.ndarray, " p"] | Any = None,
+    G: Float[np.ndarray, "m n"] | Any = None,
+    h: Float[np.ndarray, " m"] | Any = None,
+    lb: Float[np.ndarray, " n"] | Any = None,
+    ub: Float[np.ndarray, " n"] | Any = None,
     *,
     tol: float | None = None,
     max_iter: int | None = None,
@@ -67,7 +68,7 @@ def solve_qp(
 
     - `P`: positive semidefinite ``(n, n)``, of which only the lower triangle is read; none for a linear program.
     - `c`: ``(n,)``, required.
-    - `A`, `b`: equality rows. `G`, `h`: inequality rows.
+    - `A`, `b`: equality rows, ``(p, n)`` and ``(p,)``. `G`, `h`: inequality rows, ``(m, n)`` and ``(m,)``.
     - `lb`, `ub`: bounds, ``(n,)`` or a scalar; magnitudes from 1e20 on mean none. Equal bounds fix a variable; crossed
       ones make the program infeasible.
     - `tol`: 1e-8 by default. `max_iter`: 200 by default.
@@ -100,12 +101,12 @@ def solve_qp(
 
 
 def solve_socp(
-    P: Any = None,
-    c: Any = None,
-    A: Any = None,
-    b: Any = None,
-    G: Any = None,
-    h: Any = None,
+    P: Float[np.ndarray, "n n"] | Any = None,
+    c: Float[np.ndarray, " n"] | Any = None,
+    A: Float[np.ndarray, "p n"] | Any = None,
+    b: Float[np.ndarray, " p"] | Any = None,
+    G: Float[np.ndarray, "m n"] | Any = None,
+    h: Float[np.ndarray, " m"] | Any = None,
     *,
     cones: Sequence[Any],
     tol: float | None = None,
@@ -128,7 +129,15 @@ def solve_socp(
     - ``("psd" | "sdp" | "s", k)``: ``k (k + 1) / 2`` rows, the lower triangle of a positive semidefinite matrix column
       by column with the off-diagonal entries times the square root of 2.
 
-    The other arguments, what is returned and what is raised are as for `solve_qp`; bounds are rows of ``G`` here.
+    **Arguments:**
+
+    - `cones`: as above.
+    - `G`, `h`: the rows of the cones, ``(m, n)`` and ``(m,)``. Bounds are rows of ``G`` here.
+    - `P`, `c`, `A`, `b`, `tol`, `max_iter`, `warm_start`, `collect_iterates`, `check_psd`, `time_limit`: as in `solve_qp`.
+
+    **Returns:** a `QpResult`, with ``z`` in the dual cone.
+
+    **Raises:** as `solve_qp`.
     """
     allowed = limits(tol, max_iter, time_limit)
     data = host_data(dict(P=P, c=c, A=A, b=b, G=G, h=h), check_psd)
@@ -152,6 +161,7 @@ def solve_qp_batch(
     - `problems`: mappings with any of the keys ``P, c, A, b, G, h, lb, ub``, as `solve_qp` takes them.
     - `warm_starts`: one for each problem, or None.
     - `time_limit`: seconds for all of them together.
+    - `tol`, `max_iter`, `check_psd`: as in `solve_qp`.
 
     **Returns:** the results in order. One problem without a solution affects no other. **Raises:** `ValueError` naming
     the problem and the argument.
@@ -179,24 +189,32 @@ def solve_qp_batch(
 
 
 def solve_qp_multi_rhs(
-    P: Any = None,
-    c: Any = None,
-    A: Any = None,
-    b: Any = None,
-    G: Any = None,
-    h: Any = None,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[np.ndarray, "n n"] | Any = None,
+    c: Float[np.ndarray, " n"] | Any = None,
+    A: Float[np.ndarray, "p n"] | Any = None,
+    b: Float[np.ndarray, " p"] | Any = None,
+    G: Float[np.ndarray, "m n"] | Any = None,
+    h: Float[np.ndarray, " m"] | Any = None,
+    lb: Float[np.ndarray, " n"] | Any = None,
+    ub: Float[np.ndarray, " n"] | Any = None,
     *,
-    cs: Any,
+    cs: Float[np.ndarray, "k n"] | Any,
     tol: float | None = None,
     max_iter: int | None = None,
     time_limit: float | None = None,
     check_psd: bool | None = None,
 ) -> list[QpResult]:
-    """Solve one quadratic program for many linear terms ``cs`` of shape ``(k, n)``, as lanes of one compiled solve.
+    """Solve one quadratic program for many linear terms, as lanes of one compiled solve.
 
-    `c` is a placeholder: it may be left out, and its values are not used. `time_limit` is for all of them together.
+    **Arguments:**
+
+    - `cs`: the linear terms, ``(k, n)``.
+    - `c`: a placeholder: it may be left out, and its values are not used.
+    - `P`, `A`, `b`, `G`, `h`, `lb`, `ub`, `tol`, `max_iter`, `check_psd`: as in `solve_qp`.
+    - `time_limit`: seconds for all of them together.
+
+    **Returns:** the results in order.
+
     **Raises:** `ValueError` if `cs` is empty or its rows are of the wrong length, and as `solve_qp`.
     """
     allowed = limits(tol, max_iter, time_limit)

@@ -36,6 +36,14 @@ class ConicResiduals(eqx.Module):
 class ConicSolution(eqx.Module):
     """A solution of a convex program, or a certificate that it has none; one per lane.
 
+    - `x`: the minimiser, ``(n,)``, and `objective` the minimum.
+    - `y`: multipliers of the equality rows, ``(p,)``. `z`, `s`: multipliers and slacks of the cone rows, ``(m,)``.
+    - `z_lb`, `z_ub`: multipliers of the bounds, ``(n,)``.
+    - `status`: a `pounce.ConicStatus`. `iterations`: of the interior-point method.
+    - `residuals`: what is left of the optimality conditions: ``primal_infeasibility``, ``dual_infeasibility``,
+      ``complementarity``, and the ``radius`` of a certificate.
+    - `quality`: whether the solution can be differentiated, a `pounce.Quality`.
+
     ``P x + c + A'y + G'z - z_lb + z_ub = 0`` with ``s = h - G x`` in the cone, ``z`` in its dual, ``z_lb, z_ub >= 0``.
     Where the status is `Primal_Infeasible`, ``(y, z, z_lb, z_ub)`` is a Farkas certificate: ``A'y + G'z - z_lb + z_ub = 0`` and
     ``b'y + h'z - lb'z_lb + ub'z_ub = -1``. Where it is `Dual_Infeasible`, ``x`` is a recession ray: ``Px = 0``, ``Ax = 0``,

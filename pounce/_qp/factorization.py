@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float
 
 from .._conic.data import NO_BOUND
 from .._linalg.sparse import Pattern
@@ -23,20 +24,24 @@ class QpFactorization:
 
     def __init__(
         self,
-        P: Any = None,
-        c: Any = None,
-        A: Any = None,
-        b: Any = None,
-        G: Any = None,
-        h: Any = None,
-        lb: Any = None,
-        ub: Any = None,
+        P: Float[np.ndarray, "n n"] | Any = None,
+        c: Float[np.ndarray, " n"] | Any = None,
+        A: Float[np.ndarray, "p n"] | Any = None,
+        b: Float[np.ndarray, " p"] | Any = None,
+        G: Float[np.ndarray, "m n"] | Any = None,
+        h: Float[np.ndarray, " m"] | Any = None,
+        lb: Float[np.ndarray, " n"] | Any = None,
+        ub: Float[np.ndarray, " n"] | Any = None,
         *,
         tol: float | None = None,
         max_iter: int | None = None,
         check_psd: bool | None = None,
     ):
-        """The arguments of `pounce.solve_qp`, of a program that has the structure of those to come. Nothing is solved yet."""
+        """**Arguments:**
+
+        - `P`, `c`, `A`, `b`, `G`, `h`, `lb`, `ub`, `tol`, `max_iter`, `check_psd`: as in `pounce.solve_qp`, of a program that has
+          the structure of those to come. Nothing is solved yet.
+        """
         self._limits = limits(tol, max_iter)
         given = dict(P=P, c=c, A=A, b=b, G=G, h=h, lb=lb, ub=ub)
         data = host_data(given, check_psd)
@@ -47,14 +52,14 @@ class QpFactorization:
 
     def solve(
         self,
-        P: Any = None,
-        c: Any = None,
-        A: Any = None,
-        b: Any = None,
-        G: Any = None,
-        h: Any = None,
-        lb: Any = None,
-        ub: Any = None,
+        P: Float[np.ndarray, "n n"] | Any = None,
+        c: Float[np.ndarray, " n"] | Any = None,
+        A: Float[np.ndarray, "p n"] | Any = None,
+        b: Float[np.ndarray, " p"] | Any = None,
+        G: Float[np.ndarray, "m n"] | Any = None,
+        h: Float[np.ndarray, " m"] | Any = None,
+        lb: Float[np.ndarray, " n"] | Any = None,
+        ub: Float[np.ndarray, " n"] | Any = None,
         *,
         warm_start: Any = None,
     ) -> QpResult:
@@ -64,7 +69,8 @@ class QpFactorization:
         entries of sparse matrices count as nonzero), and the same finite bounds. Otherwise the status is
         ``"numerical_failure"`` and the arrays are NaN.
 
-        **Arguments:** `warm_start`: as in `pounce.solve_qp`; the first one compiles again.
+        **Arguments:** `P`, `c`, `A`, `b`, `G`, `h`, `lb`, `ub`: as in `pounce.solve_qp`. `warm_start`: likewise; the first one
+        compiles again.
 
         **Raises:** `ValueError` for bad numbers, as `pounce.solve_qp` does; a ``P`` that has changed is checked anew.
         """

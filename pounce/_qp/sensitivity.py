@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from .active import EPS, ActiveSystem, Distances, Shares, Working
 from .arguments import host_array, host_data, limits
@@ -18,14 +19,25 @@ STALLED = 1e-8  # relative residual of a step that refinement did not get rid of
 
 
 class ActiveSet(NamedTuple):
-    """Indices of inequalities (rows of ``G``) and of variables at a bound."""
+    """What is active.
+
+    - `inequalities`: indices of rows of ``G``.
+    - `bounds`: indices of variables at a bound.
+    """
 
     inequalities: tuple[int, ...]
     bounds: tuple[int, ...]
 
 
 class ReducedHessian(NamedTuple):
-    """``Z'PZ`` for an orthonormal basis ``Z`` (`basis`, ``(n, n_dof)``) of the directions that keep all that is active."""
+    """The curvature that is left in the directions that keep all that is active.
+
+    - `n_dof`: how many such directions there are.
+    - `basis`: an orthonormal basis ``Z`` of them, ``(n, n_dof)``.
+    - `matrix`: ``Z'PZ``, ``(n_dof, n_dof)``.
+    - `eigenvalues`: of it, ascending; `eigenvectors`: columns, the largest component of each positive.
+    - `is_positive_definite`: whether all of them are positive.
+    """
 
     n_dof: int
     matrix: np.ndarray
@@ -53,22 +65,24 @@ class QpSensitivity:
 
     def __init__(
         self,
-        P: Any = None,
-        c: Any = None,
-        A: Any = None,
-        b: Any = None,
-        G: Any = None,
-        h: Any = None,
-        lb: Any = None,
-        ub: Any = None,
+        P: Float[np.ndarray, "n n"] | Any = None,
+        c: Float[np.ndarray, " n"] | Any = None,
+        A: Float[np.ndarray, "p n"] | Any = None,
+        b: Float[np.ndarray, " p"] | Any = None,
+        G: Float[np.ndarray, "m n"] | Any = None,
+        h: Float[np.ndarray, " m"] | Any = None,
+        lb: Float[np.ndarray, " n"] | Any = None,
+        ub: Float[np.ndarray, " n"] | Any = None,
         *,
         tol: float | None = None,
         max_iter: int | None = None,
         active_tol: float = 1e-7,
         check_psd: bool | None = None,
     ):
-        """The arguments of `pounce.solve_qp`; `active_tol` is the share of its row of stationarity from which a
-        multiplier makes its constraint active.
+        """**Arguments:**
+
+        - `P`, `c`, `A`, `b`, `G`, `h`, `lb`, `ub`, `tol`, `max_iter`, `check_psd`: as in `pounce.solve_qp`.
+        - `active_tol`: the share of its row of stationarity from which a multiplier makes its constraint active.
 
         **Raises:** `ValueError` if the program is not solved to optimality or the system of its active set is
         singular, which means that the solution is not unique or that active constraints depend on each other.
@@ -104,9 +118,11 @@ class QpSensitivity:
         return self.kkt_cond_estimate > ILL_CONDITIONED or self.last_step_residual > STALLED
 
     def parametric_step(self, pin_constraint_indices: Sequence[int], deltas: Any) -> np.ndarray:
-        """The first-order change of ``x``, ``(n,)``, where ``b[pin_constraint_indices]`` change by ``deltas``.
+        """The first-order change of ``x``, ``(n,)``, where entries of ``b`` change. Exact while the active set stays the same.
 
-        Exact as long as the active set stays the same. **Raises:** `ValueError` for an index outside of ``b`` or other
+        **Arguments:** `pin_constraint_indices`: of the entries. `deltas`: by how much each of them changes.
+
+        **Raises:** `ValueError` for an index outside of ``b`` or other
         lengths.
         """
         n, p = self._system.n, self._system.equalities

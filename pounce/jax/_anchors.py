@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._anchor import Anchor
+from .._solution import Solution
 from ._batches import Batch
 
 
@@ -23,6 +24,10 @@ class AnchorState:
     """
 
     def __init__(self, owner: Any, batch: Batch, anchor: Anchor, basis: Float[np.ndarray, "k p"] | None):
+        """**Arguments:** `owner`: the problem. `batch`, `anchor`: what was solved, and its solutions with their factors.
+        `basis`: the directions ``(k, p)`` of the parameters that derivatives are taken for; None for all. `JaxProblem.anchor`
+        knows them.
+        """
         self.sid = next(_identities)
         self._owner = weakref.ref(owner)
         self.basis = basis  # the directions of the parameters that derivatives are taken for; None for all
@@ -37,7 +42,12 @@ class AnchorState:
         return self._held is None
 
     def opened(self, owner: Any) -> tuple[Batch, Anchor]:
-        """What is held. Raises `ValueError` if it belongs to another problem than ``owner``, `RuntimeError` if it is closed."""
+        """What is held.
+
+        **Arguments:** `owner`: the problem that asks.
+
+        **Raises:** `ValueError` if it belongs to another problem, `RuntimeError` if it is closed.
+        """
         if self._owner() is not owner:
             raise ValueError("`state` belongs to a different JaxProblem")
         return self._open()
@@ -63,7 +73,10 @@ class AnchorState:
         return self._open()[1].solution.status
 
     def reanchor(self, p_batch: PyTree, x0: Any) -> "AnchorState":
-        """Solve for other parameters and hold that instead."""
+        """Solve for other parameters and hold that instead.
+
+        **Arguments:** `p_batch`, `x0`: as in `JaxProblem.anchor`.
+        """
         owner = self._owner()
         if owner is None:
             raise RuntimeError("the JaxProblem of this state is gone")
@@ -85,3 +98,13 @@ def duals_of(solution) -> tuple[jax.Array, jax.Array, jax.Array]:
     """``(lam, zL, zU)``, without derivatives."""
     z = jax.lax.stop_gradient(solution.multipliers)
     return z.constraints, z.lower, z.upper
+
+
+def info_of(solution: Solution) -> dict[str, Any]:
+    """A solution of numbers under the keys of cyipopt's ``info``."""
+    z = solution.multipliers
+    return dict(
+        status=int(solution.status), success=bool(solution.success), iter_count=int(solution.stats.iterations),
+        x=solution.x, obj_val=float(solution.objective), g=solution.constraints, mult_g=z.constraints, mult_x_L=z.lower,
+        mult_x_U=z.upper, mu=float(solution.mu),
+    )  # fmt: skip

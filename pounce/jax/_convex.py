@@ -22,14 +22,14 @@ def _warm(warm_start: Any) -> Any:
 
 def solve_qp(
     *,
-    P: Any,
-    c: Any,
-    G: Any = None,
-    h: Any = None,
-    A: Any = None,
-    b: Any = None,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[Array, "n n"] | Any,
+    c: Float[Array, " n"] | Any,
+    G: Float[Array, "m n"] | Any = None,
+    h: Float[Array, " m"] | Any = None,
+    A: Float[Array, "p n"] | Any = None,
+    b: Float[Array, " p"] | Any = None,
+    lb: Float[Array, " n"] | Any = None,
+    ub: Float[Array, " n"] | Any = None,
     tol: float | None = None,
     max_iter: int | None = None,
     warm_start: Any = None,
@@ -43,12 +43,19 @@ def solve_qp(
 
     **Arguments:**
 
-    - `P, c, G, h, A, b, lb, ub`, `tol`, `max_iter`: as in `pounce.solve_conic`.
+    - `P`: positive semidefinite ``(n, n)``, taken as its symmetric part; None for a linear program.
+    - `c`: ``(n,)``.
+    - `G`, `h`: inequality rows, ``(m, n)`` and ``(m,)``; none by default.
+    - `A`, `b`: equality rows, ``(p, n)`` and ``(p,)``; none by default.
+    - `lb`, `ub`: bounds, ``(n,)`` or a scalar; none by default.
+    - `tol`: 1e-8 by default (1e-4 in float32). `max_iter`: 200 by default.
     - `warm_start`: a former minimiser, or an object or mapping with ``x`` and any multipliers.
     - `on_failure`: what becomes of a program without a solution. A call on numbers raises `RuntimeError` unless told otherwise:
       ``"warn"`` warns, ``"ignore"`` is silent, and both return the last iterate. A traced call returns NaN with a derivative of
       zero (``"nan"``: NaN), and the last iterate where that is to be ignored; ``"raise"`` is an error of the running program.
     - `full`: return the whole `pounce.ConicSolution`, with status, success and quality per lane; nothing is then raised.
+
+    **Returns:** ``x`` of shape ``(n,)``, or a `pounce.ConicSolution`.
 
     **Raises:** `RuntimeError` as above. `ValueError` naming the argument for bad input.
     """
@@ -59,12 +66,12 @@ def solve_qp(
 
 def solve_socp(
     *,
-    P: Any,
-    c: Any,
-    G: Any,
-    h: Any,
-    A: Any = None,
-    b: Any = None,
+    P: Float[Array, "n n"] | Any,
+    c: Float[Array, " n"] | Any,
+    G: Float[Array, "m n"] | Any,
+    h: Float[Array, " m"] | Any,
+    A: Float[Array, "p n"] | Any = None,
+    b: Float[Array, " p"] | Any = None,
     cones: Any,
     tol: float | None = None,
     max_iter: int | None = None,
@@ -73,7 +80,15 @@ def solve_socp(
 ) -> Float[Array, " n"] | ConicSolution:
     """The minimiser of ``1/2 x'Px + c'x  s.t.  h - Gx in K,  Ax = b``, for all cones of `pounce.solve_socp`.
 
-    Derivatives, transformations and errors as for `solve_qp`.
+    **Arguments:**
+
+    - `cones`: the cones that ``h - Gx`` is split by, in row order, as in `pounce.solve_socp`.
+    - `P`, `c`, `G`, `h`, `A`, `b`, `tol`, `max_iter`, `on_failure`, `full`: as in
+      `solve_qp`; the rows of ``G`` are those of the cones.
+
+    **Returns:** ``x`` of shape ``(n,)``, or a `pounce.ConicSolution`.
+
+    **Raises:** as `solve_qp`.
     """
     how: dict[str, Any] = dict(tol=tol, max_iter=max_iter, on_failure=failure_of(on_failure), quality=full)
     return convex_minimiser(solution_of(P, c, A, b, G, h, cones=cones, **how), on_failure, full)
@@ -81,24 +96,31 @@ def solve_socp(
 
 def solve_qp_batch(
     *,
-    P: Any,
-    c: Any,
-    G: Any = None,
-    h: Any = None,
-    A: Any = None,
-    b: Any = None,
-    lb: Any = None,
-    ub: Any = None,
+    P: Float[Array, "n n"] | Any,
+    c: Float[Array, "B n"] | Any,
+    G: Float[Array, "m n"] | Any = None,
+    h: Float[Array, "*B m"] | Any = None,
+    A: Float[Array, "p n"] | Any = None,
+    b: Float[Array, "*B p"] | Any = None,
+    lb: Float[Array, " n"] | Any = None,
+    ub: Float[Array, " n"] | Any = None,
     tol: float | None = None,
     max_iter: int | None = None,
     warm_start: Any = None,
     on_failure: str | None = None,
     full: bool = False,
 ) -> Float[Array, "B n"] | ConicSolution:
-    """`solve_qp` for a batch of linear terms ``c`` of shape ``(B, n)`` in one batched kernel.
+    """`solve_qp` for a batch of linear terms in one batched kernel.
 
-    ``P``, ``G``, ``A``, ``lb`` and ``ub`` are shared; ``h`` and ``b`` are shared or have a leading batch dimension, which
-    `warm_start` (a former result of this function) always has. Gradients of what is shared are sums over the batch.
+    **Arguments:**
+
+    - `c`: linear terms, ``(B, n)``.
+    - `h`, `b`: right-hand sides, shared (``(m,)``, ``(p,)``) or one for each lane (``(B, m)``, ``(B, p)``).
+    - `P`, `G`, `A`, `lb`, `ub`: as in `solve_qp`, shared by the lanes. Gradients of what is shared are sums over the batch.
+    - `warm_start`: a former result of this function, ``(B, n)``, or an object or mapping with batched ``x`` and multipliers.
+    - `tol`, `max_iter`, `on_failure`, `full`: as in `solve_qp`.
+
+    **Returns:** the minimisers ``(B, n)``, or a `pounce.ConicSolution` of ``B`` lanes.
 
     **Raises:** `ValueError` naming the argument if ``c`` is not two-dimensional or another batch size is met; `RuntimeError` as
     `solve_qp`.
@@ -133,14 +155,23 @@ def solve_qp_batch(
 class QpLayer(eqx.Module):
     """A convex quadratic program as a layer: matrices and bounds are held, ``c``, ``b`` and ``h`` come with the call.
 
-    An equinox module: its arrays are leaves, so they can be trained.
+    An equinox module: its arrays are leaves, so they can be trained. For many linear terms see `batch`; `jax.vmap` of a layer
+    batches whatever else differs.
+
+    **Arguments:**
+
+    - `P`: positive semidefinite ``(n, n)``, taken as its symmetric part; None for a linear program.
+    - `G`: matrix of the inequality rows, ``(m, n)``; their right-hand side ``h`` comes with the call.
+    - `A`: matrix of the equality rows, ``(p, n)``; their right-hand side ``b`` comes with the call.
+    - `lb`, `ub`: bounds, ``(n,)`` or a scalar; none by default.
+    - `tol`, `max_iter`, `on_failure`: as in `solve_qp`.
     """
 
-    P: Any
-    G: Any = None
-    A: Any = None
-    lb: Any = None
-    ub: Any = None
+    P: Float[Array, "n n"] | Any
+    G: Float[Array, "m n"] | Any = None
+    A: Float[Array, "p n"] | Any = None
+    lb: Float[Array, " n"] | Any = None
+    ub: Float[Array, " n"] | Any = None
     tol: float | None = eqx.field(static=True, default=None, kw_only=True)
     max_iter: int | None = eqx.field(static=True, default=None, kw_only=True)
     on_failure: str | None = eqx.field(static=True, default=None, kw_only=True)
@@ -150,13 +181,43 @@ class QpLayer(eqx.Module):
         return {"P": self.P, "G": self.G, "A": self.A, "lb": self.lb, "ub": self.ub} | limits
 
     def __call__(
-        self, c: Any, *, b: Any = None, h: Any = None, warm_start: Any = None, full: bool = False
+        self,
+        c: Float[Array, " n"] | Any,
+        *,
+        b: Float[Array, " p"] | Any = None,
+        h: Float[Array, " m"] | Any = None,
+        warm_start: Any = None,
+        full: bool = False,
     ) -> Float[Array, " n"] | ConicSolution:
-        """The minimiser for one linear term ``c`` of shape ``(n,)``; see `solve_qp`."""
+        """The minimiser for one linear term.
+
+        **Arguments:**
+
+        - `c`: linear term, ``(n,)``.
+        - `b`, `h`: right-hand sides of the equality rows, ``(p,)``, and of the inequality rows, ``(m,)``.
+        - `warm_start`, `full`: as in `solve_qp`.
+
+        **Returns:** ``x`` of shape ``(n,)``, or a `pounce.ConicSolution`.
+        """
         return solve_qp(c=c, b=b, h=h, warm_start=warm_start, full=full, **self._held())
 
     def batch(
-        self, cs: Any, *, b: Any = None, h: Any = None, warm_start: Any = None, full: bool = False
+        self,
+        cs: Float[Array, "B n"] | Any,
+        *,
+        b: Float[Array, "*B p"] | Any = None,
+        h: Float[Array, "*B m"] | Any = None,
+        warm_start: Any = None,
+        full: bool = False,
     ) -> Float[Array, "B n"] | ConicSolution:
-        """The minimisers for linear terms of shape ``(B, n)``; see `solve_qp_batch`."""
+        """The minimisers for many linear terms, by one batched kernel.
+
+        **Arguments:**
+
+        - `cs`: linear terms, ``(B, n)``.
+        - `b`, `h`: right-hand sides, shared or with a leading axis of lanes.
+        - `warm_start`, `full`: as in `solve_qp_batch`.
+
+        **Returns:** ``(B, n)``, or a `pounce.ConicSolution` of ``B`` lanes.
+        """
         return solve_qp_batch(c=cs, b=b, h=h, warm_start=warm_start, full=full, **self._held())

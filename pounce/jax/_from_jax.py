@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from .. import _check as check
 from .._problem.sparse_nlp import as_pattern
@@ -25,10 +26,10 @@ def from_jax(
     *,
     n: int,
     m: int = 0,
-    lb: Any = None,
-    ub: Any = None,
-    cl: Any = None,
-    cu: Any = None,
+    lb: Float[Array, " n"] | Any = None,
+    ub: Float[Array, " n"] | Any = None,
+    cl: Float[Array, " m"] | Any = None,
+    cu: Float[Array, " m"] | Any = None,
     x0: Any = None,
     seed: int = 0,
     sparse: bool | Literal["auto"] = False,
@@ -41,14 +42,18 @@ def from_jax(
 
     **Arguments:**
 
+    - `f`, `g`: objective and rows, JAX functions of ``x (n,)`` alone; without ``g`` there are no rows.
     - `n`, `m`: numbers of variables and rows.
-    - `lb`, `ub`, `cl`, `cu`: bounds; `cl` and `cu` are required with rows.
+    - `lb`, `ub`: bounds of the variables, ``(n,)``; none by default.
+    - `cl`, `cu`: bounds of the rows, ``(m,)``; both are required with rows.
     - `x0`, `seed`, `n_probes`, `pattern_detection`: no longer needed: where derivatives have entries is read from the
       functions, not probed.
     - `sparse`: whether derivatives, and the linear algebra of a solve, are those of sparse matrices; ``"auto"`` decides by what
       they look like. Structure and solution are the same either way.
     - `jac_pattern`, `hess_pattern`: where entries may be, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for
       the Jacobian of ``g`` and for the Hessian of the Lagrangian (a triangle is enough).
+
+    **Returns:** a `pounce.Problem`, whose ``solve(x0)`` returns ``(x, info)``.
 
     **Raises:** `ValueError` or `TypeError` naming the argument, before anything is compiled.
     """

@@ -16,11 +16,20 @@ from .._problem.sparse_nlp import Structure
 from .._program import Data, Program, compiled
 from .._solution import Multipliers, Solution
 from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
-from ._anchors import AnchorState, duals_of
+from ._anchors import AnchorState, duals_of, info_of
 from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
 from ._batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
 from ._failures import failure_of, heeded, minimiser
-from ._parameters import check_like, example_of, need_derivatives, tangents_like, typed_like
+from ._parameters import (
+    check_like,
+    directions,
+    example_of,
+    is_like,
+    need_derivatives,
+    one_lane,
+    tangents_like,
+    typed_like,
+)
 
 
 LARGE = 10_000  # variables and rows, from which on a dense program deserves a warning
@@ -46,10 +55,10 @@ class JaxProblem:
         n: int,
         m: int = 0,
         p_example: PyTree,
-        lb: Any = None,
-        ub: Any = None,
-        cl: Any = None,
-        cu: Any = None,
+        lb: Float[Array, " n"] | Any = None,
+        ub: Float[Array, " n"] | Any = None,
+        cl: Float[Array, " m"] | Any = None,
+        cu: Float[Array, " m"] | Any = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
         factor_reuse: bool = True,
@@ -79,7 +88,7 @@ class JaxProblem:
         `UserWarning`.
         """
         del seed, n_probes, pattern_detection
-        self._given = dict(
+        self._given: dict[str, Any] = dict(
             f=f, g=g, n=n, m=m, p_example=p_example, lb=lb, ub=ub, cl=cl, cu=cu, options=options,
             factor_reuse=factor_reuse, sparse=sparse, jac_pattern=jac_pattern, hess_pattern=hess_pattern,
             on_failure=on_failure, relaxation=relaxation,
@@ -105,35 +114,61 @@ class JaxProblem:
         self._ready: dict[tuple, tuple[Program, Data]] = {}  # by solver and dtypes
 
     def solve(self, p: PyTree, x0: Any, *, full: bool = False) -> Float[Array, " n"] | Solution:
-        """The minimiser for parameters ``p`` from ``x0``, differentiable in ``p``; the whole `pounce.Solution` where ``full``."""
+        """The minimiser, differentiable in the parameters.
+
+        **Arguments:** `p`: parameters like ``p_example``. `x0`: start, ``(n,)``. `full`: return the whole `pounce.Solution`.
+
+        **Returns:** ``x (n,)``, or a `pounce.Solution`.
+        """
         return minimiser(self._single(p, x0), self._on_failure, full)
 
     def solve_with_warm(
         self, p: PyTree, x0: Any, warm_start: Duals | None = None, *, full: bool = False
     ) -> tuple[Float[Array, " n"] | Solution, Duals]:
-        """The minimiser and its multipliers ``(lam, zL, zU)``, from the multipliers of a neighbouring solve if they are given."""
+        """The minimiser and its multipliers.
+
+        **Arguments:** `p`, `x0`, `full`: as in `solve`. `warm_start`: the multipliers ``(lam, zL, zU)`` of a neighbouring
+        solve.
+
+        **Returns:** ``x (n,)``, or a `pounce.Solution`, and ``(lam (m,), zL (n,), zU (n,))``.
+        """
         solution = self._single(p, x0, None if warm_start is None else seeds_of(warm_start, "warm_start"))
         return minimiser(solution, self._on_failure, full), duals_of(solution)
 
     def vmap_solve(self, p_batch: PyTree, x0: Any, *, full: bool = False) -> Float[Array, "B n"] | Solution:
-        """The minimisers for each leading entry of ``p_batch``, by one batched kernel; ``x0`` is ``(n,)`` or ``(B, n)``."""
+        """The minimisers for each leading entry of the parameters, by one batched kernel.
+
+        **Arguments:** `p_batch`: parameters with a leading axis of ``B`` lanes. `x0`: ``(n,)`` or ``(B, n)``. `full`: as in
+        `solve`.
+
+        **Returns:** ``x (B, n)``, or a `pounce.Solution` of ``B`` lanes.
+        """
         return minimiser(self._batch(p_batch, x0).over_lanes(solve_lane), self._on_failure, full)
 
     def vmap_solve_parallel(
         self, p_batch: PyTree, x0: Any, workers: int | None = None, *, full: bool = False
     ) -> Float[Array, "B n"] | Solution:
-        """`vmap_solve`; ``workers`` is accepted and, on one device, changes nothing."""
+        """`vmap_solve` under another name.
+
+        **Arguments:** `p_batch`, `x0`, `full`: as there. `workers`: accepted and, on one device, without effect.
+        """
         workers_of(workers)
         return self.vmap_solve(p_batch, x0, full=full)
 
     def batched_solve(self, p_batch: PyTree, x0: Any, *, full: bool = False) -> Float[Array, "B n"] | Solution:
-        """`vmap_solve` under the name it has where a batch is one stacked program."""
+        """`vmap_solve` under the name that a stacked program has. **Arguments:** `p_batch`, `x0`, `full`: as there."""
         return self.vmap_solve(p_batch, x0, full=full)
 
     def batched_solve_with_warm(
         self, p_batch: PyTree, x0: Any, warm_start: Duals | None = None, *, full: bool = False
     ) -> tuple[Float[Array, "B n"] | Solution, Duals]:
-        """The minimisers and their multipliers ``(B, m), (B, n), (B, n)``, which a warm start has too."""
+        """The minimisers and their multipliers.
+
+        **Arguments:** `p_batch`, `x0`, `full`: as in `vmap_solve`. `warm_start`: multipliers ``(B, m), (B, n), (B, n)`` of
+        neighbouring solves.
+
+        **Returns:** ``x (B, n)``, or a `pounce.Solution`, and the multipliers in the same form.
+        """
         warm = None if warm_start is None else seeds_of(warm_start, "warm_start")
         solution = self._batch(p_batch, x0, warm).over_lanes(solve_lane)
         return minimiser(solution, self._on_failure, full), duals_of(solution)
@@ -141,12 +176,17 @@ class JaxProblem:
     def batched_solve_with_jacobian(
         self, p_batch: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False
     ) -> tuple:
-        """``(x (B, n), (lam, zL, zU), J (B, n, k))`` with ``J[b] = dx[b] / dp[b]``, columns by the raveled parameters.
+        """The minimisers and their derivatives.
 
-        With ``return_state`` also the `AnchorState`; what is returned is then not differentiable any further.
+        **Arguments:** `p_batch`, `x0`: as in `vmap_solve`. `wrt_cols`: a slice or indices of the parameters that derivatives
+        are wanted for, where ``p`` is one vector; all by default. `return_state`: return the `AnchorState` too; what is
+        returned is then not differentiable any further.
+
+        **Returns:** ``(x (B, n), (lam, zL, zU), J (B, n, k))`` with ``J[b] = dx[b] / dp[b]``, columns by the raveled
+        parameters.
         """
         need_derivatives(self._example)
-        basis = self._basis(wrt_cols)
+        basis = directions(wrt_cols, self._example)
         if return_state:
             state = self.anchor(p_batch, x0, wrt_cols=wrt_cols)
             return state.x_star, state.duals, self._jacobian(state), state
@@ -155,52 +195,56 @@ class JaxProblem:
         return heeded(solution, self._on_failure).x, duals_of(solution), J
 
     def solve_with_jacobian(self, p: PyTree, x0: Any, *, wrt_cols: Any = None, return_state: bool = False) -> tuple:
-        """The same for one solve: ``(x (n,), (lam, zL, zU), J (n, k))``, and with ``return_state`` the state."""
-        one = self._one(p)
+        """`batched_solve_with_jacobian` for one solve.
+
+        **Arguments:** `p`, `x0`: as in `solve`. `wrt_cols`, `return_state`: as there.
+
+        **Returns:** ``(x (n,), (lam, zL, zU), J (n, k))``, and with ``return_state`` the state.
+        """
+        one = one_lane(p, self._example)
         found = self.batched_solve_with_jacobian(one, x0, wrt_cols=wrt_cols, return_state=return_state)
         x, duals, J, *state = found
         return x[0], tuple(v[0] for v in duals), J[0], *state
 
     def anchor(self, p_batch: PyTree, x0: Any, *, wrt_cols: Any = None) -> AnchorState:
-        """Solve and hold the factors. ``p_batch`` may be the parameters of one solve, too (``B = 1``).
+        """Solve and hold the factors.
 
-        ``wrt_cols``: a slice or indices of the parameters that derivatives are wanted for, where ``p`` is one vector.
+        **Arguments:** `p_batch`: as in `vmap_solve`; the parameters of one solve, too (``B = 1``). `x0`: ``(n,)`` or ``(B,
+        n)``. `wrt_cols`: a slice or indices of the parameters that derivatives are wanted for, where ``p`` is one vector.
         """
-        basis = self._basis(wrt_cols)
+        basis = directions(wrt_cols, self._example)
         return AnchorState(self, *self.anchored(p_batch, x0), basis)
 
     def anchored(self, p_batch: PyTree, x0: Any) -> tuple[Batch, _anchor.Anchor]:
-        """What a state holds: the batch, and its solutions with their factors."""
-        batch = self._batch(self._one(p_batch) if self._is_single(p_batch) else p_batch, x0)
+        """The batch, and its solutions with their factors. **Arguments:** `p_batch`, `x0`: as in `anchor`."""
+        batch = self._batch(one_lane(p_batch, self._example) if is_like(p_batch, self._example) else p_batch, x0)
         held = batch.over_lanes(_anchor.anchor)
         return batch, dataclasses.replace(held, solution=heeded(held.solution, self._on_failure))
 
     def warm_anchor(
         self, p: PyTree, x0: Any, *, duals: Duals | None = None, mu: float | None = None, wrt_cols: Any = None
     ) -> tuple[AnchorState, dict[str, Any]]:
-        """Solve from ``x0`` and given multipliers and barrier parameter, and hold the factor.
+        """Solve from a given point, and hold the factor.
+
+        **Arguments:** `p`, `x0`: as in `solve`, with numbers. `duals`, `mu`: multipliers ``(lam, zL, zU)`` and barrier
+        parameter to start from. `wrt_cols`: as in `anchor`.
 
         **Returns:** the state (``B = 1``) and ``info`` with ``status``, ``iter_count``, ``obj_val``, ``g``, ``mult_g``,
         ``mult_x_L``, ``mult_x_U``, ``mu`` and ``success``.
         """
-        basis = self._basis(wrt_cols)
+        basis = directions(wrt_cols, self._example)
         warm = None if duals is None else tuple(jnp.asarray(v)[None] for v in seeds_of(duals, "duals"))
         extra = {} if mu is None else dict(mu_init=float(mu)) if duals is None else warm_options(mu)
         solver = solver_of(self._given["options"], extra) if extra else None
-        batch = self._batch(self._one(p), x0, warm, solver)
+        batch = self._batch(one_lane(p, self._example), x0, warm, solver)
         held = batch.over_lanes(_anchor.anchor)
-        s = jax.tree.map(lambda leaf: leaf[0], held.solution)
-        info = dict(
-            status=int(s.status), success=bool(s.success), iter_count=int(s.stats.iterations), x=s.x,
-            obj_val=float(s.objective), g=s.constraints, mult_g=s.multipliers.constraints,
-            mult_x_L=s.multipliers.lower, mult_x_U=s.multipliers.upper, mu=float(s.mu),
-        )  # fmt: skip
-        return AnchorState(self, batch, held, basis), info
+        return AnchorState(self, batch, held, basis), info_of(jax.tree.map(lambda leaf: leaf[0], held.solution))
 
     def batched_jvp_from_state(self, state: AnchorState, dp_batch: PyTree, *, with_duals: bool = False) -> Any:
-        """``dx (B, n) = J dp`` by one solve with the held factors; with ``with_duals`` also the multipliers' ``dlam (B, m)``.
+        """``dx (B, n) = J dp`` by one solve with the held factors.
 
-        ``dp_batch`` is like the batch of parameters, or ``(B, k)`` for the columns the state was made for.
+        **Arguments:** `state`: of this problem. `dp_batch`: like the batch of parameters, or ``(B, k)`` for the columns the
+        state was made for. `with_duals`: return the rates ``dlam (B, m)`` of the row multipliers too.
         """
         batch, at = state.opened(self)
         if state.basis is not None and jnp.shape(dp_batch) == (batch.size, state.basis.shape[0]):
@@ -211,7 +255,12 @@ class JaxProblem:
         return (dx, dlam) if with_duals else dx
 
     def batched_vjp_from_state(self, state: AnchorState, x_bar: Float[Array, "B n"]) -> Float[Array, "B k"]:
-        """``dp = J' x_bar`` by one solve with the held factors, for the raveled parameters or the columns of the state."""
+        """``dp = J' x_bar`` by one solve with the held factors.
+
+        **Arguments:** `state`: of this problem. `x_bar`: cotangents of the solutions, ``(B, n)``.
+
+        **Returns:** ``(B, k)``, for the raveled parameters or the columns of the state.
+        """
         batch, at = state.opened(self)
         if jnp.shape(x_bar) != (batch.size, self.n):
             raise ValueError(f"`x_bar` must have shape ({batch.size}, {self.n}), got {jnp.shape(x_bar)}")
@@ -220,7 +269,10 @@ class JaxProblem:
         return pulled if state.basis is None else pulled @ state.basis.T.astype(batch.dtype)
 
     def jvp_from_state(self, state: AnchorState, dp: PyTree, *, with_duals: bool = False) -> Any:
-        """`batched_jvp_from_state` for the state of one solve."""
+        """`batched_jvp_from_state` for the state of one solve.
+
+        **Arguments:** `state`, `with_duals`: as there. `dp`: like the parameters.
+        """
         self._alone(state)
         found = self.batched_jvp_from_state(
             state, jax.tree.map(lambda v: jnp.asarray(v)[None], dp), with_duals=with_duals
@@ -228,23 +280,33 @@ class JaxProblem:
         return jax.tree.map(lambda v: v[0], found)
 
     def vjp_from_state(self, state: AnchorState, x_bar: Float[Array, " n"]) -> Float[Array, " k"]:
-        """`batched_vjp_from_state` for the state of one solve."""
+        """`batched_vjp_from_state` for the state of one solve.
+
+        **Arguments:** `state`: as there. `x_bar`: ``(n,)``.
+        """
         self._alone(state)
         return self.batched_vjp_from_state(state, jnp.asarray(x_bar)[None])[0]
 
     def sensitivity(self, state: AnchorState) -> Float[Array, "n k"]:
-        """``dx/dp`` from the state of one solve."""
+        """``dx/dp``, ``(n, k)``, from the state of one solve.
+
+        **Arguments:** `state`: of this problem.
+        """
         self._alone(state)
         return self._jacobian(state)[0]
 
     def sensitivity_at(
         self, x_star: Float[Array, " n"], theta: PyTree, duals: Duals, *, wrt_cols: Any = None
     ) -> Float[Array, "n k"]:
-        """``dx/dp`` at a point that satisfies the optimality conditions with multipliers ``(lam, zL, zU)``: no solve is made."""
+        """``dx/dp``, ``(n, k)``, at a point that satisfies the optimality conditions: no solve is made.
+
+        **Arguments:** `x_star`: the point, ``(n,)``. `theta`: its parameters. `duals`: its multipliers ``(lam, zL, zU)``.
+        `wrt_cols`: as in `anchor`.
+        """
         need_derivatives(self._example)
-        basis = self._basis(wrt_cols)
+        basis = directions(wrt_cols, self._example)
         multipliers = Multipliers(*(jnp.asarray(v)[None] for v in seeds_of(duals, "duals")))
-        batch = self._batch(self._one(theta), x_star)
+        batch = self._batch(one_lane(theta, self._example), x_star)
         point = start_point(x_star, self.n)[None]
         return batch.over_lanes(jacobian_at, point, multipliers, batch.repeated(basis))[0]
 
@@ -252,8 +314,10 @@ class JaxProblem:
         """How far the active set is from changing, per block.
 
         ``min_mult`` is the smallest multiplier of a bound or inequality that is active, ``min_slack`` the smallest slack of one
-        that is not, ``margin`` the smaller of both. Infinite where there is no such constraint. Active is what the solve found to
-        be, and what is nearer to its bound than ``active_tol`` times the size of the two.
+        that is not, ``margin`` the smaller of both. Infinite where there is no such constraint.
+
+        **Arguments:** `state`: of this problem. `active_tol`: active is what the solve found to be, and what is nearer to its
+        bound than this times the size of the two.
         """
         batch, at = state.opened(self)
         return batch.over_lanes(margins, at, jnp.full(batch.size, active_tol, batch.dtype))
@@ -269,29 +333,6 @@ class JaxProblem:
     def close(self) -> None:
         """No further solves: they raise `RuntimeError`. More than once does no harm."""
         self._closed = True
-
-    def _is_single(self, p: PyTree) -> bool:
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(p)]
-        return shapes == [leaf.shape for leaf in jax.tree.leaves(self._example)]
-
-    def _one(self, p: PyTree) -> PyTree:
-        """Parameters of one solve as a batch of one."""
-        check_like(p, self._example, ())
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], p)
-
-    def _basis(self, wrt_cols: Any) -> Float[np.ndarray, "k p"] | None:
-        """The directions of the chosen parameters; None for all."""
-        if wrt_cols is None:
-            return None
-        leaves = jax.tree.leaves(self._example)
-        if len(leaves) != 1 or len(leaves[0].shape) != 1:
-            raise ValueError("`wrt_cols` needs parameters that are one vector")
-        unit = np.eye(leaves[0].shape[0])
-        try:
-            chosen = unit[wrt_cols if isinstance(wrt_cols, slice) else np.asarray(wrt_cols)]
-        except IndexError as error:
-            raise ValueError(f"`wrt_cols` must index the {unit.shape[0]} parameters, got {wrt_cols!r}") from error
-        return np.atleast_2d(chosen)
 
     def _jacobian(self, state: AnchorState) -> Float[Array, "B n k"]:
         need_derivatives(self._example)

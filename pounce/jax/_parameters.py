@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Float, PyTree
 
 from .._check import strong
 from ..nlp import NLP, parameter_arrays
@@ -105,3 +106,29 @@ def need_derivatives(example: PyTree) -> None:
     leaves = jax.tree.leaves(example)
     if leaves and all(_is_whole(leaf.dtype) for leaf in leaves):
         raise TypeError("`p` is made of whole numbers that the functions need as such: there are no derivatives")
+
+
+def is_like(p: PyTree, example: PyTree) -> bool:
+    """Whether parameters are those of one solve, by their shapes."""
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(p)] == [leaf.shape for leaf in jax.tree.leaves(example)]
+
+
+def one_lane(p: PyTree, example: PyTree) -> PyTree:
+    """Parameters of one solve as a batch of one."""
+    check_like(p, example, ())
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], p)
+
+
+def directions(wrt_cols: Any, example: PyTree) -> Float[np.ndarray, "k p"] | None:
+    """The directions of the chosen parameters; None for all."""
+    if wrt_cols is None:
+        return None
+    leaves = jax.tree.leaves(example)
+    if len(leaves) != 1 or len(leaves[0].shape) != 1:
+        raise ValueError("`wrt_cols` needs parameters that are one vector")
+    unit = np.eye(leaves[0].shape[0])
+    try:
+        chosen = unit[wrt_cols if isinstance(wrt_cols, slice) else np.asarray(wrt_cols)]
+    except IndexError as error:
+        raise ValueError(f"`wrt_cols` must index the {unit.shape[0]} parameters, got {wrt_cols!r}") from error
+    return np.atleast_2d(chosen)
