@@ -5,6 +5,7 @@ import enum
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +96,12 @@ def test_what_people_type_first():
     shown = {name for name in dir(pounce) if not name.startswith("__")}
     assert shown == set(pounce.__all__) - {"__version__"}
     assert {name for name in dir(pounce.jax) if not name.startswith("_")} == set(pounce.jax.__all__)
+
+
+def test_the_reference_has_every_public_name():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    elsewhere = {f"pounce.{name}" for name in ("cache", "jax", "qp", "minimize_ipopt", "__version__")}
+    public = {f"{module.__name__}.{name}" for module in (pounce, pounce.jax, pounce.cache) for name in module.__all__}
+    assert public - elsewhere - listed == set()
+    assert all(name in page for name in elsewhere - {"pounce.qp", "pounce.jax", "pounce.cache"})

@@ -150,8 +150,8 @@ def check_option(name: str | bytes, value: object) -> tuple[str, Value]:
 
     **Raises:**
 
-    [`OptionError`][] (a `ValueError` and a `RuntimeError`) that says what would have been right. Setting an option
-    without effect is not an error, and not warned about before [`split_options`][].
+    `OptionError` (a `ValueError` and a `RuntimeError`) that says what would have been right. Setting an option
+    without effect is not an error, and not warned about before `split_options`.
     """
     lower, canonical = _canonical(name)
     plain = _plain(value)
@@ -260,11 +260,11 @@ def split_options(
 
     **Returns:**
 
-    A [`SolverOptions`][].
+    A `SolverOptions`.
 
     **Raises:**
 
-    `TypeError` if `options` is no mapping, [`OptionError`][] as [`check_option`][] does. Options without effect that
+    `TypeError` if `options` is no mapping, `OptionError` as `check_option` does. Options without effect that
     differ from their defaults are named in one `UserWarning`.
     """
     given = checked(options)
