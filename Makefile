@@ -53,10 +53,12 @@ $(PY):
 	fi
 
 $(VENV)/.stamp-run: pyproject.toml | $(PY)
+	@echo "installing pounce and JAX into $(VENV): a minute or two, once"
 	$(PIP) install --editable .
 	@touch $@
 
 $(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs $(VENV)/.stamp-dev: $(VENV)/.stamp-%: pyproject.toml | $(PY)
+	@echo "installing what make $* needs into $(VENV): a minute or two, once"
 	$(PIP) install --editable ".[$*]"
 	@touch $@ $(VENV)/.stamp-run
 

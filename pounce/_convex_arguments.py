@@ -56,7 +56,8 @@ def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> tuple[Any, ...]:
     """
     c = arrays["c"]
     if c.ndim != 1 or c.shape[0] == 0:
-        raise ValueError(f"`c` must be a one-dimensional array with at least one entry, got shape {c.shape}")
+        many = "; many linear terms are for `solve_qp_batch` or `QpLayer.batch`" if c.ndim == 2 else ""
+        raise ValueError(f"`c` must be a one-dimensional array with at least one entry, got shape {c.shape}{many}")
     n = c.shape[0]
     P = arrays.get("P")
     if P is not None:

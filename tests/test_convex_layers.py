@@ -156,6 +156,8 @@ def test_solve_qp_batch(h, b):
 
 
 def test_batch_shapes():
+    with pytest.raises(ValueError, match=r"`c`.*`QpLayer.batch`"):
+        solve_qp(c=CS, h=H, b=B, **MATRICES)
     with pytest.raises(ValueError, match="`c`"):
         solve_qp_batch(c=C, h=H, b=B, **MATRICES)
     with pytest.raises(ValueError, match=f"batch size {BATCH}"):
