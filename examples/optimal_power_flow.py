@@ -16,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pathlib
 import re
+import sys
 import time
 from typing import NamedTuple
 
@@ -180,10 +181,15 @@ def main() -> None:
 
     solve = jax.jit(lambda loads: pounce.solve(problem, solver, x0, loads))
     loads = jnp.asarray(net.load)
+    print(
+        f"compiling three programs for {len(x0)} variables: up to a minute each on a slow core",
+        file=sys.stderr,
+        flush=True,
+    )
     _, first = timed(solve, loads)
     solution, again = timed(solve, loads)
     size = f"{len(x0)} variables, {solution.constraints.size} rows"
-    print(f"{size}: {solution.stats.iterations} iterations, cost {solution.objective:.2f} per hour")
+    print(f"{size}: {solution.stats.iterations} iterations, cost {solution.objective:.2f} per hour", flush=True)
     print(f"first call {first:.1f} s, with compilation; then {1e3 * again:.1f} ms")
 
     prices = jax.jit(jax.grad(lambda loads: solve(loads).objective))(loads)[0] / net.base
