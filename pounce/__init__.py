@@ -1,6 +1,6 @@
 """Differentiable optimisation in JAX: nonlinear programs solved by an interior-point method that is a JAX function."""
 
-from . import cache, jax, qp
+from . import cache, jax, options, qp
 from ._conic.solution import ConicSolution
 from ._minimize import minimize, minimize_ipopt
 from ._problem.callbacks import CyIpoptEvaluationError
@@ -51,6 +51,7 @@ __all__ = [
     "jax",
     "minimize",
     "minimize_ipopt",
+    "options",
     "qp",
     "solve",
     "solve_conic",
