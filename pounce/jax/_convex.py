@@ -157,24 +157,39 @@ class QpLayer(eqx.Module):
 
     An equinox module: its arrays are leaves, so they can be trained. For many linear terms see `batch`; `jax.vmap` of a layer
     batches whatever else differs.
-
-    **Arguments:**
-
-    - `P`: positive semidefinite ``(n, n)``, taken as its symmetric part; None for a linear program.
-    - `G`: matrix of the inequality rows, ``(m, n)``; their right-hand side ``h`` comes with the call.
-    - `A`: matrix of the equality rows, ``(p, n)``; their right-hand side ``b`` comes with the call.
-    - `lb`, `ub`: bounds, ``(n,)`` or a scalar; none by default.
-    - `tol`, `max_iter`, `on_failure`: as in `solve_qp`.
     """
 
     P: Float[Array, "n n"] | Any
-    G: Float[Array, "m n"] | Any = None
-    A: Float[Array, "p n"] | Any = None
-    lb: Float[Array, " n"] | Any = None
-    ub: Float[Array, " n"] | Any = None
-    tol: float | None = eqx.field(static=True, default=None, kw_only=True)
-    max_iter: int | None = eqx.field(static=True, default=None, kw_only=True)
-    on_failure: str | None = eqx.field(static=True, default=None, kw_only=True)
+    G: Float[Array, "m n"] | Any
+    A: Float[Array, "p n"] | Any
+    lb: Float[Array, " n"] | Any
+    ub: Float[Array, " n"] | Any
+    tol: float | None = eqx.field(static=True)
+    max_iter: int | None = eqx.field(static=True)
+    on_failure: str | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        P: Float[Array, "n n"] | Any,
+        G: Float[Array, "m n"] | Any = None,
+        A: Float[Array, "p n"] | Any = None,
+        lb: Float[Array, " n"] | Any = None,
+        ub: Float[Array, " n"] | Any = None,
+        *,
+        tol: float | None = None,
+        max_iter: int | None = None,
+        on_failure: str | None = None,
+    ):
+        """**Arguments:**
+
+        - `P`: positive semidefinite ``(n, n)``, taken as its symmetric part; None for a linear program.
+        - `G`: matrix of the inequality rows, ``(m, n)``; their right-hand side ``h`` comes with the call.
+        - `A`: matrix of the equality rows, ``(p, n)``; their right-hand side ``b`` comes with the call.
+        - `lb`, `ub`: bounds, ``(n,)`` or a scalar; none by default.
+        - `tol`, `max_iter`, `on_failure`: as in `solve_qp`.
+        """
+        self.P, self.G, self.A, self.lb, self.ub = P, G, A, lb, ub
+        self.tol, self.max_iter, self.on_failure = tol, max_iter, on_failure
 
     def _held(self) -> dict[str, Any]:
         limits = dict(tol=self.tol, max_iter=self.max_iter, on_failure=self.on_failure)
