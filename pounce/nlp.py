@@ -77,7 +77,7 @@ class NLP(eqx.Module):
         - `jac_pattern`, `hess_pattern`: where, if you know better: ``(rows, columns)`` or a SciPy sparse matrix for the Jacobian
           of ``g`` and for the Hessian of the Lagrangian (a triangle is enough).
 
-        Raises `TypeError` for a function that is not callable and `ValueError` for row bounds without rows.
+        **Raises:** `TypeError` for a function that is not callable and `ValueError` for row bounds without rows.
         """
         check.function(f, "f")
         check.function(g, "g", optional=True)
@@ -96,8 +96,8 @@ class NLP(eqx.Module):
 class InteriorPoint(eqx.Module):
     """The interior-point solver with its options, every one under Ipopt's name.
 
-    The numbers that change between solves (`tol`, `max_iter`, `mu_init` and the others of `TRACED_NAMES` in
-    `pounce._interior.options`) are traced: solvers that differ only in them share one compiled program.
+    The numbers that change between solves (`tol`, `max_iter`, `mu_init` and their kin) are traced: solvers that differ only in
+    them share one compiled program.
     """
 
     numbers: Numbers
@@ -111,7 +111,7 @@ class InteriorPoint(eqx.Module):
         - `history`: how many rows of the iteration table to return in `Solution.history` (0: none).
         - `options`: Ipopt options by name, as in ``InteriorPoint(tol=1e-9, mu_strategy="adaptive")``.
 
-        Raises `pounce.OptionError` for an unknown name or a bad value, naming the nearest valid ones.
+        **Raises:** `pounce.OptionError` for an unknown name or a bad value, naming the nearest valid ones.
         """
         chosen = split_options(options)
         self.numbers, self.choices, self.linear_solver = chosen.numbers, chosen.choices, chosen.linear_solver
