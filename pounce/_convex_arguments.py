@@ -12,18 +12,16 @@ from jaxtyping import Array
 from . import _check as check
 from ._conic.data import ConicData
 from ._linalg.sparse import SparseMatrix
-from ._sparse_arguments import MATRICES, is_sparse, sparse_pays, traced_matrix
+from ._quadratic_form import rounding_of, symmetric_form
+from ._sparse_arguments import MATRICES, finite, is_sparse, sparse_pays, traced_matrix
 
 
-def convex_data(
-    P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any, *, lower_triangle: bool = False
-) -> ConicData:
+def convex_data(P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any) -> ConicData:
     """The program ``min 1/2 x'Px + c'x  s.t.  Ax = b, Gx <= h (in a cone), lb <= x <= ub``.
 
     NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted, `BCOO` matrices if their indices are
-    known. What is sparse stays so where that pays. ``P`` is taken as its symmetric
-    part, or, with ``lower_triangle``, as the symmetric matrix with that lower triangle. Numbers that are known are checked:
-    `ValueError` names the argument, its shape or entry, and what was expected.
+    known. What is sparse stays so where that pays. ``P`` stands for what `symmetric_form` says. Numbers that are known are
+    checked: `ValueError` names the argument, its shape or entry, and what was expected.
     """
     if c is None:
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
@@ -46,11 +44,11 @@ def convex_data(
         return check.strong(value if value.dtype == dtype else value.astype(dtype))
 
     arrays = {name: cast(value) for name, value in arrays.items()}
-    return ConicData(*stated(arrays, lower_triangle=lower_triangle))
+    return ConicData(*stated(arrays, rounding_of(P)))
 
 
-def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> tuple[Any, ...]:
-    """The parts of a program, in order, from arrays of one floating dtype by name.
+def stated(arrays: dict[str, Any], rounding: float) -> tuple[Any, ...]:
+    """The parts of a program, in order, from arrays of one floating dtype by name; ``P`` is symmetric up to ``rounding``.
 
     Shapes are checked, and what of the numbers is known.
     """
@@ -63,15 +61,15 @@ def stated(arrays: dict[str, Any], *, lower_triangle: bool) -> tuple[Any, ...]:
     if P is not None:
         if P.shape != (n, n):
             raise ValueError(f"`P` must have shape ({n}, {n}) to go with `c`, got shape {P.shape}")
-        if lower_triangle and check.is_concrete(P):
-            _finite(scipy.sparse.tril(P) if scipy.sparse.issparse(P) else np.tril(np.asarray(P)), "P")
-        P = _mirrored(P) if lower_triangle else _symmetric(P)
+        if check.is_concrete(P):
+            finite(P, "P")
+        P = symmetric_form(P, rounding)
     A, b = _rows(arrays, "A", "b", n)
     G, h = _rows(arrays, "G", "h", n)
     lb, ub = (_bound(arrays.get(name), name, n) for name in ("lb", "ub"))
-    for name, value in (("P", P), ("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
+    for name, value in (("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
         if value is not None and check.is_concrete(value):
-            _finite(value if is_sparse(value) else np.asarray(value), name)
+            finite(value, name)
     return P, c, A, b, G, h, lb, ub
 
 
@@ -93,21 +91,6 @@ def real_numbers(value: Any, name: str) -> Array | np.ndarray:
     if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"`{name}` must be made of real numbers, got dtype {array.dtype}")
     return array
-
-
-def _mirrored(P):
-    if scipy.sparse.issparse(P):
-        mirrored = scipy.sparse.csr_array(scipy.sparse.tril(P) + scipy.sparse.tril(P, -1).T)
-        mirrored.sort_indices()
-        return mirrored
-    numpy = np if isinstance(P, np.ndarray) else jnp
-    return numpy.tril(P) + numpy.tril(P, -1).T
-
-
-def _symmetric(P):
-    if isinstance(P, SparseMatrix):
-        return P  # the lower triangle stands for all of it
-    return 0.5 * (P + P.T)
 
 
 def _rows(arrays: dict[str, Any], matrix: str, side: str, n: int) -> tuple[Any, Any]:
@@ -145,22 +128,6 @@ def _bound(value: Any, name: str, n: int) -> Any:
             i = int(np.flatnonzero(numbers == wrong)[0])
             raise ValueError(f"`{name}[{i}]` is {wrong}: no point can satisfy that")
     return value
-
-
-def _finite(numbers: Any, name: str) -> None:
-    if isinstance(numbers, SparseMatrix):
-        numbers = numbers.pattern.scipy(numbers.values)
-    if scipy.sparse.issparse(numbers):
-        entries = numbers.tocoo()
-        wrong = np.flatnonzero(~np.isfinite(entries.data))
-        if wrong.size:
-            i, j, value = entries.row[wrong[0]], entries.col[wrong[0]], entries.data[wrong[0]]
-            raise ValueError(f"`{name}[{i}, {j}]` is {value}: every entry must be finite")
-        return
-    if not np.all(np.isfinite(numbers)):
-        index = tuple(int(k) for k in np.argwhere(~np.isfinite(numbers))[0])
-        place = ", ".join(map(str, index))
-        raise ValueError(f"`{name}[{place}]` is {numbers[index]}: every entry must be finite")
 
 
 def tolerance(tol: Any, dtype) -> float:

@@ -10,7 +10,9 @@ import scipy.sparse as sps
 from jax.core import Tracer
 from jax.experimental import sparse as jsparse
 
+from . import _check as check
 from ._linalg.sparse import Pattern, SparseMatrix
+from ._quadratic_form import is_triangle, rounding_of, symmetric_form
 
 
 # From this many variables and rows on, and with no more than this share of the entries of the dense matrices.
@@ -48,10 +50,33 @@ def host_matrix(value: Any, name: str) -> sps.csr_array:
     return matrix
 
 
+def finite(numbers: Any, name: str) -> None:
+    """Raises `ValueError` naming the first entry of an array or a sparse matrix that is not finite."""
+    if isinstance(numbers, SparseMatrix):
+        numbers = numbers.pattern.scipy(numbers.values)
+    if sps.issparse(numbers):
+        entries = numbers.tocoo()
+        wrong = np.flatnonzero(~np.isfinite(entries.data))
+        if wrong.size:
+            i, j, value = entries.row[wrong[0]], entries.col[wrong[0]], entries.data[wrong[0]]
+            raise ValueError(f"`{name}[{i}, {j}]` is {value}: every entry must be finite")
+        return
+    numbers = np.asarray(numbers)
+    if not np.all(np.isfinite(numbers)):
+        index = tuple(int(k) for k in np.argwhere(~np.isfinite(numbers))[0])
+        place = ", ".join(map(str, index))
+        raise ValueError(f"`{name}[{place}]` is {numbers[index]}: every entry must be finite")
+
+
 def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
-    """A matrix for the kernel, whose entries may be traced; of a symmetric one the lower triangle of its symmetric part."""
+    """A matrix for the kernel, whose entries may be traced; of a symmetric one the lower triangle, as `symmetric_form` reads it.
+    Entries that are traced count as not zero there."""
     if isinstance(value, SparseMatrix):
         return value
+    if symmetric and len(value.shape) == 2 and value.shape[0] == value.shape[1] and not isinstance(value, jsparse.BCOO):
+        if check.is_concrete(value):
+            finite(value, name)
+        value = symmetric_form(value, rounding_of(value))
     if sps.issparse(value):
         entries = value.tocoo()
         rows, columns, values = entries.row, entries.col, np.asarray(entries.data)
@@ -73,7 +98,8 @@ def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
     if len(shape) != 2 or symmetric and shape[0] != shape[1]:
         raise ValueError(f"`{name}` must be a {'square ' if symmetric else ''}matrix, got shape {shape}")
     if symmetric:
-        values = jnp.where(rows == columns, values, 0.5 * values)
+        if not _mirrored(rows, columns, values, shape):
+            values = jnp.where(rows == columns, values, 0.5 * values)
         rows, columns = np.maximum(rows, columns), np.minimum(rows, columns)
         index = np.arange(shape[0])
         pattern = Pattern(np.concatenate([rows, index]), np.concatenate([columns, index]), shape)
@@ -82,3 +108,13 @@ def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
     places = pattern.positions(rows, columns)
     dtype = jax.dtypes.canonicalize_dtype(values.dtype)
     return SparseMatrix(jnp.zeros(pattern.nnz, dtype).at[places].add(values), pattern)
+
+
+def _mirrored(rows: np.ndarray, columns: np.ndarray, values: Any, shape: tuple[int, ...]) -> bool:
+    """Whether entries of a square matrix stand for those on the other side of the diagonal too; of traced ones, where they are
+    decides."""
+    if isinstance(values, Tracer):
+        values, rounding = (rows != columns).astype(float), np.inf
+    else:
+        values, rounding = np.asarray(values), rounding_of(values)
+    return is_triangle(sps.csr_array((values, (rows, columns)), shape=shape), rounding)

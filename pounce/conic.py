@@ -186,7 +186,8 @@ def solve_conic(
 
     **Arguments:**
 
-    - `P`: positive semidefinite ``(n, n)``, taken as its symmetric part; none for a linear objective. Not checked.
+    - `P`: ``(n, n)``, symmetric, or zero above the diagonal and then mirrored; of another one a traced call takes the symmetric
+      part. None for a linear objective. That it is positive semidefinite is not checked.
     - `c`: ``(n,)``. Its dtype and that of the others decide the dtype of the solve.
     - `A`, `b`: equality rows. `G`, `h`: cone rows, ``G x <= h`` where `cones` is None.
     - `lb`, `ub`: bounds, ``(n,)`` or a scalar; magnitudes from 1e20 on mean none. Equal bounds fix a variable.

@@ -66,7 +66,7 @@ def solve_qp(
 
     **Arguments:**
 
-    - `P`: positive semidefinite ``(n, n)``, of which only the lower triangle is read; none for a linear program.
+    - `P`: positive semidefinite ``(n, n)``, symmetric, or zero above the diagonal and then mirrored; none for a linear program.
     - `c`: ``(n,)``, required.
     - `A`, `b`: equality rows, ``(p, n)`` and ``(p,)``. `G`, `h`: inequality rows, ``(m, n)`` and ``(m,)``.
     - `lb`, `ub`: bounds, ``(n,)`` or a scalar; magnitudes from 1e20 on mean none. Equal bounds fix a variable; crossed

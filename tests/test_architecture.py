@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_option_specs",
             "_cone_spec",
             "_convex_arguments",
+            "_quadratic_form",
             "_sparse_arguments",
             "options",
             "nlp",

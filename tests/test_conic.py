@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.sparse import BCOO
 
 import pounce
 from pounce import conic
@@ -18,6 +19,7 @@ from pounce._conic.data import ConicData
 from pounce._conic.iterate import Measures
 from pounce._conic.termination import Tolerances, proven, verdict
 from pounce._conic_solve import Controls, advance, begin
+from pounce._convex_arguments import convex_data
 from pounce._results import ConicStatus
 from pounce.conic import ConicSolve
 
@@ -510,10 +512,24 @@ def test_few_arguments():
     np.testing.assert_allclose([s.x[0], s.z_lb[0], s.objective], [-3, 1, -3], atol=1e-6)
 
 
-def test_a_nonsymmetric_P_is_its_symmetric_part():
+def test_what_a_nonsymmetric_P_stands_for():
+    """Where numbers are traced, a lower triangle is mirrored, and of anything else the symmetric part is taken."""
     P = BASE["P"] + np.triu(np.ones((3, 3)), 1) - np.triu(np.ones((3, 3)), 1).T
-    s, expected = dense_solver()(BASE | {"P": P}), dense_solver()(BASE)
-    np.testing.assert_allclose(s.x, expected.x, atol=1e-12)
+    expected = dense_solver()(BASE)
+    for other in (P, np.tril(BASE["P"])):
+        np.testing.assert_allclose(dense_solver()(BASE | {"P": other}).x, expected.x, atol=1e-12)
+    for wrong in (P, np.triu(BASE["P"]), jnp.triu(BASE["P"])):
+        with pytest.raises(ValueError, match="`P` .*tril"):
+            pounce.solve_conic(**BASE | {"P": wrong})
+    rows, columns = np.tril_indices(3)
+    indices = np.stack([rows, columns], axis=1)
+    lower, upper = (
+        BCOO((jnp.asarray(BASE["P"][rows, columns]), order), shape=(3, 3)) for order in (indices, indices[:, ::-1])
+    )
+    data = convex_data(lower, BASE["c"], None, None, None, None, None, None)
+    np.testing.assert_array_equal(data.P.pattern.scipy(data.P.values).toarray(), np.tril(BASE["P"]))
+    with pytest.raises(ValueError, match="above its diagonal"):
+        convex_data(upper, BASE["c"], None, None, None, None, None, None)
 
 
 # -- dtypes, compiled size ----------------------------------------------------------------------------------------------

@@ -82,17 +82,35 @@ def test_optimality(seed):
         getattr(r, name)[...] = 0.0  # the user's to write to
 
 
-def test_only_the_lower_triangle_is_read():
+def test_a_lower_triangle_is_mirrored():
     data = program()
     expected = solve_qp(**data)
     lower = np.tril(data["P"])
-    spoiled = lower + np.triu(np.full((4, 4), np.nan), 1)
-    assert_same(solve_qp(**data | {"P": spoiled}), expected)
+    assert_same(solve_qp(**data | {"P": lower}), expected)
     assert_same(solve_qp(**data | {"P": sp.csr_array(lower)}), expected)
     row, column = np.tril_indices(4)
     entries = np.concatenate([lower[row, column] / 2] * 2)
     doubled = sp.coo_array((entries, (np.tile(row, 2), np.tile(column, 2))), shape=(4, 4))
     assert_same(solve_qp(**data | {"P": doubled}), expected)
+    rounded = data["P"] + 1e-13 * np.triu(np.ones((4, 4)), 1)
+    np.testing.assert_allclose(solve_qp(**data | {"P": rounded}).x, expected.x, atol=1e-9)
+    single = np.float32(1e-4) * data["P"].astype(np.float32)
+    single[0, 1] *= np.float32(1 + 1e-6)
+    assert solve_qp(**data | {"P": single}).success
+
+
+@pytest.mark.parametrize("sparse", [np.array, sp.csc_array, sp.coo_matrix])
+def test_half_a_matrix_that_has_two_readings_is_an_error(sparse):
+    """Also where the numbers are small: what counts is what an entry does to the form."""
+    data = program()
+    P = data["P"]
+    twisted = P + np.diag([0.1, 0, 0], 1) - np.diag([0.1, 0, 0], -1)
+    units = np.diag([1e-6, 1e3, 1.0, 1e-2])
+    for wrong in (np.triu(P), 2 * np.triu(P) - np.diag(np.diag(P)), twisted, 1e-9 * twisted, units @ twisted @ units):
+        with pytest.raises(ValueError, match=r"`P` (is not symmetric|has entries above).*\(P \+ P\.T\) / 2.*tril"):
+            solve_qp(**data | {"P": sparse(wrong)})
+    with pytest.raises(ValueError, match=r"`P\[0, 3\]` is nan"):
+        solve_qp(**data | {"P": sparse(np.tril(P) + np.diag([np.nan], 3))})
 
 
 @pytest.mark.parametrize("kind", ["sparse", "jax", "float32", "lists", "integers"])

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from .._conic.data import NO_BOUND
 from .._convex_arguments import iteration_limit, real_numbers, stated, tolerance
 from .._problem.sparsity import PounceSparsityWarning
+from .._quadratic_form import rounding_of
 from .._sparse_arguments import MATRICES, host_matrix, sparse_pays
 from .data import Point, Program
 
@@ -56,8 +57,8 @@ def open_fraction(value: Any, name: str) -> None:
 def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> Program:
     """The program of the arguments that are called ``P, c, A, b, G, h, lb, ub``, its numbers in NumPy.
 
-    Only the lower triangle of ``P`` is read. It is checked to be positive semidefinite if ``check_psd`` says so, by
-    default up to 1500 variables.
+    ``P`` is symmetric or a lower triangle, and checked to be positive semidefinite if ``check_psd`` says so, by default up to
+    1500 variables.
     """
     if check_psd is not None and not isinstance(check_psd, (bool, np.bool_)):
         raise ValueError(f"`check_psd` must be True, False or None, got {check_psd!r}")
@@ -73,7 +74,7 @@ def host_data(given: Mapping[str, Any], check_psd: bool | None = None) -> Progra
         return host_array(given[name], name)
 
     arrays = {name: array(name) for name in NAMES if given.get(name) is not None}
-    data = Program._make(stated(arrays, lower_triangle=True))
+    data = Program._make(stated(arrays, rounding_of(given.get("P"))))
     lb, ub = (_or_none(bound, sign) for bound, sign in ((data.lb, -1.0), (data.ub, 1.0)))
     check_convex(data.P, check_psd)
     return data._replace(lb=lb, ub=ub)
@@ -134,10 +135,7 @@ def _check_convex_sparse(P: Any, slack: float) -> None:
             # Rounding may have done that.
             least = float(np.linalg.eigvalsh(P[linked][:, linked].toarray())[0])
     if least < -slack:
-        raise ValueError(
-            f"`P` must be positive semidefinite, but it has a negative eigenvalue (of the symmetric matrix of {n} rows with the "
-            "lower triangle of `P`)"
-        )
+        raise ValueError(f"`P` must be positive semidefinite, but it has a negative eigenvalue ({n} rows)")
 
 
 def check_convex(P: Any, check_psd: bool | None) -> None:
@@ -153,10 +151,7 @@ def check_convex(P: Any, check_psd: bool | None) -> None:
     except np.linalg.LinAlgError:
         least = float(np.linalg.eigvalsh(P)[0])
         if least < -slack:
-            raise ValueError(
-                f"`P` must be positive semidefinite, but its smallest eigenvalue is {least:.6g} (of the symmetric matrix with "
-                "the lower triangle of `P`)"
-            ) from None
+            raise ValueError(f"`P` must be positive semidefinite, but its smallest eigenvalue is {least:.6g}") from None
 
 
 def scaling_warning(data: Program) -> str | None:
