@@ -179,8 +179,8 @@ HONOURED: dict[str, dict[str, tuple[str, str]]] = {
 # group -> name -> (domain, default, meaning): acted on around the method, by the loop on the host.
 DRIVER: dict[str, dict[str, tuple[str, str | int | float, str]]] = {
     "Limits and routing": {
-        "max_wall_time": ("(0, inf)", 1e20, "Seconds of wall-clock time"),
-        "max_cpu_time": ("(0, inf)", 1e20, "Seconds of processor time"),
+        "max_wall_time": ("(0, inf)", 1e20, "Seconds of wall-clock time; compiling does not count"),
+        "max_cpu_time": ("(0, inf)", 1e20, "Seconds of processor time; compiling does not count"),
         "solver_selection": ("auto | nlp", "auto", "Solver of minimize; both mean the interior-point method"),
         "linear_solver": (
             "auto | condensed | null-space | lu | sparse-ldl | stages | feral | ma27 | ma57 | ma77 | ma86 | ma97 | mumps"

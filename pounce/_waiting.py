@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from ._stopwatch import uncounted
+
 
 PATIENCE = 2.0  # seconds of silence
 
@@ -77,14 +79,14 @@ def compiling() -> contextlib.AbstractContextManager[None]:
 
 
 def speaking(piece: Callable) -> Callable:
-    """A compiled function whose first call, which compiles it, may be spoken of."""
+    """A compiled function whose first call, which compiles it, may be spoken of and counts for no limit of time."""
     cold = True
 
     def call(*arguments: Any) -> Any:
         nonlocal cold
         if not cold:
             return piece(*arguments)
-        with compiling():
+        with compiling(), uncounted():
             answer = piece(*arguments)
         cold = False
         return answer

@@ -222,6 +222,13 @@ class Problem:
         sparse = solver.wants_sparse(self.n, self.m, self._sparsity.wanted)
         if not self._needs_jax():
             functions = CallbackFunctions(obj, self.n, self.m, exact)
+            if functions.has_both_triangles:
+                warnings.warn(
+                    "`hessianstructure` lists entries on both sides of the diagonal. They are taken for one symmetric "
+                    "matrix, each pair by its mean; list one triangle, whose entries stand for both",
+                    UserWarning,
+                    stacklevel=4,
+                )
             if sparse or (sparse is None and functions.has_structures and is_sparse(*functions.patterns)):
                 functions.become_sparse()
             return functions
@@ -268,7 +275,7 @@ class Problem:
                 answer = callback(**dict(zip(INTERMEDIATE, figures))) if by_keyword else callback(*figures)
             finally:
                 _under_way.reset(token)
-            return True if answer is None else bool(np.size(answer)) and bool(np.all(answer))
+            return _goes_on(answer)
 
         return on_row
 
@@ -298,6 +305,15 @@ class Problem:
         if under_way is None or under_way[0] is not self:
             raise RuntimeError("there is a current iterate only inside the `intermediate` callback of a solve")
         return under_way[1]
+
+
+def _goes_on(answer: Any) -> bool:
+    """What an answer of ``intermediate`` means: what Python calls false stops, but for None; an array if any of it does."""
+    if answer is None:
+        return True
+    if hasattr(answer, "__array__"):
+        return bool(np.size(answer)) and bool(np.all(answer))
+    return bool(answer)
 
 
 def _takes_keywords(callback: Callable) -> bool:

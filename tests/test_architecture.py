@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_table",
             "_lanes",
             "_once",
+            "_stopwatch",
         ),
     ),
     ("matrices", ("_linalg",)),

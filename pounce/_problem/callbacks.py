@@ -45,6 +45,12 @@ class Structure:
         self.shape, self.size = shape, rows.size
 
     @functools.cached_property
+    def mirrored(self) -> np.ndarray:
+        """Which entries of a symmetric matrix are given on both sides of its diagonal, ``(size,)``."""
+        there = np.isin(self._places, self.columns * self.shape[1] + self.rows)
+        return there & (self.rows != self.columns)
+
+    @functools.cached_property
     def _places(self) -> np.ndarray:
         return self.rows * self.shape[1] + self.columns
 
@@ -65,9 +71,13 @@ class Structure:
             np.add.at(matrix.ravel(), self._places, values)
         return matrix
 
+    def halved(self, values: np.ndarray) -> np.ndarray:
+        """The values of a symmetric matrix, each standing for the entry on the other side of the diagonal too."""
+        return np.where(self.mirrored, 0.5 * values, values) if np.any(self.mirrored) else values
+
     def symmetric(self, values: np.ndarray) -> np.ndarray:
-        """From the entries of one triangle: entry (i, j) stands for (j, i) too."""
-        triangle = self.dense(values)
+        """From the entries of one triangle: entry (i, j) stands for (j, i) too, unless both are given."""
+        triangle = self.dense(self.halved(values))
         return triangle + triangle.T - np.diag(np.diagonal(triangle))
 
 
@@ -93,13 +103,21 @@ class CallbackFunctions(AbstractHostFunctions):
         self._hessian_matrix = None if self.hessian_structure is None else self.hessian_structure.symmetric
 
     def _structure(self, name: str, shape: tuple[int, int], dense: Callable[[], Any]) -> Structure:
-        return Structure(getattr(self._callbacks, name, dense)(), name, shape)
+        callback = getattr(self._callbacks, name, None)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"`{name}` must be callable or None, got {type(callback).__name__}")
+        return Structure((callback or dense)(), name, shape)
+
+    @property
+    def has_both_triangles(self) -> bool:
+        """Whether entries of the Hessian are listed on both sides of its diagonal."""
+        return self.hessian_structure is not None and bool(np.any(self.hessian_structure.mirrored))
 
     @property
     def has_structures(self) -> bool:
         """Whether anything was said about where entries are, if there are any."""
         names = ("jacobianstructure",) * (self.m > 0) + ("hessianstructure",) * self.exact
-        return not names or any(hasattr(self._callbacks, name) for name in names)
+        return not names or any(callable(getattr(self._callbacks, name, None)) for name in names)
 
     @property
     def patterns(self) -> tuple[Pattern, Pattern]:
@@ -118,7 +136,8 @@ class CallbackFunctions(AbstractHostFunctions):
             self._jacobian_matrix = Entries(j.rows, j.columns, self.structure.jacobian).matrix
         if h is not None:
             lower = np.maximum(h.rows, h.columns), np.minimum(h.rows, h.columns)
-            self._hessian_matrix = Entries(*lower, self.structure.hessian).matrix
+            entries = Entries(*lower, self.structure.hessian)
+            self._hessian_matrix = lambda values: entries.matrix(h.halved(values))
 
     def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         key = x.tobytes()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .coloring import Coloring
+from .step_sizes import Sizes
 
 
 Scheme = Literal["2-point", "3-point", "cs"]
@@ -14,6 +15,7 @@ _EPSILON = float(np.finfo(np.float64).eps)
 _RELATIVE_STEP = {"2-point": _EPSILON ** (1 / 2), "3-point": _EPSILON ** (1 / 3), "cs": 1e-20}
 # Where a difference is not finite, the function may be defined a little nearer to the point.
 _SHRINKING = (1.0, 1e-2, 1e-4)
+_ROUNDING = 16.0  # values are good to so many units in their last place, for all that is known
 
 Function = Callable[[np.ndarray], np.ndarray]  # (n,) to (k,)
 
@@ -25,8 +27,9 @@ class Differences:
     - ``"2-point"``: one-sided, of first order, upwards unless the upper bound is in the way.
     - ``"cs"``: the imaginary part at ``x + ih``, exact to rounding; for functions that take complex numbers.
 
-    Steps are ``relative_step * max(1, |x_i|)``, by default ``eps^(1/3)`` for ``"3-point"`` and ``eps^(1/2)`` for ``"2-point"``.
-    A variable that its bounds leave no room has derivative zero, because nothing can be known about it.
+    Steps are ``relative_step`` times the size of a variable (see `Sizes`), by default ``eps^(1/3)`` for ``"3-point"`` and
+    ``eps^(1/2)`` for ``"2-point"``. A variable that its bounds leave no room has derivative zero, because nothing can be known
+    about it.
     """
 
     def __init__(
@@ -37,20 +40,54 @@ class Differences:
         relative_step: float | np.ndarray | None = None,
     ):
         self._lb, self._ub, self._scheme = lb, ub, scheme
-        self._relative_step = np.abs(_RELATIVE_STEP[scheme] if relative_step is None else relative_step)
+        self._relative_step = np.abs(_RELATIVE_STEP[scheme] if relative_step is None else relative_step) * np.ones(
+            lb.size
+        )
+        self._sizes = Sizes(lb, ub)
 
     def jacobian(self, function: Function, x: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The Jacobian at ``x``, where ``function`` is ``value``."""
-        steps = self._relative_step * np.maximum(1.0, np.abs(x))
-        columns = [self._column(function, x, value, i, float(step)) for i, step in enumerate(steps)]
-        return np.stack(columns, axis=1) if columns else np.zeros((value.size, 0))
+        if x.size == 0:
+            return np.zeros((value.size, 0))
+
+        def columns(which: Any, steps: np.ndarray) -> np.ndarray:
+            return np.stack([self._column(function, x, value, i, float(steps[i])) for i in which])
+
+        return columns(range(x.size), self._steps(x, value, columns)).T
+
+    def _steps(self, x: np.ndarray, value: np.ndarray, slopes: Callable[[Any, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Of every variable, ``(n,)``; ``slopes`` by given ones, of some variables."""
+        relative = self._relative_step
+        if self._scheme == "cs":  # as short as can be: nothing cancels
+            return relative * self._sizes.bounds(x)[0]
+        rounding = _ROUNDING * _EPSILON * float(np.max(np.abs(value[np.isfinite(value)]), initial=0.0))
+
+        def by_size(which: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            steps = relative * sizes
+            return slopes(which, steps), rounding / steps[which, None]
+
+        return relative * self._sizes.at(x, by_size)
 
     def entries(self, function: Function, x: np.ndarray, value: np.ndarray, coloring: Coloring) -> np.ndarray:
         """The entries of the Jacobian in the order of a pattern whose columns are coloured: variables of one colour are moved
         together (Curtis, Powell and Reid 1974)."""
+        columns = coloring.pattern.columns
+        order = np.argsort(columns, kind="stable")
+        starts = np.searchsorted(columns[order], np.arange(x.size))
+        place = np.arange(columns.size) - starts[columns[order]]
+
+        def slopes(which: np.ndarray, steps: np.ndarray) -> np.ndarray:
+            padded = np.zeros((x.size, int(np.max(place, initial=0)) + 1))
+            padded[columns[order], place] = self._entries(function, x, value, coloring, steps)[order]
+            return padded[which]
+
+        return self._entries(function, x, value, coloring, self._steps(x, value, slopes))
+
+    def _entries(
+        self, function: Function, x: np.ndarray, value: np.ndarray, coloring: Coloring, steps: np.ndarray
+    ) -> np.ndarray:
         pattern = coloring.pattern
         rows, columns = pattern.rows, pattern.columns
-        steps = self._relative_step * np.maximum(1.0, np.abs(x))
         groups = [coloring.colors == color for color in range(coloring.count)]
         if self._scheme == "cs":
             products = [np.imag(function(x + np.where(group, 1j * steps, 0.0))) for group in groups]

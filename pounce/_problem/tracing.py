@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._compile import compiler_options, program_cache
 from .._linalg.sparse import Pattern, SparseMatrix
+from .._waiting import speaking
 from .by_mode import Parts, dense_derivatives_by_mode, sparse_derivatives_by_mode
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .modes import REVERSE, Modes, check_modes, looked_at, warn_of_cost
@@ -141,7 +142,8 @@ class _Compiled:
         self._jaxprs = jaxprs
         self.operations = sum(map(operations, jaxprs))
         compiled = functools.partial(jax.jit, compiler_options=compiler_options())
-        self.values, self.first, self.second = compiled(self._values), compiled(self._first), compiled(self._second)
+        pieces = self._values, self._first, self._second
+        self.values, self.first, self.second = (speaking(compiled(each)) for each in pieces)
         self.sparse = compiled(self._sparse, static_argnums=0)
         self.sparse_first = compiled(self._sparse_first, static_argnums=0)
 
@@ -240,9 +242,9 @@ class _Compiled:
         try:
             with jax.enable_x64(True):
                 if self.operations <= MOST_FOR_HESSIANS:
-                    self.second.eval_shape(constants, x, weights)
+                    jax.eval_shape(self._second, constants, x, weights)
                 else:
-                    self.first.eval_shape(constants, x)
+                    jax.eval_shape(self._first, constants, x)
         except Exception:
             return False
         return True
@@ -311,11 +313,11 @@ class TracedProgram:
     def sparse_derivatives(self, structure: Structure) -> Callable[..., jax.Array]:
         """From a point, row multipliers and the weight of the first value: values, gradient, and the entries of the Jacobian and
         of the lower triangle of the Hessian, one after the other."""
-        return functools.partial(self._compiled.sparse, structure, self._constants)
+        return speaking(functools.partial(self._compiled.sparse, structure, self._constants))
 
     def sparse_first_derivatives(self, structure: Structure) -> Callable[..., jax.Array]:
         """From a point: values, gradient and the entries of the Jacobian, one after the other."""
-        return functools.partial(self._compiled.sparse_first, structure, self._constants)
+        return speaking(functools.partial(self._compiled.sparse_first, structure, self._constants))
 
     def term(self) -> Term:
         """This function as one term of a program."""

@@ -1,6 +1,7 @@
 """Quadratic programs of one structure, solved again and again with other numbers."""
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -47,7 +48,7 @@ class QpFactorization:
         data = host_data(given, check_psd)
         self._check_psd = check_psd
         self._checked = data.P  # the P that is known to be fine
-        self._structure = _structure(given, data)
+        self._key, self._structure = _key(given, data), _structure(given, data)
         Task(program_of(data, inequalities(data)), data, None).prepare(self._limits)
 
     def solve(
@@ -67,7 +68,7 @@ class QpFactorization:
 
         Same structure means equal shapes, nonzeros of ``P`` (lower triangle), ``A`` and ``G`` in equal places (stored
         entries of sparse matrices count as nonzero), and the same finite bounds. Otherwise the status is
-        ``"numerical_failure"`` and the arrays are NaN.
+        ``"numerical_failure"``, the arrays are NaN, and a warning names the arguments that differ.
 
         **Arguments:** `P`, `c`, `A`, `b`, `G`, `h`, `lb`, `ub`: as in `pounce.solve_qp`. `warm_start`: likewise; the first one
         compiles again.
@@ -76,7 +77,14 @@ class QpFactorization:
         """
         given = dict(P=P, c=c, A=A, b=b, G=G, h=h, lb=lb, ub=ub)
         data = host_data(given, check_psd=False)
-        if _structure(given, data) != self._structure:
+        if _key(given, data) != self._key:
+            before, now = self._structure, _structure(given, data)
+            what = [_difference(name, before[name], now[name]) for name in now if before[name] != now[name]]
+            warnings.warn(
+                f"nothing was solved, as the structure is not that of this QpFactorization: {'; '.join(what)}",
+                UserWarning,
+                stacklevel=2,
+            )
             return no_result(data)
         if data.P is not None and self._check_psd is not False and not _equal(data.P, self._checked):
             check_convex(data.P, self._check_psd)
@@ -94,8 +102,8 @@ def _equal(first: Any, second: Any) -> bool:
     return np.array_equal(first, second)
 
 
-def _structure(given: dict[str, Any], data: Program) -> tuple:
-    """What programs must have in common."""
+def _key(given: dict[str, Any], data: Program) -> tuple:
+    """What programs must have in common, to be compared fast."""
     patterns = []
     for name, values in (("P", data.P), ("A", data.A), ("G", data.G)):
         if values is None:
@@ -117,3 +125,47 @@ def _structure(given: dict[str, Any], data: Program) -> tuple:
         for sign, bound in ((-1.0, data.lb), (1.0, data.ub))
     ]
     return data.c.shape, tuple(patterns), tuple(bounds)
+
+
+def _structure(given: dict[str, Any], data: Program) -> dict[str, Any]:
+    """The same by argument, to be spoken of: a length, the pattern of a matrix, which bounds are finite."""
+    found: dict[str, Any] = {"c": data.c.shape[0]}
+    for name, values in (("P", data.P), ("A", data.A), ("G", data.G)):
+        if values is None:
+            found[name] = None
+            continue
+        if scipy.sparse.issparse(values):
+            pattern = Pattern.of(values)
+        else:
+            nonzero = values != 0
+            if scipy.sparse.issparse(given[name]):
+                stored = given[name].tocoo()
+                nonzero[stored.row, stored.col] = True
+            pattern = Pattern.of(nonzero)
+        found[name] = pattern.lower if name == "P" else pattern
+    for name, bound, sign in (("lb", data.lb, -1.0), ("ub", data.ub, 1.0)):
+        found[name] = None if bound is None else Finite(tuple(np.flatnonzero(sign * bound < NO_BOUND)))
+    return found
+
+
+class Finite(NamedTuple):
+    """Which entries of a vector of bounds are."""
+
+    entries: tuple[int, ...]
+
+
+def _difference(name: str, first: Any, now: Any) -> str:
+    """How one argument differs from what it was."""
+    if isinstance(now, int):
+        return f"`{name}` has length {now}, not {first}"
+    if first is None or now is None:
+        kind = "finite bounds" if name in ("lb", "ub") else "matrix"
+        return f"`{name}` has no {kind} now" if now is None else f"`{name}` had no {kind}"
+    if isinstance(now, Finite):
+        changed = sorted(set(now.entries) ^ set(first.entries))[0]
+        return f"`{name}[{changed}]` is {'finite' if changed in now.entries else 'infinite'} now"
+    if now.shape != first.shape:
+        return f"`{name}` has shape {now.shape}, not {first.shape}"
+    before, after = (set(zip(p.rows.tolist(), p.columns.tolist())) for p in (first, now))
+    place = min(before ^ after)
+    return f"`{name}[{place[0]}, {place[1]}]` is {'not zero' if place in after else 'zero'} now"

@@ -1,7 +1,6 @@
 """The loop between the pieces: it evaluates the functions and watches limits, callbacks and Ctrl-C."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 import scipy.sparse as sps
 
+from .._stopwatch import counted, since
 from .._interior.state import REGULAR, SCALING
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
@@ -164,17 +164,19 @@ class Seen:
 
 
 class Clock:
-    """Limits on wall-clock and processor time since its making."""
+    """Limits on wall-clock and processor time since its making; compiling does not count."""
 
     def __init__(self, wall: float, cpu: float):
-        self._wall, self._cpu = wall, cpu
-        self._wall_start, self._cpu_start = time.perf_counter(), time.process_time()
+        self._wall, self._cpu, self._start = wall, cpu, counted()
 
     def verdict(self) -> Status | None:
         """The status to stop with, or None."""
-        if self._wall < 1e20 and time.perf_counter() - self._wall_start > self._wall:
+        if min(self._wall, self._cpu) >= 1e20:
+            return None
+        spent = since(self._start)
+        if self._wall < 1e20 and spent.wall > self._wall:
             return Status.Maximum_WallTime_Exceeded
-        if self._cpu < 1e20 and time.process_time() - self._cpu_start > self._cpu:
+        if self._cpu < 1e20 and spent.cpu > self._cpu:
             return Status.Maximum_CpuTime_Exceeded
         return None
 

@@ -88,16 +88,17 @@ def _intermediate(iteration: int, row: History, now: Now, x: np.ndarray) -> Any:
 
 
 def violation(x: np.ndarray, rows: np.ndarray, bounds: Bounds) -> tuple[float, float]:
-    """The largest violation of a bound or a row: as it is, and relative to ``max(1, |bound|)``."""
+    """The largest violation of a bound or a row: as it is, and relative to ``max(1, |bound|)``. NaN where one is NaN."""
     values = np.concatenate([x, rows])
     largest = relative = 0.0
     for sign, limits in ((1.0, (bounds.lb, bounds.cl)), (-1.0, (bounds.ub, bounds.cu))):
         limit = np.concatenate([np.asarray(part) for part in limits])
         present = np.isfinite(limit)
         beyond = sign * (limit - values)[present]
-        largest = max(largest, float(np.max(beyond, initial=0.0)))
-        relative = max(relative, float(np.max(beyond / np.maximum(1.0, np.abs(limit[present])), initial=0.0)))
-    return largest, relative
+        # NaN has to come through, which Python's `max` would drop.
+        largest = np.maximum(largest, np.max(beyond, initial=0.0))
+        relative = np.maximum(relative, np.max(beyond / np.maximum(1.0, np.abs(limit[present])), initial=0.0))
+    return float(largest), float(relative)
 
 
 def optimality_error(info: Mapping[str, Any], here: HostDerivatives, bounds: Bounds) -> float:
