@@ -11,11 +11,12 @@ import numpy as np
 from ._derivative_test import run_derivative_test
 from ._host_solve import HostSolver, without_exact_hessian
 from ._interior.start import Bounds
-from ._problem.terms import BoxedFunctions
+from ._problem.replaceable import BoxedFunctions
 from ._scipy.announced import announced_constraints, announced_objective
 from ._scipy.arguments import checked_options, merged_options, starting_point, variable_bounds
-from ._scipy.outcome import GOOD_ENOUGH, empty_result, on_row_for, optimize_result, warm_start_of
+from ._scipy.outcome import GOOD_ENOUGH, changed_result, empty_result, on_row_for, optimize_result, warm_start_of
 from ._scipy.program import Program, build_program
+from ._scipy.watch import ChangedError, Watch
 from .options import SolverOptions, split_options
 
 
@@ -137,19 +138,42 @@ def minimize(
     start = np.clip(start, lb, ub)
     want_hessian = not objective.quasi_newton and given.get("hessian_approximation") != "limited-memory"
     linear_solver = given.get("linear_solver", "auto")
-    program = build_program(objective, announced, start, lb, ub, want_hessian, linear_solver)
-    _warn_about(program)
-    settings = _settings(given, want_hessian and program.functions.exact)
-    if warm is not None and warm.rows.size != program.functions.m:
-        raise ValueError(
-            f"`warm_start.mult_g` has {warm.rows.size} entries but the constraints have {program.functions.m} rows"
+    build = functools.partial(
+        build_program, objective, announced, lb=lb, ub=ub, want_hessian=want_hessian, linear_solver=linear_solver
+    )
+    # A function that has become another one is traced anew, and in the end called for every value.
+    for attempt, by_jax in enumerate((True, True, False)):
+        program = build(start, by_jax=by_jax)
+        settings = _settings(given, want_hessian and program.functions.exact)
+        if warm is not None and warm.rows.size != program.functions.m:
+            raise ValueError(
+                f"`warm_start.mult_g` has {warm.rows.size} entries but the constraints have {program.functions.m} rows"
+            )
+        functions, sides = BoxedFunctions(program.functions, lb, ub), Bounds(lb, ub, program.lower, program.upper)
+        if attempt == 0:
+            _warn_about(program)
+            run_derivative_test(functions, _with_room_above(start, lb, ub), settings)
+        watch = Watch(program, functions, build)
+        on_row = None if callback is None else watch.around(on_row_for(callback, functions))
+        try:
+            _, info = HostSolver(settings).solve(functions, start, sides, warm=warm, on_row=on_row)
+        except ChangedError as error:
+            start = error.x
+            continue
+        names = watch.changed_last()
+        result = optimize_result(info, functions, sides, time.perf_counter() - begin)
+        names = names or watch.changed(result.x, result.fun, result.info["g"])
+        if not names:
+            return result
+        start = result.x
+        if not result.success:
+            break
+        warnings.warn(
+            f"{' and '.join(names)} changed during the solve, by the callback or by itself: solving again from where that ended",
+            UserWarning,
+            stacklevel=3,
         )
-    functions = BoxedFunctions(program.functions, lb, ub)
-    run_derivative_test(functions, _with_room_above(start, lb, ub), settings)
-    sides = Bounds(lb, ub, program.lower, program.upper)
-    on_row = None if callback is None else on_row_for(callback, functions)
-    _, info = HostSolver(settings).solve(functions, start, sides, warm=warm, on_row=on_row)
-    return optimize_result(info, functions, sides, time.perf_counter() - begin)
+    return changed_result(result, names, float(program.parts[0][0].original.fresh(result.x)[0]))
 
 
 minimize_ipopt = minimize
@@ -178,9 +202,15 @@ def _check_method(method: Any) -> None:
 
 def _warn_about(program: Program) -> None:
     if program.approximated:
+        kinds = dict.fromkeys(
+            "objective gradient" if each.is_objective else "constraint Jacobian" for each in program.approximated
+        )
+        reasons = [f"`{each.announced.name}`: {each.why_not}." for each in program.approximated]
+        if len(reasons) > 5:
+            reasons[5:] = [f"And {len(reasons) - 5} more."]
         warnings.warn(
-            f"No derivatives were given and JAX cannot trace the function: central differences approximate the "
-            f'{" and the ".join(program.approximated)}. Give `jac`, or ask for differences by jac="3-point".',
+            f"No derivatives were given: central differences approximate the {' and the '.join(kinds)}. Why JAX does not take "
+            f'them: {" ".join(reasons)} Give `jac`, or ask for differences by jac="3-point".',
             UserWarning,
             stacklevel=4,
         )

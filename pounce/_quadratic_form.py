@@ -13,8 +13,9 @@ from ._linalg.sparse import SparseMatrix
 def rounding_of(P: Any) -> float:
     """How much entries of a symmetric matrix may differ, relative to those that bound them: the square root of the rounding of
     whatever dtype it has been computed in."""
-    dtype = getattr(P, "dtype", np.float64)
-    return float(np.sqrt(np.finfo(np.float64 if dtype == np.float64 or dtype.kind in "iub" else np.float32).eps))
+    dtype = np.dtype(getattr(P, "dtype", np.float64))
+    precise = dtype == np.float64 or dtype.kind in "iubO"
+    return float(np.sqrt(np.finfo(np.float64 if precise else np.float32).eps))
 
 
 def symmetric_form(P: Any, rounding: float) -> Any:

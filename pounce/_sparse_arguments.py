@@ -78,7 +78,7 @@ def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
             finite(value, name)
         value = symmetric_form(value, rounding_of(value))
     if sps.issparse(value):
-        entries = value.tocoo()
+        entries: Any = value.tocoo()  # pyright: ignore
         rows, columns, values = entries.row, entries.col, np.asarray(entries.data)
     elif isinstance(value, jsparse.BCOO):
         if isinstance(value.indices, Tracer):

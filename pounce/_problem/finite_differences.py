@@ -155,7 +155,8 @@ class Differences:
         h = [float(point[i] - x[i]) for point in points]  # the steps actually taken
         if 0.0 in h or len(set(h)) < len(h):
             return None
-        slopes = [(function(point) - value) / step for point, step in zip(points, h)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            slopes = [(function(point) - value) / step for point, step in zip(points, h)]
         return slopes[0] if len(h) == 1 else _at_zero(slopes, h)
 
 

@@ -9,6 +9,7 @@ _EPSILON = float(np.finfo(np.float64).eps)
 _LADDER = 1e-2  # between the sizes that are tried
 _AGREED = 1e-4  # a relative difference of slopes up to which the longer step will do
 _LEAST = 1e-6  # of a value: no size is smaller, lest steps drown in its rounding
+_SMALLEST = 1e-24  # no size of a variable is smaller, whatever its value
 
 # From the variables that are looked at and a size for every variable: of each of those the slopes ``(variables, k)``, and what
 # rounding may have done to them, ``(variables, 1)``.
@@ -34,7 +35,7 @@ class Sizes:
         value = np.abs(x)
         box = np.where(self._box > 0.0, np.maximum(self._box, _LEAST * value), np.inf)
         large = np.minimum(np.maximum(1.0, value), box)
-        return np.where(value > 0.0, np.minimum(value, large), large), large
+        return np.where(value > 0.0, np.minimum(np.maximum(value, _SMALLEST), large), large), large
 
     def at(self, x: np.ndarray, slopes: Slopes) -> np.ndarray:
         """The sizes at ``x``, ``(n,)``."""
@@ -52,6 +53,7 @@ class Sizes:
 def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: Slopes) -> np.ndarray:
     """The sizes of the variables that were asked for."""
     best, least = large[asked].copy(), np.full(asked.size, np.inf)
+    worse = np.zeros(asked.size, int)  # so many sizes in a row were no nearer: what differs is noise
     size, left = large.copy(), np.arange(asked.size)
     now, _ = slopes(asked, size)
     while left.size:
@@ -61,7 +63,8 @@ def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: S
         gap = _gap(before, now, rounding)
         nearer = gap < least[left]
         best[left[nearer]], least[left[nearer]] = longer[nearer], gap[nearer]
-        going_on = (gap > _AGREED) & (size[which] > small[which])
+        worse[left] = np.where(nearer, 0, worse[left] + 1)
+        going_on = (gap > _AGREED) & (size[which] > small[which]) & (worse[left] < 2)
         left, now = left[going_on], now[going_on]
     return best
 

@@ -140,34 +140,3 @@ class TermFunctions(AbstractHostFunctions):
 
 def _stacked(parts: Sequence[np.ndarray], nothing: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(nothing)
-
-
-class BoxedFunctions(AbstractHostFunctions):
-    """Other functions, asked at the nearest point of the box ``lb <= x <= ub`` and never twice in a row at the same one.
-
-    `point` and `latest` are the point that derivatives were last asked at and what they were.
-    """
-
-    def __init__(self, inner: AbstractHostFunctions, lb: np.ndarray, ub: np.ndarray):
-        self.n, self.m, self.exact, self.evaluations = inner.n, inner.m, inner.exact, inner.evaluations
-        self._inner, self._lb, self._ub = inner, lb, ub
-        self.structure = inner.structure
-        self._values: tuple[bytes, float, np.ndarray] | None = None
-        self._derivatives: tuple[tuple, HostDerivatives] | None = None
-        self.point: np.ndarray | None = None
-        self.latest: HostDerivatives | None = None
-
-    def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        x = np.clip(x, self._lb, self._ub)
-        key = x.tobytes()
-        if self._values is None or self._values[0] != key:
-            self._values = (key, *self._inner.values(x))
-        return self._values[1:]
-
-    def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
-        x = np.clip(x, self._lb, self._ub)
-        key = (x.tobytes(), *((y.tobytes(), weight) if second_order else ()))
-        if self._derivatives is None or self._derivatives[0][: len(key)] != key:
-            self._derivatives = (key, self._inner.derivatives(x, y, weight, second_order))
-        self.point, self.latest = x, self._derivatives[1]
-        return self.latest

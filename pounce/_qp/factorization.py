@@ -144,7 +144,7 @@ def _structure(given: dict[str, Any], data: Program) -> dict[str, Any]:
             pattern = Pattern.of(nonzero)
         found[name] = pattern.lower if name == "P" else pattern
     for name, bound, sign in (("lb", data.lb, -1.0), ("ub", data.ub, 1.0)):
-        found[name] = None if bound is None else Finite(tuple(np.flatnonzero(sign * bound < NO_BOUND)))
+        found[name] = None if bound is None else Finite(tuple(np.flatnonzero(sign * bound < NO_BOUND).tolist()))
     return found
 
 

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import scipy.sparse as sps
 
-from .._stopwatch import counted, since
 from .._interior.state import REGULAR, SCALING
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
 from .._solution import History, Solution
+from .._stopwatch import counted, since
 from .kernel import Kernels
 from .setting import Setting, packed_setting, scaled_setting
 

@@ -1,6 +1,7 @@
 """Announced functions with their answers at the starting point, and what traced ones must agree with."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from .._problem.purity import footprint, same_footprint
 from .._problem.terms import Callback
 from .._problem.typical import near
 from .announced import Announced, Linear
+from .reasons import KINK, LEAVES_SOMETHING
 
 
 # How far values of a traced function and of the original may differ, relative to their size at two points. They run the same
@@ -27,7 +29,7 @@ class Function:
         self.size: int | None = 1 if is_objective else None
         self.answer: Any = None
         before = footprint(announced.fun) if announced.jac is None else []
-        self.callback = Callback(self._remembered, self._check)
+        self.original = self.callback = Callback(self._remembered, self._check)
         self.start = self.callback(x)
         self.size = self.start.size
         if announced.sparsity is not None and announced.sparsity.shape != (self.size, x.size):
@@ -37,11 +39,18 @@ class Function:
             )
         # Functions written for JAX are traced whatever else they do: their authors know. Others had better be pure.
         arrays = [leaf for leaf in jax.tree.leaves(self.answer) if isinstance(leaf, jax.Array)]
-        self.may_be_traced = announced.jac is None and (
-            bool(arrays) or same_footprint(before, footprint(announced.fun))
-        )
+        pure = bool(arrays) or announced.jac is not None or same_footprint(before, footprint(announced.fun))
+        self.why_not = "" if pure else LEAVES_SOMETHING  # why JAX takes no derivatives of it, though nobody gave any
+        self.may_be_traced = announced.jac is None and pure
+        self.smooth = True  # at the starting point, where its values are
         self.in_single = any(array.dtype == np.float32 for array in arrays)
+        self.seen = [self.start]  # what else it has answered, to know how large its values are
         self.answer = None
+
+    def values_of(self, values: Callable[[np.ndarray], np.ndarray]) -> None:
+        """From now on the values of what was traced of it stand for its own."""
+        self.smooth, self.in_single, self.why_not = False, False, KINK
+        self.callback = Callback(values, lambda answer: answer)
 
     def _remembered(self, x: np.ndarray) -> Any:
         self.answer = self.announced.fun(x)
@@ -71,18 +80,18 @@ class Points:
         """Values of the original at both; in float64, also of a function that makes float32 of what it is given."""
         try:
             with jax.enable_x64(True):
-                start = function.callback.fresh(self.start) if function.in_single else function.start
-                return [start, function.callback.fresh(self.near)]
+                start = function.original.fresh(self.start) if function.in_single else function.start
+                function.seen = [start, function.original.fresh(self.near)]
+                return function.seen
         except Exception:  # a function that raises cannot have been traced in full
             return None
 
 
 def agree(ours: list[np.ndarray], originals: list[np.ndarray] | None) -> bool:
-    """Whether a traced function does what the original does, going by its values at both points."""
+    """Whether a traced function does what the original does, going by its values at two points or more."""
     if originals is None:
         return False
-    finite = [np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals]
-    each = np.maximum(finite[0], finite[1])
+    each = np.max([np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals], axis=0)
     # The second part is for values that are zero but for rounding.
     near = _AGREEMENT * each + 1e-6 * _AGREEMENT * np.max(each, initial=0.0)
     with np.errstate(invalid="ignore"):

@@ -9,7 +9,7 @@ import numpy as np
 from .._host_solve import nothing_to_solve
 from .._interior.start import Bounds, WarmStart
 from .._problem.host import HostDerivatives
-from .._problem.terms import BoxedFunctions
+from .._problem.replaceable import BoxedFunctions
 from .._results import Status
 from .._reverse import Now, OnRow
 from .._solution import History
@@ -157,6 +157,13 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
         wall_time=seconds,
         info=info,
     )
+
+
+def changed_result(result: Any, names: list[str], value: float) -> Any:
+    """The same result, not a success, with the ``value`` of the objective now that functions of these ``names`` have changed."""
+    result.success, result.fun = False, value
+    result.message += f", but {' and '.join(names)} changed during the solve"
+    return result
 
 
 def empty_result() -> MinimizeResult:

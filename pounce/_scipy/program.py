@@ -13,10 +13,11 @@ from .._problem.finite_differences import Differences
 from .._problem.host import AbstractHostFunctions, Evaluations
 from .._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
-from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product, try_to_trace
+from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product
 from .announced import Announced, Linear
 from .functions import Function, Points, agree, densified, finite_where
 from .opaque import opaque_term, with_hessian
+from .reasons import NO_RULE, OTHER_VALUES, traced_or_why
 from .sparse_program import sparse_terms
 
 
@@ -24,13 +25,18 @@ from .sparse_program import sparse_terms
 class Program:
     """Functions and bounds of their rows.
 
-    `approximated` names each kind of derivative that nobody gave, `in_single` the functions that JAX evaluates in float32.
+    - `parts`: the functions that were announced, each with what was traced of it, if it was.
+    - `places`: where their values begin among the objective and the rows.
+    - `approximated`: functions whose derivatives nobody gave, and JAX does not take. `in_single`: the names of functions that
+      JAX evaluates in float32.
     """
 
     functions: AbstractHostFunctions
     lower: np.ndarray
     upper: np.ndarray
-    approximated: tuple[str, ...] = ()
+    parts: tuple[tuple[Function, ClosedJaxpr | None], ...]
+    places: tuple[int, ...]
+    approximated: tuple[Function, ...] = ()
     in_single: tuple[str, ...] = ()
 
 
@@ -42,8 +48,11 @@ def build_program(
     ub: np.ndarray,
     want_hessian: bool,
     linear_solver: str = "auto",
+    by_jax: bool = True,
 ) -> Program:
     """Evaluates every function at ``x``, which lies within ``lb`` and ``ub`` as every other point does that is asked for.
+
+    ``by_jax``: whether functions without derivatives may be traced.
 
     Exceptions of the functions pass through. Raises `TypeError` or `ValueError` for answers of a wrong kind or shape.
     """
@@ -62,10 +71,25 @@ def build_program(
         functions = [densified(each) for each in functions]
     traced: dict[int, ClosedJaxpr] = {}
     for i, each in enumerate(functions):
-        if isinstance(each, Function) and each.may_be_traced:
-            closed = try_to_trace(each.announced.fun, n)
-            if closed is not None and closed.out_avals[0].shape == (each.size,):
+        if isinstance(each, Function) and each.may_be_traced and by_jax:
+            closed, each.why_not = traced_or_why(each.announced.fun, n, each.start.size)
+            if closed is not None:
                 traced[i] = closed
+    sizes = [each.lower.size if isinstance(each, Linear) else each.start.size for each in functions]
+    places = np.cumsum([0, *sizes])
+
+    def program(whole: AbstractHostFunctions, opaque: Sequence[Function]) -> Program:
+        announced = [(i, each) for i, each in enumerate(functions) if isinstance(each, Function)]
+        return Program(
+            whole,
+            lower,
+            upper,
+            tuple((each, traced.get(i)) for i, each in announced),
+            tuple(int(places[i]) for i, _ in announced),
+            tuple(f for f in opaque if f.announced.jac is None and f.announced.sparsity is None),
+            tuple(f.announced.name for f in opaque if f.in_single),
+        )
+
     points = Points(x, lb, ub)
     plain = all(
         isinstance(each, Linear) or (i in traced and each.announced.hess is None) for i, each in enumerate(functions)
@@ -73,12 +97,14 @@ def build_program(
     if plain:
         whole = _traced_as_a_whole(functions, traced, points, want_hessian, sparse)
         if whole is not None:
-            return Program(whole, lower, upper)
+            return program(whole, ())
     if sparse is not False:
         whole = sparse_terms(functions, traced, points, sparse, want_hessian)
         if whole is not None:
-            answered = [f for i, f in enumerate(functions) if isinstance(f, Function) and i not in traced]
-            return Program(whole, lower, upper, *_noteworthy(answered))
+            answered = [
+                f for i, f in enumerate(functions) if isinstance(f, Function) and not (i in traced and f.smooth)
+            ]
+            return program(whole, answered)
     functions = [densified(each) for each in functions]
     opaque, terms = [], []
     for i, each in enumerate(functions):
@@ -87,21 +113,12 @@ def build_program(
             continue
         term = _traced_term(each, traced[i], points) if i in traced else None
         if term is None:
+            if each.smooth:
+                traced.pop(i, None)
             term = opaque_term(each, lb, ub)
             opaque.append(each)
         terms.append(_with_own_hessian(term, each, lb, ub))
-    whole = TermFunctions(terms[0], terms[1:], n)
-    return Program(whole, lower, upper, *_noteworthy(opaque))
-
-
-def _noteworthy(opaque: Sequence[Function]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Derivatives that nobody gave, or said anything about, and the names of functions in single precision."""
-    approximated = [
-        "objective gradient" if each.is_objective else "constraint Jacobian"
-        for each in opaque
-        if each.announced.jac is None and each.announced.sparsity is None
-    ]
-    return tuple(dict.fromkeys(approximated)), tuple(each.announced.name for each in opaque if each.in_single)
+    return program(TermFunctions(terms[0], terms[1:], n), opaque)
 
 
 def _traced_as_a_whole(
@@ -116,7 +133,7 @@ def _traced_as_a_whole(
     parts = [trace_product(each.matrix) if isinstance(each, Linear) else traced[i] for i, each in enumerate(functions)]
     program = TracedProgram(parts, n)
     if not program.differentiable:
-        return None
+        return None  # each for itself may be
     exact = want_hessian and program.has_hessian
     found = _of_program(program, sparse, exact)
     if isinstance(found, SparseTracedFunctions):
@@ -130,11 +147,13 @@ def _traced_as_a_whole(
     for i, each in enumerate(functions):
         end = begin + (each.lower.size if isinstance(each, Linear) else each.start.size)
         if isinstance(each, Function):
-            same = agree([v[begin:end] for v in ours], points.originals(each))
-            if not (same and finite_where(values[begin:end], jacobian[begin:end])):
+            if not agree([v[begin:end] for v in ours], points.originals(each)):
+                each.why_not = OTHER_VALUES
                 del traced[i]
+            elif not finite_where(values[begin:end], jacobian[begin:end]):
+                each.values_of(TracedProgram([traced[i]], n).values)
         begin = end
-    if len(traced) < sum(isinstance(each, Function) for each in functions):
+    if any(isinstance(each, Function) and not (i in traced and each.smooth) for i, each in enumerate(functions)):
         return None
     if exact and not finite_where(values[:1], hessian[0][None]):
         return _of_program(program, sparse, False)
@@ -156,12 +175,17 @@ def _at_start(functions: SparseTracedFunctions, x: np.ndarray) -> tuple[np.ndarr
 
 
 def _traced_term(function: Function, closed: ClosedJaxpr, points: Points) -> Term | None:
+    """None where derivatives are not to be had by JAX, for a reason that the function is told."""
     program = TracedProgram([closed], points.start.size)
-    if not program.differentiable:
+    if not program.differentiable or not function.smooth:
+        function.why_not = function.why_not or NO_RULE
         return None
     values, jacobian = program.first(points.start)
-    same = agree([values, program.values(points.near)], points.originals(function))
-    if not (same and finite_where(values, jacobian)):
+    if not agree([values, program.values(points.near)], points.originals(function)):
+        function.why_not = OTHER_VALUES
+        return None
+    if not finite_where(values, jacobian):
+        function.values_of(program.values)
         return None
     program.counts = Counts()
     return program.term()

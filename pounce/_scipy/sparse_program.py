@@ -34,13 +34,16 @@ def sparse_terms(
     n = points.start.size
     if any(isinstance(each, Function) and isinstance(each.announced.hess, str) for each in functions):
         return None  # differences of first derivatives are dense
-    exact = want_hessian and all(_has_hessian(each, traced.get(i)) for i, each in enumerate(functions))
+    usable = {i for i, each in enumerate(functions) if i in traced and isinstance(each, Function) and each.smooth}
+    exact = want_hessian and all(
+        _has_hessian(each, traced[i] if i in usable else None) for i, each in enumerate(functions)
+    )
     found: list[Patterned] = []
     for i, each in enumerate(functions):
         if isinstance(each, Linear):
             matrix = sps.csr_array(each.matrix)
             term: Patterned | None = (linear_term(matrix), Pattern.of(matrix), Pattern.empty(n, n))
-        elif i in traced:
+        elif i in usable:
             term = _traced(each, traced[i], points, exact and each.announced.hess is None)
         else:
             term = _answered(each, points)
