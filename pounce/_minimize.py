@@ -3,7 +3,7 @@
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from ._derivative_test import run_derivative_test
 from ._host_solve import HostSolver, without_exact_hessian
 from ._interior.start import Bounds
+from ._problem.host import AbstractHostFunctions
 from ._problem.replaceable import BoxedFunctions
+from ._problem.watch import ChangedError, Part, Watch
 from ._scipy.announced import announced_constraints, announced_objective
 from ._scipy.arguments import checked_options, merged_options, starting_point, variable_bounds
 from ._scipy.outcome import GOOD_ENOUGH, changed_result, empty_result, on_row_for, optimize_result, warm_start_of
 from ._scipy.program import Program, build_program
-from ._scipy.watch import ChangedError, Watch
 from .options import SolverOptions, split_options
 
 
@@ -141,6 +142,11 @@ def minimize(
     build = functools.partial(
         build_program, objective, announced, lb=lb, ub=ub, want_hessian=want_hessian, linear_solver=linear_solver
     )
+
+    def rebuild(x: np.ndarray) -> tuple[AbstractHostFunctions, Sequence[Part]]:
+        program = build(x)
+        return program.functions, program.parts
+
     # A function that has become another one is traced anew, and in the end called for every value.
     for attempt, by_jax in enumerate((True, True, False)):
         program = build(start, by_jax=by_jax)
@@ -153,7 +159,7 @@ def minimize(
         if attempt == 0:
             _warn_about(program)
             run_derivative_test(functions, _with_room_above(start, lb, ub), settings)
-        watch = Watch(program, functions, build)
+        watch = Watch(functions, program.parts, rebuild)
         on_row = None if callback is None else watch.around(on_row_for(callback, functions))
         try:
             _, info = HostSolver(settings).solve(functions, start, sides, warm=warm, on_row=on_row)
@@ -173,7 +179,7 @@ def minimize(
             UserWarning,
             stacklevel=3,
         )
-    return changed_result(result, names, float(program.parts[0][0].original.fresh(result.x)[0]))
+    return changed_result(result, names, float(program.parts[0].original(result.x)[0]))
 
 
 minimize_ipopt = minimize

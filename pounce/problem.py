@@ -1,12 +1,14 @@
 """`pounce.Problem`: the cyipopt-shaped door. Host arrays in, host arrays out, always in float64."""
 
 import contextvars
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._check import finite_start, no_nan, real_array
@@ -17,12 +19,14 @@ from ._interior.start import Bounds, WarmStart
 from ._linalg.sparse import Pattern
 from ._problem.callbacks import CallbackFunctions
 from ._problem.host import AbstractHostFunctions
+from ._problem.replaceable import Replaceable
 from ._problem.sparse_nlp import is_sparse
 from ._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from ._problem.tracing import TracedFunctions, TracedProgram, trace
+from ._problem.watch import ChangedError, Part, Watch
 from ._report import write_report
 from ._reverse import Now, OnRow
-from ._solution import History
+from ._solution import History, Solution
 from .options import SolverOptions, check_option, split_options
 
 
@@ -217,7 +221,8 @@ class Problem:
             self._prepared = given, options, HostSolver(options)
         return self._prepared[1:]
 
-    def _functions(self, solver: HostSolver) -> AbstractHostFunctions:
+    def _functions(self, solver: HostSolver) -> tuple[AbstractHostFunctions, tuple[Part, ...]]:
+        """The functions, and what they were traced from."""
         obj, exact = self.problem_obj, solver.choices.hessian_approximation == "exact"
         sparse = solver.wants_sparse(self.n, self.m, self._sparsity.wanted)
         if not self._needs_jax():
@@ -231,11 +236,12 @@ class Problem:
                 )
             if sparse or (sparse is None and functions.has_structures and is_sparse(*functions.patterns)):
                 functions.become_sparse()
-            return functions
+            return functions, ()
 
         try:
-            functions = [obj.objective, obj.constraints] if self.m else [obj.objective]
-            program = TracedProgram([trace(function, self.n) for function in functions], self.n)
+            originals = [obj.objective, obj.constraints] if self.m else [obj.objective]
+            traced = [trace(function, self.n) for function in originals]
+            program = TracedProgram(traced, self.n)
         except jax.errors.JAXTypeError as error:
             raise TypeError(
                 "`problem_obj` has no `gradient` (or no `jacobian`), so derivatives are taken by JAX, but its functions "
@@ -245,20 +251,50 @@ class Problem:
             raise ValueError(f"`constraints` must return {self.m} numbers, got {program.size - 1}")
         program.check(self._names, exact)
         structure = traced_structure(program, sparse, *self._sparsity.patterns, exact=exact)
+        parts = tuple(
+            Part(name, function, closed, place, functools.partial(_values_now, function), ())
+            for name, function, closed, place in zip(self._names, originals, traced, (0, 1))
+        )
         if structure is not None:
-            return SparseTracedFunctions(program, structure, exact)
-        return TracedFunctions(program, exact)
+            return SparseTracedFunctions(program, structure, exact), parts
+        return TracedFunctions(program, exact), parts
 
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled programs, which the receiving process makes for itself."""
         return self.__dict__ | {"_prepared": None}
 
-    def _run(self, start: np.ndarray, warm: WarmStart, options: SolverOptions, solver: HostSolver):
-        functions = self._functions(solver)
-        run_derivative_test(functions, start, options)
+    def _run(
+        self, start: np.ndarray, warm: WarmStart, options: SolverOptions, solver: HostSolver
+    ) -> tuple[Solution, dict[str, Any]]:
+        (made, parts), again = self._functions(solver), True
+        run_derivative_test(made, start, options)
         callback = getattr(self.problem_obj, "intermediate", None)
         on_row = self._intermediate(callback) if callable(callback) else None
-        return solver.solve(functions, start, self._bounds, warm=warm, scaling=self._scaling, on_row=on_row)
+        if not parts:
+            return solver.solve(made, start, self._bounds, warm=warm, scaling=self._scaling, on_row=on_row)
+        while True:
+            functions = Replaceable(made)
+            watch = Watch(functions, parts, lambda _: self._functions(solver))
+            watched = None if on_row is None else watch.around(on_row)
+            try:
+                found = solver.solve(functions, start, self._bounds, warm=warm, scaling=self._scaling, on_row=watched)
+            except ChangedError as error:
+                x, names, found = error.x, ["`problem_obj`"], None
+            else:
+                x = np.asarray(found[0].x)
+                names = watch.changed_last() or watch.changed(x, *functions.values(x))
+                if not names:
+                    return found
+            again = again and (found is None or found[1]["status"] in (0, 1))
+            what = "solving again from where that ended" if again else "the answer is that of what was traced before"
+            warnings.warn(
+                f"{' and '.join(names)} changed during the solve, by `intermediate` or by itself: {what}",
+                UserWarning,
+                stacklevel=3,
+            )
+            if not again and found is not None:
+                return found
+            again, start, (made, parts) = False, x, self._functions(solver)
 
     def _intermediate(self, callback: Callable) -> OnRow:
         """The callback as the driver calls it: with keywords where it has cyipopt's names, else in cyipopt's order."""
@@ -305,6 +341,11 @@ class Problem:
         if under_way is None or under_way[0] is not self:
             raise RuntimeError("there is a current iterate only inside the `intermediate` callback of a solve")
         return under_way[1]
+
+
+def _values_now(function: Callable, x: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(function(jnp.asarray(x)), np.float64).reshape(-1)
 
 
 def _goes_on(answer: Any) -> bool:

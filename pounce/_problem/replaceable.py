@@ -8,11 +8,19 @@ from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 
 
 class Replaceable(AbstractHostFunctions):
-    """Other functions, for as long as they are not replaced by some of the same sizes and structure."""
+    """Other functions, for as long as they are not replaced by some of the same sizes and structure.
+
+    `point` and `latest` are the point that derivatives were last asked at and what they were; None where these are another's.
+    """
 
     def __init__(self, inner: AbstractHostFunctions):
         self.n, self.m, self.exact, self.structure = inner.n, inner.m, inner.exact, inner.structure
         self._inner, self._before = inner, Evaluations()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.point: np.ndarray | None = None
+        self.latest: HostDerivatives | None = None
 
     @property
     def evaluations(self) -> Evaluations:  # pyright: ignore
@@ -24,7 +32,8 @@ class Replaceable(AbstractHostFunctions):
         return self._inner.values(x)
 
     def derivatives(self, x: np.ndarray, y: np.ndarray, weight: float, second_order: bool) -> HostDerivatives:
-        return self._inner.derivatives(x, y, weight, second_order)
+        self.point, self.latest = x, self._inner.derivatives(x, y, weight, second_order)
+        return self.latest
 
     def replace(self, inner: AbstractHostFunctions) -> bool:
         """From now on ``inner``, if that is of the same kind, which is what comes back."""
@@ -32,31 +41,21 @@ class Replaceable(AbstractHostFunctions):
         if kinds[0] != kinds[1]:
             return False
         self._before, self._inner = self.evaluations, inner
+        self._forget()
         return True
 
 
 class BoxedFunctions(Replaceable):
-    """Other functions, asked at the nearest point of the box ``lb <= x <= ub`` and never twice in a row at the same one.
-
-    `point` and `latest` are the point that derivatives were last asked at and what they were.
-    """
+    """Other functions, asked at the nearest point of the box ``lb <= x <= ub`` and never twice in a row at the same one."""
 
     def __init__(self, inner: AbstractHostFunctions, lb: np.ndarray, ub: np.ndarray):
         super().__init__(inner)
         self._lb, self._ub = lb, ub
-        self._forget()
 
     def _forget(self) -> None:
+        super()._forget()
         self._values: tuple[bytes, float, np.ndarray] | None = None
         self._derivatives: tuple[tuple, HostDerivatives] | None = None
-        self.point: np.ndarray | None = None
-        self.latest: HostDerivatives | None = None
-
-    def replace(self, inner: AbstractHostFunctions) -> bool:
-        done = super().replace(inner)
-        if done:
-            self._forget()
-        return done
 
     def values(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         x = np.clip(x, self._lb, self._ub)

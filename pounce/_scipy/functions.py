@@ -1,5 +1,6 @@
 """Announced functions with their answers at the starting point, and what traced ones must agree with."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,6 @@ from .._problem.terms import Callback
 from .._problem.typical import near
 from .announced import Announced, Linear
 from .reasons import KINK, LEAVES_SOMETHING
-
-
-# How far values of a traced function and of the original may differ, relative to their size at two points. They run the same
-# operations in another order; what is to be noticed are functions that are not the same at all.
-_AGREEMENT = 1e-6
 
 
 class Function:
@@ -46,6 +42,11 @@ class Function:
         self.in_single = any(array.dtype == np.float32 for array in arrays)
         self.seen = [self.start]  # what else it has answered, to know how large its values are
         self.answer = None
+
+    def original_at(self, x: np.ndarray) -> np.ndarray:
+        """Its values by a call; in float64, also of a function that makes float32 of what it is given."""
+        with jax.enable_x64(True) if self.in_single else contextlib.nullcontext():
+            return self.original.fresh(x)
 
     def values_of(self, values: Callable[[np.ndarray], np.ndarray]) -> None:
         """From now on the values of what was traced of it stand for its own."""
@@ -79,26 +80,11 @@ class Points:
     def originals(self, function: Function) -> list[np.ndarray] | None:
         """Values of the original at both; in float64, also of a function that makes float32 of what it is given."""
         try:
-            with jax.enable_x64(True):
-                start = function.original.fresh(self.start) if function.in_single else function.start
-                function.seen = [start, function.original.fresh(self.near)]
-                return function.seen
+            start = function.original_at(self.start) if function.in_single else function.start
+            function.seen = [start, function.original_at(self.near)]
+            return function.seen
         except Exception:  # a function that raises cannot have been traced in full
             return None
-
-
-def agree(ours: list[np.ndarray], originals: list[np.ndarray] | None) -> bool:
-    """Whether a traced function does what the original does, going by its values at two points or more."""
-    if originals is None:
-        return False
-    each = np.max([np.where(np.isfinite(values), np.abs(values), 0.0) for values in originals], axis=0)
-    # The second part is for values that are zero but for rounding.
-    near = _AGREEMENT * each + 1e-6 * _AGREEMENT * np.max(each, initial=0.0)
-    with np.errstate(invalid="ignore"):
-        return all(
-            bool(np.all((np.abs(a - b) <= near) | (a == b) | (np.isnan(a) & np.isnan(b))))
-            for a, b in zip(ours, originals)
-        )
 
 
 def finite_where(values: np.ndarray, derivatives: np.ndarray) -> bool:

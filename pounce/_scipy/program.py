@@ -14,8 +14,9 @@ from .._problem.host import AbstractHostFunctions, Evaluations
 from .._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
 from .._problem.tracing import ClosedJaxpr, TracedFunctions, TracedProgram, trace_product
+from .._problem.watch import Part, agree
 from .announced import Announced, Linear
-from .functions import Function, Points, agree, densified, finite_where
+from .functions import Function, Points, densified, finite_where
 from .opaque import opaque_term, with_hessian
 from .reasons import NO_RULE, OTHER_VALUES, traced_or_why
 from .sparse_program import sparse_terms
@@ -25,8 +26,7 @@ from .sparse_program import sparse_terms
 class Program:
     """Functions and bounds of their rows.
 
-    - `parts`: the functions that were announced, each with what was traced of it, if it was.
-    - `places`: where their values begin among the objective and the rows.
+    - `parts`: the functions that were announced, but for linear ones.
     - `approximated`: functions whose derivatives nobody gave, and JAX does not take. `in_single`: the names of functions that
       JAX evaluates in float32.
     """
@@ -34,8 +34,7 @@ class Program:
     functions: AbstractHostFunctions
     lower: np.ndarray
     upper: np.ndarray
-    parts: tuple[tuple[Function, ClosedJaxpr | None], ...]
-    places: tuple[int, ...]
+    parts: tuple[Part, ...]
     approximated: tuple[Function, ...] = ()
     in_single: tuple[str, ...] = ()
 
@@ -79,13 +78,16 @@ def build_program(
     places = np.cumsum([0, *sizes])
 
     def program(whole: AbstractHostFunctions, opaque: Sequence[Function]) -> Program:
-        announced = [(i, each) for i, each in enumerate(functions) if isinstance(each, Function)]
+        parts = tuple(
+            Part(each.announced.name, each.announced.fun, traced.get(i), int(places[i]), each.original_at, each.seen)
+            for i, each in enumerate(functions)
+            if isinstance(each, Function)
+        )
         return Program(
             whole,
             lower,
             upper,
-            tuple((each, traced.get(i)) for i, each in announced),
-            tuple(int(places[i]) for i, _ in announced),
+            parts,
             tuple(f for f in opaque if f.announced.jac is None and f.announced.sparsity is None),
             tuple(f.announced.name for f in opaque if f.in_single),
         )

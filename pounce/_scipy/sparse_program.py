@@ -14,8 +14,9 @@ from .._problem.sparse_nlp import is_sparse
 from .._problem.sparse_tracing import SparseTracedFunctions, traced_structure
 from .._problem.terms import Callback, Counts, Term, TermFunctions, linear_term
 from .._problem.tracing import MOST_FOR_HESSIANS, TracedProgram, operations, trace_below_zero
+from .._problem.watch import agree
 from .announced import Linear
-from .functions import Function, Points, agree
+from .functions import Function, Points
 from .opaque import opaque_term, with_hessian
 
 
