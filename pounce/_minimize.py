@@ -14,10 +14,11 @@ from ._interior.start import Bounds
 from ._problem.host import AbstractHostFunctions
 from ._problem.replaceable import BoxedFunctions
 from ._problem.watch import ChangedError, Part, Watch
-from ._scipy.announced import announced_constraints, announced_objective
-from ._scipy.arguments import checked_options, merged_options, starting_point, variable_bounds
+from ._scipy.announced import announced_constraints, announced_objective, with_steps
+from ._scipy.arguments import checked_options, difference_steps, merged_options, starting_point, variable_bounds
 from ._scipy.outcome import GOOD_ENOUGH, changed_result, empty_result, on_row_for, optimize_result, warm_start_of
 from ._scipy.program import Program, build_program
+from ._scipy.remarks import remarks
 from .options import SolverOptions, split_options
 
 
@@ -99,7 +100,8 @@ def minimize(
     - `tol`: for the scaled optimality error; less than 1.
     - `callback`: called after every iteration as ``callback(xk)``, or ``callback(intermediate_result=...)`` if that is the
       name of its parameter. Raising `StopIteration` or returning True stops with status 5.
-    - `options`, `more_options`: Ipopt's names or SciPy's (`pounce.options`).
+    - `options`, `more_options`: Ipopt's names or SciPy's (`pounce.options`); also ``eps`` and ``finite_diff_rel_step``,
+      steps of differences.
     - `method`: only here so that calls carry over; there is one method.
     - `warm_start`: an earlier result, whose ``x`` and multipliers to start from instead of ``x0``.
 
@@ -118,12 +120,14 @@ def minimize(
     start = starting_point(x0)
     n = start.size
     lb, ub = variable_bounds(bounds, n)
-    given = checked_options(merged_options(options, more_options, tol))
+    merged = merged_options(options, more_options, tol)
+    steps = difference_steps(merged, n)
+    given = checked_options(merged)
     if callback is not None and not callable(callback):
         raise TypeError(f"`callback` must be callable, got {type(callback).__name__}")
     _check_method(method)
-    objective = announced_objective(fun, args, jac, hess, hessp, n)
-    announced = announced_constraints(constraints, n)
+    objective = with_steps(announced_objective(fun, args, jac, hess, hessp, n), steps)
+    announced = [with_steps(each, steps) for each in announced_constraints(constraints, n)]
     if any(each.keep_feasible for each in announced):
         warnings.warn(
             "`keep_feasible` of a constraint has no effect: only bounds hold at every evaluation",
@@ -169,6 +173,9 @@ def minimize(
         names = watch.changed_last()
         result = optimize_result(info, functions, sides, time.perf_counter() - begin)
         names = names or watch.changed(result.x, result.fun, result.info["g"])
+        if not result.success:
+            given_by_user = program.constraints, program.own_derivatives
+            result.message += remarks(result.status, result.info["g"], sides, *given_by_user)
         if not names:
             return result
         start = result.x

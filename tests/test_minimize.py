@@ -1,5 +1,6 @@
 """`pounce.minimize` against SciPy's own methods, and everything it promises about evaluations, derivatives and results."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -308,11 +309,72 @@ def test_the_warning_names_what_is_approximated():
     row = lambda x: [float(ball(x))]
     with pytest.warns(UserWarning, match="objective gradient and the constraint Jacobian"):
         minimize(opaque, [0.0, 0.0], constraints=[{"type": "ineq", "fun": row}, {"type": "ineq", "fun": row}])
-    with pytest.warns(UserWarning, match="approximate the constraint Jacobian"):
+    with pytest.warns(
+        UserWarning, match=r"approximate the constraint Jacobian.*`constraints\[0\]\[.fun.\]`: it asks for the num"
+    ):
         minimize(plain, [0.0, 0.0], constraints={"type": "ineq", "fun": row})
     for jac in ("2-point", "3-point"):
         result = silent(opaque, [0.0, 0.0], jac=jac, constraints={"type": "ineq", "fun": row, "jac": jac})
         assert result.success and result.constr_violation <= 1e-8
+
+
+def test_a_derivative_that_is_not_finite_at_the_start_is_called_so():
+    """In float64, and without a word about float32: the values are those of the trace."""
+    fun = lambda x: jnp.sqrt(x[0] ** 2 + (x[1] + 1) ** 2) + (x[1] + 2.0) ** 2
+    with jax.enable_x64(False), pytest.warns(UserWarning) as caught:
+        result = minimize(fun, [0.0, -1.0])
+    (warning,) = caught
+    assert "`fun`: its derivative by JAX is not finite at the starting point" in str(warning.message)
+    np.testing.assert_allclose(result.x, [0.0, -1.5], atol=1e-5)
+
+
+WEIGHT = [1.0]
+
+
+def weighted(x):
+    """Stationary where both variables have moved by ``t``: ``2 t + 2 w (2 t + 1) = 0``."""
+    return x[0] ** 2 + (x[1] - 2.0) ** 2 + WEIGHT[0] * (x[0] + x[1] - 1.0) ** 2 + 0.0 * x[0] ** 4
+
+
+def weighted_minimum():
+    t = -WEIGHT[0] / (1 + 2 * WEIGHT[0])
+    return [t, 2 + t]
+
+
+@pytest.mark.parametrize("given", [{}, {"jac": "3-point"}])
+@pytest.mark.parametrize("when", [0, 1, 2])
+def test_what_a_callback_changes_counts(given, when):
+    """From the first iteration on, once, or at the last moment."""
+    WEIGHT[0], seen = 1.0, []
+
+    def callback(x):
+        seen.append(x)
+        if when == 0 or len(seen) == when:
+            WEIGHT[0] = 7.0
+
+    result = quiet(weighted, [0.0, 0.0], callback=callback, **given)
+    assert result.success and result.fun == pytest.approx(weighted(result.x), rel=1e-12)
+    np.testing.assert_allclose(result.x, weighted_minimum(), atol=1e-5)
+
+
+def test_a_function_that_changes_by_itself_has_the_last_word():
+    """A counter that nobody can look at: success is what the function says when it is called."""
+    state = iter(range(10**9))
+    hidden = lambda x: (x[0] - 1.0) ** 2 + x[1] ** 2 + (x[0] if next(state) > 2 else 0.0)
+    with pytest.warns(UserWarning, match="fun changed during the solve"):
+        result = minimize(hidden, [0.0, 0.0])
+    assert result.fun == pytest.approx(hidden(result.x), abs=1e-9)
+    np.testing.assert_allclose(result.x, [0.5, 0.0], atol=1e-5)
+
+
+def test_a_failure_names_the_worst_constraint_and_the_checker():
+    row = LinearConstraint([[1.0, 0.0], [1.0, 1.0]], [-np.inf, 3.0], [0.5, 3.0])
+    result = quiet(plain, [0.0, 0.0], constraints=[{"type": "ineq", "fun": ball}, row])
+    assert not result.success and re.search(r"constraints\[\d\](, row \d)? is violated by \d", result.message)
+    result = quiet(opaque, [0.0, 0.0], jac=lambda x: np.array([4.0 - 2 * x[0], -2.0]), options=dict(max_iter=15))
+    assert not result.success and "`jac`" in result.message and "derivative_test" in result.message
+    nan = quiet(plain, [0.0, 0.0], constraints={"type": "ineq", "fun": lambda x: np.nan})
+    assert not nan.success and np.isnan(nan.constr_violation) and "constraints[0] is NaN" in nan.message
 
 
 def test_functions_with_a_memory_are_called_and_not_traced():
@@ -346,7 +408,7 @@ def test_functions_written_in_jax_are_traced_whatever_they_remember():
         return jnp.sum((x - 1) ** 4)
 
     result = silent(fun, [0.0, 3.0])
-    assert result.success and result.nhev > 0 and calls <= 3
+    assert result.success and result.nhev > 0 and calls <= 4  # twice for its value, traced before and after
 
 
 def test_schemes_by_name_leave_jax_alone():
@@ -417,6 +479,54 @@ def test_differences(scheme, error):
         np.testing.assert_allclose(
             Differences(lb, ub, scheme).jacobian(function, x, function(x)), exact, atol=10 * error
         )
+
+
+@pytest.mark.parametrize(("scheme", "error"), [("2-point", 3e-4), ("3-point", 1e-5), ("cs", 1e-12)])
+def test_difference_steps_fit_the_size_of_a_variable(scheme, error):
+    """Of variables from 1e-13 to 1e5, in boxes that say so and in none; of one that is small by chance, the step stays long."""
+    size = np.array([1e-13, 3e-7, 4e-5, 0.02, 1.0, 1e5])
+    n, calls = size.size, 0
+
+    def function(x):
+        nonlocal calls
+        calls += 1
+        return np.append(np.log(x / size) ** 2 + np.sin(x / size), np.sum(x / size))
+
+    pattern = Pattern.of(np.vstack([np.eye(n), np.ones(n)]))
+    for box in (np.inf, 20.0):
+        differences = Differences(0.01 * size if np.isfinite(box) else -box * size, box * size, scheme)
+        for factor in (0.3, 1.0, 2.0, 0.02):
+            x = factor * size
+            slopes = 2 * np.log(factor) / x + np.cos(factor) / size
+            exact = np.vstack([np.diag(slopes), 1 / size])
+            found = differences.jacobian(function, x, function(x))
+            np.testing.assert_allclose(found * size, exact * size, rtol=30 * error, atol=100 * error)
+            entries = differences.entries(function, x, function(x), color_columns(pattern))
+            np.testing.assert_allclose(entries, found[pattern.rows, pattern.columns], rtol=1e-12, atol=1e-12)
+    assert calls < 8 * n * 15
+    for x in (0.0, 1e-11, -1e-5):  # not small, but near zero
+        shifted = lambda x: np.array([np.exp(x[0] + 0.5)])
+        found = Differences(np.full(1, -np.inf), np.full(1, np.inf), scheme).jacobian(
+            shifted, np.array([x]), shifted(np.array([x]))
+        )
+        np.testing.assert_allclose(found, np.exp(x + 0.5), rtol=error)
+
+
+def test_scipys_options_of_differences():
+    seen = []
+
+    def fun(x):
+        seen.append(x.copy())
+        return opaque(x)
+
+    for options, step in ((dict(eps=[1e-2, 1e-3]), [1e-2, 1e-3]), (dict(finite_diff_rel_step=1e-2), [2e-2, 1e-2])):
+        seen.clear()
+        assert silent(fun, [2.0, 1.0], jac="2-point", options=options | dict(max_iter=1)).nfev == len(seen)
+        moved = [x - [2.0, 1.0] for x in seen]
+        for i in (0, 1):
+            assert any(np.allclose(m, np.eye(2)[i] * step[i]) for m in moved)
+    with pytest.raises(pounce.OptionError, match="`eps`"):
+        minimize(opaque, [0.0, 0.0], jac="2-point", eps=[1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("scheme", ["2-point", "3-point", "cs"])

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 import pounce
+from pounce._results import Status
 from pounce._reverse import padded_size
+from pounce._reverse.solve import Clock
+from pounce._waiting import speaking
 from pounce.jax import from_jax
 
 from .host_problems import HS071, HS071WithHessian, Lasso
@@ -103,6 +107,27 @@ def test_sparse_jacobian_with_repeated_entries_and_either_triangle():
     np.testing.assert_allclose(x, [0.5, 0.5, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-6)
 
 
+def test_both_triangles_of_a_hessian_are_one_matrix():
+    """With a warning; whole or by halves of the diagonal, dense or sparse, in as many iterations as one triangle takes."""
+    x, info = solve(HS071WithHessian())
+    rows, columns = (np.append(k, [0, 0, 3]) for k in np.indices((4, 4)).reshape(2, -1))
+
+    class Both(HS071WithHessian):
+        hessianstructure = staticmethod(lambda: (rows, columns))
+
+        def hessian(self, x, lagrange, obj_factor):
+            row, column = np.tril_indices(4)
+            matrix = np.zeros((4, 4))
+            matrix[row, column] = matrix[column, row] = HS071WithHessian.hessian(LOWER, x, lagrange, obj_factor)
+            return np.append(matrix.ravel(), [1.0, -1.0, 0.0])
+
+    LOWER = HS071WithHessian()
+    with pytest.warns(UserWarning, match="`hessianstructure` lists entries on both sides"):
+        y, other = solve(Both())
+    np.testing.assert_allclose(y, x, atol=1e-12)
+    assert other["iter_count"] == info["iter_count"]
+
+
 def test_structures_that_are_left_out_are_dense():
     class Dense:
         objective = staticmethod(lambda x: float(np.sum((x - 1) ** 2)))
@@ -111,11 +136,18 @@ def test_structures_that_are_left_out_are_dense():
         jacobian = staticmethod(lambda x: np.array([[1.0, 1, 1, 1], [1, 0, 0, 0]]).ravel())
         hessian = staticmethod(lambda x, y, w: (2 * w * np.eye(4))[np.tril_indices(4)])
 
-    problem = pounce.Problem(4, 2, Dense(), cl=[1, -np.inf], cu=[1, np.inf])
-    problem.add_option("print_level", 0)
-    x, info = problem.solve(np.zeros(4))
-    assert info["status"] == 0 and problem.has_hessian
-    np.testing.assert_allclose(x, 0.25, atol=1e-8)
+    class Off(Dense):
+        jacobianstructure = hessianstructure = intermediate = None
+
+    for callbacks in (Dense(), Off()):
+        problem = pounce.Problem(4, 2, callbacks, cl=[1, -np.inf], cu=[1, np.inf])
+        problem.add_option("print_level", 0)
+        x, info = problem.solve(np.zeros(4))
+        assert info["status"] == 0 and problem.has_hessian
+        np.testing.assert_allclose(x, 0.25, atol=1e-8)
+    callbacks.jacobianstructure = ([0], [0])
+    with pytest.raises(TypeError, match="`jacobianstructure` must be callable or None"):
+        problem.solve(np.zeros(4))
 
 
 def test_user_scaling_changes_the_path_and_not_the_answer():
@@ -347,6 +379,17 @@ def test_intermediate_sees_the_iterations_and_stops_the_solve():
     callbacks.intermediate = lambda a, b, c, d, e, f, g, h, i, j, k: rows.append((b, k))
     assert solve(callbacks)[1]["status"] == 0
     assert [row[0] for row in rows] == list(range(9))
+    for answer, status in (
+        ([0], 0),
+        ("no", 0),
+        (np.ones(2), 0),
+        ([], 5),
+        (0.0, 5),
+        (np.array([1, 0]), 5),
+        (np.zeros(0), 5),
+    ):
+        callbacks.intermediate = lambda *arguments, answer=answer: answer
+        assert solve(callbacks)[1]["status"] == status, answer
 
 
 def test_the_current_iterate_inside_intermediate():
@@ -486,6 +529,22 @@ def test_limits_are_statuses():
     assert solve(HS071WithHessian(), max_cpu_time=1e-9)[1]["status"] == -4
 
 
+def test_compiling_counts_for_no_limit_of_time():
+    clock = Clock(0.05, 0.05)
+
+    def compiles(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    piece = speaking(compiles)
+    piece(0.1)
+    assert clock.verdict() is None
+    piece(0.1)
+    assert clock.verdict() == Status.Maximum_WallTime_Exceeded
+    assert Clock(1.0, 1.0).verdict() is None
+
+
 def test_reversed_bounds_and_no_variables_are_statuses():
     callbacks = HS071WithHessian()
     problem = pounce.Problem(4, 2, callbacks, lb=[2] * 4, ub=[1] * 4, cl=[25, 40], cu=[2e19, 40])
@@ -591,6 +650,34 @@ def test_from_jax_is_a_problem():
     x, info = problem.solve(x0=jnp.ones(4))
     np.testing.assert_allclose(x, 1.25, atol=1e-8)
     assert isinstance(problem, pounce.Problem) and info["status"] == 0
+    again, info = problem.solve(x0=x)
+    assert info["obj_val"] == pytest.approx(0.25, rel=1e-6) and info["n_obj_evals"] <= 2
+
+
+def test_what_intermediate_changes_counts():
+    class Weighted:
+        weight = 1.0
+
+        def objective(self, x):
+            return jnp.sum(x**2) + self.weight * (jnp.sum(x) - 1.0) ** 2
+
+        constraints = staticmethod(lambda x: jnp.stack([x[0], x[1]]))
+
+        def intermediate(self, *arguments):
+            self.weight = 5.0
+
+    problem = pounce.Problem(4, 2, Weighted(), cl=[-9, -9], cu=[9, 9])
+    problem.add_option("print_level", 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x, info = problem.solve(np.zeros(4))
+    np.testing.assert_allclose(x, 5 / 21, atol=1e-7)
+    assert info["status"] == 0 and info["obj_val"] == pytest.approx(5 / 21, rel=1e-7)
+    problem = pounce.Problem(4, 2, Weighted(), cl=[-9, -9], cu=[9, 9])
+    problem.problem_obj.objective = lambda x: jnp.sum(x**2) + x[0] * np.random.random()
+    problem.add_option("print_level", 0)
+    with pytest.warns(UserWarning, match="`?objective`? changed during the solve"):
+        problem.solve(np.ones(4))
 
 
 def test_agrees_with_cyipopt():

@@ -583,8 +583,9 @@ def test_factorization_wants_the_structure():
         {k: v for k, v in data.items() if k not in ("A", "b")},
     ]
     for other in others:
-        r = solver.solve(**other)
-        assert r.status == "numerical_failure" and not r.success
+        with pytest.warns(UserWarning, match="the structure is not that of this QpFactorization: `[cPAGul]") as caught:
+            r = solver.solve(**other)
+        assert caught[0].filename == __file__ and r.status == "numerical_failure" and not r.success
         assert r.x.shape == np.shape(other["c"]) and np.all(np.isnan(r.x)) and np.isnan(r.kkt_error)
     # A stored zero of a sparse matrix keeps its place.
     A = sp.csr_array(data["A"])

@@ -28,8 +28,8 @@ class Differences:
     - ``"cs"``: the imaginary part at ``x + ih``, exact to rounding; for functions that take complex numbers.
 
     Steps are ``relative_step`` times the size of a variable (see `Sizes`), by default ``eps^(1/3)`` for ``"3-point"`` and
-    ``eps^(1/2)`` for ``"2-point"``. A variable that its bounds leave no room has derivative zero, because nothing can be known
-    about it.
+    ``eps^(1/2)`` for ``"2-point"``; or what ``absolute_step`` says. A variable that its bounds leave no room has derivative zero,
+    because nothing can be known about it.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class Differences:
         ub: np.ndarray,
         scheme: Scheme = "3-point",
         relative_step: float | np.ndarray | None = None,
+        absolute_step: float | np.ndarray | None = None,
     ):
         self._lb, self._ub, self._scheme = lb, ub, scheme
         self._relative_step = np.abs(_RELATIVE_STEP[scheme] if relative_step is None else relative_step) * np.ones(
             lb.size
         )
         self._sizes = Sizes(lb, ub)
+        self._absolute_step = None if absolute_step is None else np.abs(absolute_step) * np.ones(lb.size)
 
     def jacobian(self, function: Function, x: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The Jacobian at ``x``, where ``function`` is ``value``."""
@@ -58,6 +60,8 @@ class Differences:
     def _steps(self, x: np.ndarray, value: np.ndarray, slopes: Callable[[Any, np.ndarray], np.ndarray]) -> np.ndarray:
         """Of every variable, ``(n,)``; ``slopes`` by given ones, of some variables."""
         relative = self._relative_step
+        if self._absolute_step is not None:
+            return self._absolute_step
         if self._scheme == "cs":  # as short as can be: nothing cancels
             return relative * self._sizes.bounds(x)[0]
         rounding = _ROUNDING * _EPSILON * float(np.max(np.abs(value[np.isfinite(value)]), initial=0.0))

@@ -15,7 +15,8 @@ class Replaceable(AbstractHostFunctions):
 
     def __init__(self, inner: AbstractHostFunctions):
         self.n, self.m, self.exact, self.structure = inner.n, inner.m, inner.exact, inner.structure
-        self._inner, self._before = inner, Evaluations()
+        self._before: Evaluations | None = None
+        self._inner = inner
         self._forget()
 
     def _forget(self) -> None:
@@ -25,6 +26,8 @@ class Replaceable(AbstractHostFunctions):
     @property
     def evaluations(self) -> Evaluations:  # pyright: ignore
         """Of those before too."""
+        if self._before is None:
+            return self._inner.evaluations
         both = zip(dataclasses.astuple(self._before), dataclasses.astuple(self._inner.evaluations))
         return Evaluations(*(before + now for before, now in both))
 

@@ -95,7 +95,7 @@ class Watch:
         return self._renewed if self._functions.point is None else []
 
     def changed(self, x: np.ndarray, objective: float, rows: np.ndarray) -> list[str]:
-        """The names of functions that are something else now than what answered at ``x``. Those whose trace is another one now, and
+        """The names of functions that are something else now than what answered at ``x``. Those whose trace is another one, and
         others that a callback may have changed, are called once."""
         values, names = np.concatenate([[objective], rows]), []
         for i, part in enumerate(self._parts):

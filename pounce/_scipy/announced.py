@@ -24,7 +24,7 @@ class Announced:
     - `quasi_newton`: the Hessian is to be approximated although an exact one may be at hand.
     - `lower`, `upper`: of a constraint, a number or one per row.
     - `fixed_pattern`: a sparse Jacobian keeps the pattern it has at first.
-    - `relative_step`: of differences.
+    - `relative_step`, `absolute_step`: of differences; None where nothing was said.
     - `sparsity`: where a Jacobian by differences may have entries; None where nothing was said.
     - `keep_feasible`: it was asked for.
     """
@@ -40,8 +40,14 @@ class Announced:
     upper: Any = np.inf
     fixed_pattern: bool = False
     relative_step: Any = None
+    absolute_step: Any = None
     sparsity: Pattern | None = None
     keep_feasible: bool = False
+
+    @property
+    def name_of_constraint(self) -> str:
+        """Without that of its function."""
+        return self.name.removesuffix(".fun").removesuffix('["fun"]')
 
     def sides(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the ``size`` rows of a constraint."""
@@ -57,6 +63,11 @@ class Linear:
     lower: np.ndarray
     upper: np.ndarray
     keep_feasible: bool = False
+
+    @property
+    def name_of_constraint(self) -> str:
+        """As messages call it."""
+        return self.name
 
 
 class ValueAndGradient:
@@ -180,6 +191,13 @@ def announced_constraints(constraints: Any, n: int) -> list[Announced | Linear]:
                 f"{name} must be a dict, a LinearConstraint or a NonlinearConstraint, got {type(constraint).__name__}"
             )
     return found
+
+
+def with_steps(announced: Any, steps: Mapping[str, Any]) -> Any:
+    """A function with steps of differences, where it does not say itself what they are."""
+    if not steps or isinstance(announced, Linear) or announced.relative_step is not None:
+        return announced
+    return dataclasses.replace(announced, **steps)
 
 
 def _from_dictionary(constraint: Mapping, name: str) -> Announced:

@@ -90,6 +90,24 @@ def merged_options(options: Any, more: Mapping[str, Any], tol: Any) -> dict[Any,
     return merged
 
 
+def difference_steps(merged: dict[Any, Any], n: int) -> dict[str, Any]:
+    """SciPy's options of differences, taken out of the others: ``eps``, an absolute step, and ``finite_diff_rel_step``, a
+    relative one; each a positive number or one for every variable. By the names that `Announced` has for them."""
+    found = {}
+    for option, name in (("eps", "absolute_step"), ("finite_diff_rel_step", "relative_step")):
+        given = [key for key in merged if isinstance(key, str) and key.lower() == option]
+        for key in given:
+            value = merged.pop(key)
+            try:
+                step = real_vector(value, option)
+            except (TypeError, ValueError) as error:
+                raise OptionError(f"`{option}` must be a positive number or {n} of them, got {value!r}") from error
+            if step.size not in (1, n) or not np.all(np.isfinite(step) & (step > 0)):
+                raise OptionError(f"`{option}` must be a positive number or {n} of them, got {value!r}")
+            found[name] = step
+    return found
+
+
 def checked_options(merged: Mapping[Any, Any]) -> dict[str, Any]:
     """Options by canonical name. Ipopt's name outranks an alias, the last alias counts."""
     given: dict[str, Any] = checked(merged)

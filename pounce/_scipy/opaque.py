@@ -25,7 +25,7 @@ def opaque_term(function: Function, lb: np.ndarray, ub: np.ndarray, sparse: bool
         jac = Callback(announced.jac, _jacobian_check(announced, size, n))
         return Term(size, callback, jac, None, lambda: Counts(callback.calls, jac.calls))
     scheme: Any = announced.jac or "3-point"
-    differences = Differences(lb, ub, scheme, announced.relative_step)
+    differences = Differences(lb, ub, scheme, announced.relative_step, announced.absolute_step)
     sweeps = Counts()
     coloring = None if announced.sparsity is None else color_columns(announced.sparsity)
 

@@ -27,6 +27,7 @@ class Program:
     """Functions and bounds of their rows.
 
     - `parts`: the functions that were announced, but for linear ones.
+    - `constraints`: the name of each and its number of rows. `own_derivatives`: the names of first derivatives that were given.
     - `approximated`: functions whose derivatives nobody gave, and JAX does not take. `in_single`: the names of functions that
       JAX evaluates in float32.
     """
@@ -35,6 +36,8 @@ class Program:
     lower: np.ndarray
     upper: np.ndarray
     parts: tuple[Part, ...]
+    constraints: tuple[tuple[str, int], ...]
+    own_derivatives: tuple[str, ...]
     approximated: tuple[Function, ...] = ()
     in_single: tuple[str, ...] = ()
 
@@ -88,6 +91,12 @@ def build_program(
             lower,
             upper,
             parts,
+            tuple((each.name_of_constraint, size) for each, size in zip((objective, *constraints), sizes))[1:],
+            tuple(
+                each.jac_name
+                for each in (objective, *constraints)
+                if isinstance(each, Announced) and callable(each.jac)
+            ),
             tuple(f for f in opaque if f.announced.jac is None and f.announced.sparsity is None),
             tuple(f.announced.name for f in opaque if f.in_single),
         )
