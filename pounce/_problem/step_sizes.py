@@ -53,7 +53,6 @@ class Sizes:
 def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: Slopes) -> np.ndarray:
     """The sizes of the variables that were asked for."""
     best, least = large[asked].copy(), np.full(asked.size, np.inf)
-    worse = np.zeros(asked.size, int)  # so many sizes in a row were no nearer: what differs is noise
     size, left = large.copy(), np.arange(asked.size)
     now, _ = slopes(asked, size)
     while left.size:
@@ -63,8 +62,7 @@ def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: S
         gap = _gap(before, now, rounding)
         nearer = gap < least[left]
         best[left[nearer]], least[left[nearer]] = longer[nearer], gap[nearer]
-        worse[left] = np.where(nearer, 0, worse[left] + 1)
-        going_on = (gap > _AGREED) & (size[which] > small[which]) & (worse[left] < 2)
+        going_on = (gap > _AGREED) & (size[which] > small[which])
         left, now = left[going_on], now[going_on]
     return best
 

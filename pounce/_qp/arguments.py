@@ -154,6 +154,18 @@ def check_convex(P: Any, check_psd: bool | None) -> None:
             raise ValueError(f"`P` must be positive semidefinite, but its smallest eigenvalue is {least:.6g}") from None
 
 
+def warn_if_not_convex(P: Any, status: str) -> None:
+    """After a solve that failed: say so if ``P``, which may not have been checked, is to blame."""
+    if P is None:
+        return
+    try:
+        check_convex(P, True)
+    except ValueError as error:
+        warnings.warn(
+            f"the solve ended with status {status!r}, and it is not convex: {error}", UserWarning, stacklevel=_outside()
+        )
+
+
 def scaling_warning(data: Program) -> str | None:
     """A sentence if the nonzero numbers of a program differ by more than a factor of 1e12 in magnitude."""
     arrays = [

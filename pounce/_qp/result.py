@@ -7,7 +7,7 @@ import numpy as np
 
 from .._conic.solution import ConicSolution
 from .._results import ConicStatus
-from .arguments import scaling_warning
+from .arguments import scaling_warning, warn_if_not_convex
 from .cones import HostCones
 from .data import Point, Program
 from .quality import Quality, farkas, optimality, ray
@@ -101,6 +101,8 @@ def result_of(
         claimed = ConicStatus.Time_Limit
     point = Point(*(np.array(v) for v in (solution.x, solution.y, solution.z, solution.z_lb, solution.z_ub)))
     status, quality = verdict(asked, point, claimed)
+    if status in (ConicStatus.Numerical_Failure, ConicStatus.Iteration_Limit):
+        warn_if_not_convex(asked.data.P, status.label)
     return QpResult(
         status.label,
         *point,

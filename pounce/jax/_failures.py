@@ -59,7 +59,16 @@ def described(solution: Any) -> str:
     where = "" if status.ndim == 0 else f" in lane {lanes[0]} ({lanes.size} of {status.size} lanes failed)"
     code = int(status.reshape(-1)[lanes[0]])
     if isinstance(solution, ConicSolution):
-        return f"the convex solve ended with status {ConicStatus(code).label!r}{where}"
+        status = ConicStatus(code)
+        doubtful = status in (
+            ConicStatus.Numerical_Failure,
+            ConicStatus.Iteration_Limit,
+            ConicStatus.Optimal_Inaccurate,
+        )
+        hint = (
+            ". Is `P` positive semidefinite? With a negative eigenvalue the program is not convex" if doubtful else ""
+        )
+        return f"the convex solve ended with status {status.label!r}{where}{hint}"
     return f"the solve ended with status {Status(code).name}{where}. {Status(code).message}"
 
 

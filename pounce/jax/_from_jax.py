@@ -32,7 +32,7 @@ def from_jax(
     cu: Float[Array, " m"] | Any = None,
     x0: Any = None,
     seed: int = 0,
-    sparse: bool | Literal["auto"] = False,
+    sparse: bool | Literal["auto"] = "auto",
     n_probes: int | None = None,
     jac_pattern: Any = None,
     hess_pattern: Any = None,
