@@ -187,7 +187,7 @@ def test_nothing_but_a_gradient():
 def structure_of(problem):
     """What a solve would work with."""
     options, solver = problem._prepare(dict(problem._options))
-    return problem._functions(solver).structure
+    return problem._functions(solver)[0].structure
 
 
 def test_the_choice_is_automatic():
