@@ -556,6 +556,13 @@ def test_parts_and_padding():
 # -- one structure ------------------------------------------------------------------------------------------------------
 
 
+def test_a_nonconvex_program_that_fails_is_called_so():
+    data = program() | {"P": -program()["P"]}
+    with pytest.warns(UserWarning, match="not convex: `P` must be positive semidefinite") as caught:
+        r = solve_qp(**data, check_psd=False)
+    assert not r.success and caught[0].filename == __file__
+
+
 def test_factorization_compiles_once():
     solver = QpFactorization(**program())
     compiled = []
