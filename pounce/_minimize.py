@@ -172,7 +172,8 @@ def minimize(
             continue
         names = watch.changed_last()
         result = optimize_result(info, functions, sides, time.perf_counter() - begin)
-        names = names or watch.changed(result.x, result.fun, result.info["g"])
+        found = float(result.fun), result.info["g"]
+        names = names or watch.changed(result.x, lambda: found)
         if not result.success:
             given_by_user = program.constraints, program.own_derivatives
             result.message += remarks(result.status, result.info["g"], sides, *given_by_user)

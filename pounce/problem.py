@@ -282,7 +282,7 @@ class Problem:
                 x, names, found = error.x, ["`problem_obj`"], None
             else:
                 x = np.asarray(found[0].x)
-                names = watch.changed_last() or watch.changed(x, *functions.values(x))
+                names = watch.changed_last() or watch.changed(x, functools.partial(functions.values, x))
                 if not names:
                     return found
             again = again and (found is None or found[1]["status"] in (0, 1))

@@ -94,14 +94,16 @@ class Watch:
         """The names of functions that changed after the last look at derivatives: the solve has ended with what they were."""
         return self._renewed if self._functions.point is None else []
 
-    def changed(self, x: np.ndarray, objective: float, rows: np.ndarray) -> list[str]:
-        """The names of functions that are something else now than what answered at ``x``. Those whose trace is another one, and
-        others that a callback may have changed, are called once."""
-        values, names = np.concatenate([[objective], rows]), []
+    def changed(self, x: np.ndarray, answer: Callable[[], tuple[float, np.ndarray]]) -> list[str]:
+        """The names of functions that are something else now than when they gave the ``answer`` at ``x``, objective and rows. Those
+        whose trace is another one, and others that a callback may have changed, are called once."""
+        names: list[str] = []
         for i, part in enumerate(self._parts):
             if not (i in self._touched if part.closed is None else self._has_changed(part)):
                 continue
             original = part.original(x)
+            objective, rows = answer()
+            values = np.append(objective, rows)
             if not agree([*part.seen, values[part.place : part.place + original.size]], [*part.seen, original]):
                 names.append(part.name)
         return names
