@@ -95,8 +95,8 @@ class Watch:
         return self._renewed if self._functions.point is None else []
 
     def changed(self, x: np.ndarray, answer: Callable[[], tuple[float, np.ndarray]]) -> list[str]:
-        """The names of functions that are something else now than when they gave the ``answer`` at ``x``, objective and rows. Those
-        whose trace is another one, and others that a callback may have changed, are called once."""
+        """The names of functions that are something else now than when they gave the ``answer`` at ``x``, objective and rows.
+        Those whose trace is another one, and others that a callback may have changed, are called once."""
         names: list[str] = []
         for i, part in enumerate(self._parts):
             if not (i in self._touched if part.closed is None else self._has_changed(part)):
