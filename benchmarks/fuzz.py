@@ -31,8 +31,30 @@ from .fuzz_programs import cone_programs, convex_programs, nonconvex_programs
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ACCURATE = 1e-5  # of a value, relative to max(1, |value|)
-PROVEN = 1e-6  # residuals of a certificate, of optimality
+PROVEN, CERTIFIED = 1e-6, 1e-4  # residuals of optimality, of a certificate
 STATIONARY = 1e-5
+
+
+def kind_by_highs(data: dict) -> str:
+    """What a program is, by linear programs alone: whether a point is feasible, and a direction of descent without curvature."""
+    from scipy.optimize import linprog
+
+    n = data["c"].size
+    rows = dict(A_ub=data["G"], A_eq=data["A"], method="highs")
+    feasible = linprog(np.zeros(n), b_ub=data["h"], b_eq=data["b"], bounds=list(zip(data["lb"], data["ub"])), **rows)
+    if feasible.status == 2:
+        return "primal_infeasible"
+    size = np.sqrt(np.maximum(np.diag(data["P"]), 0.0)) + np.max(np.abs(np.vstack([data["A"], data["G"]])), axis=0)
+    unit = 1.0 / np.where(size > 0, size, 1.0)
+    box = [
+        (0.0 if low > -np.inf else -u, 0.0 if high < np.inf else u)
+        for low, high, u in zip(data["lb"], data["ub"], unit)
+    ]
+    curved = np.vstack([data["A"], data["P"] / max(1.0, float(np.max(np.abs(data["P"]))))])
+    rows = dict(A_ub=data["G"], b_ub=np.zeros(data["h"].size), A_eq=curved, b_eq=np.zeros(curved.shape[0]))
+    ray = linprog(data["c"], bounds=box, method="highs", **rows)
+    scale = float(np.max(np.abs(data["c"] * unit), initial=0.0))
+    return "dual_infeasible" if ray.status == 0 and ray.fun < -1e-6 * scale else "optimal"
 
 
 def highs(data: dict) -> tuple[str, float]:
@@ -85,18 +107,19 @@ def value_of(data: dict, x: np.ndarray) -> float:
 def false_convex(data: dict, answer, peers: list[tuple[str, float]]) -> str:
     """What is false about an answer; empty if nothing is."""
     solved = [value for status, value in peers if status == "optimal"]
+    valued = [value for value in solved if np.isfinite(value)]
     if answer.status == "optimal":
         error = residuals(data, answer).largest()
         if error > PROVEN:
             return f"success with residuals of {error:.1e}"
         value = value_of(data, answer.x)
-        if solved and min(abs(value - other) / max(1.0, abs(other)) for other in solved) > ACCURATE:
-            return f"success at {value:.8g}, peers say {solved}"
+        if valued and min(abs(value - other) / max(1.0, abs(other)) for other in valued) > ACCURATE:
+            return f"success at {value:.8g}, peers say {valued}"
         said = [status for status, _ in peers if status != "unknown"]
         return f"success, peers say {said}" if said and not solved and len(set(said)) == 1 else ""
     if answer.status in ("primal_infeasible", "dual_infeasible"):
         judge = farkas_residual if answer.status == "primal_infeasible" else ray_residual
-        if judge(data, answer) > PROVEN:
+        if judge(data, answer) > CERTIFIED:
             return f"{answer.status} with a residual of {judge(data, answer):.1e}"
         return f"{answer.status}, peers have solutions" if solved else ""
     return ""
@@ -115,6 +138,8 @@ def convex(programs: list[dict], batch: bool, known: list[str]) -> list[str]:
     false, count, without = [], {}, []
     for k, (data, answer) in enumerate(zip(programs, answers)):
         peers = [highs(data)] if batch else []
+        if peers and kind_by_highs(data) != peers[0][0]:  # for quadratic programs it has a method that may fail
+            peers = [(kind_by_highs(data), float("nan"))]
         if available("clarabel"):
             theirs = SOLVERS["clarabel"](data)
             peers.append((theirs.status, value_of(data, theirs.x)))
