@@ -162,14 +162,6 @@ class Nonconvex:
             for kind, k in parts
         ]
 
-    def violation_slope(self, x: np.ndarray) -> float:
-        """How fast the squared violation falls within the bounds, relative to itself."""
-        rows = self.rows(x)
-        short = np.where(np.arange(rows.size) < self.equalities, rows, np.minimum(rows, 0.0))
-        slope = short @ self.jacobian(x)
-        blocked = ((x <= self.lb + 1e-7) & (slope > 0)) | ((x >= self.ub - 1e-7) & (slope < 0))
-        return float(np.max(np.abs(np.where(blocked, 0.0, slope)))) / max(1.0, float(short @ short))
-
 
 def nonconvex_programs(count: int, seed: int) -> list[Nonconvex]:
     """Of five variables, one equality and three inequalities, in four families: polynomials, sines, products of exponentials and
