@@ -43,7 +43,7 @@ def solve_qp(
 
     **Arguments:**
 
-    - `P`: positive semidefinite ``(n, n)``, symmetric or its lower triangle, as in `pounce.solve_conic`; None for a linear program.
+    - `P`: positive semidefinite ``(n, n)``, as in `pounce.solve_conic`; None for a linear program.
     - `c`: ``(n,)``.
     - `G`, `h`: inequality rows, ``(m, n)`` and ``(m,)``; none by default.
     - `A`, `b`: equality rows, ``(p, n)`` and ``(p,)``; none by default.
@@ -182,7 +182,7 @@ class QpLayer(eqx.Module):
     ):
         """**Arguments:**
 
-        - `P`: positive semidefinite ``(n, n)``, symmetric or its lower triangle, as in `pounce.solve_conic`; None for a linear program.
+        - `P`: positive semidefinite ``(n, n)``, as in `pounce.solve_conic`; None for a linear program.
         - `G`: matrix of the inequality rows, ``(m, n)``; their right-hand side ``h`` comes with the call.
         - `A`: matrix of the equality rows, ``(p, n)``; their right-hand side ``b`` comes with the call.
         - `lb`, `ub`: bounds, ``(n,)`` or a scalar; none by default.
