@@ -7,7 +7,7 @@ import numpy as np
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _LADDER = 1e-2  # between the sizes that are tried
-_AGREED = 1e-4  # a relative difference of slopes up to which the longer step will do
+_AGREED = 1e-9  # a relative difference of slopes, beyond what rounding explains, up to which the longer step will do
 _LEAST = 1e-6  # of a value: no size is smaller, lest steps drown in its rounding
 _SMALLEST = 1e-24  # no size of a variable is smaller, whatever its value
 
@@ -45,9 +45,11 @@ class Sizes:
         asked = np.flatnonzero(in_doubt & new)
         if asked.size:
             self._found[asked] = _compared(asked, small, large, slopes)
-            self._at[asked] = value[asked]
+            self._at[asked] = np.maximum(value[asked], _SMALLEST)
         self._at[~in_doubt] = np.nan
-        return np.where(in_doubt, self._found, large)
+        # What was found to be no more than a share of the value moves with it.
+        moving = np.where(self._found <= self._at, self._found / self._at * np.maximum(value, _SMALLEST), self._found)
+        return np.where(in_doubt, moving, large)
 
 
 def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: Slopes) -> np.ndarray:
@@ -57,12 +59,13 @@ def _compared(asked: np.ndarray, small: np.ndarray, large: np.ndarray, slopes: S
     now, _ = slopes(asked, size)
     while left.size:
         which, longer = asked[left], size[asked[left]].copy()
-        size[which] = np.maximum(_LADDER * longer, small[which])
+        # One step beyond the least tells whether slopes differ there because of noise.
+        size[which] = np.where(longer > small[which], np.maximum(_LADDER * longer, small[which]), _LADDER * longer)
         before, (now, rounding) = now, slopes(which, size)
         gap = _gap(before, now, rounding)
         nearer = gap < least[left]
         best[left[nearer]], least[left[nearer]] = longer[nearer], gap[nearer]
-        going_on = (gap > _AGREED) & (size[which] > small[which])
+        going_on = (gap > _AGREED) & (size[which] >= small[which])
         left, now = left[going_on], now[going_on]
     return best
 
