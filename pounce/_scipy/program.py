@@ -97,7 +97,7 @@ def build_program(
                 for each in (objective, *constraints)
                 if isinstance(each, Announced) and callable(each.jac)
             ),
-            tuple(f for f in opaque if f.announced.jac is None and f.announced.sparsity is None),
+            () if isinstance(objective.jac, str) else tuple(filter(_unasked, opaque)),
             tuple(f.announced.name for f in opaque if f.in_single),
         )
 
@@ -130,6 +130,11 @@ def build_program(
             opaque.append(each)
         terms.append(_with_own_hessian(term, each, lb, ub))
     return program(TermFunctions(terms[0], terms[1:], n), opaque)
+
+
+def _unasked(function: Function) -> bool:
+    """Whether nothing was said of its derivatives."""
+    return function.announced.jac is None and function.announced.sparsity is None
 
 
 def _traced_as_a_whole(
