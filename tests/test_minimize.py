@@ -358,6 +358,19 @@ def test_what_a_callback_changes_counts(given, when):
     np.testing.assert_allclose(result.x, weighted_minimum(), atol=1e-5)
 
 
+def test_what_a_callback_writes_into_an_array_counts():
+    target = np.array([1.0, -1.0])
+
+    def callback(intermediate_result):
+        target[0] = 1.5
+
+    for fun in (lambda x: jnp.sum((x - target) ** 2), lambda x: ((x - target) ** 2).sum() + 0.1 * x[0] ** 4):
+        target[0] = 1.0
+        result = quiet(fun, [0.0, 0.0], callback=callback)
+        assert result.success and result.fun == pytest.approx(float(fun(result.x)), abs=1e-9)
+        assert abs(result.x[0] - 1.0) > 0.1 and result.x[1] == pytest.approx(-1.0, abs=1e-6)
+
+
 def test_a_function_that_changes_by_itself_has_the_last_word():
     """A counter that nobody can look at: success is what the function says when it is called."""
     state = iter(range(10**9))

@@ -45,7 +45,9 @@ def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr:
         return value.reshape(-1).astype(jnp.float64)
 
     with jax.enable_x64(True):
-        return jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+        closed = jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+    # Arrays of NumPy may be written to afterwards.
+    return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
 
 
 def same_trace(first: ClosedJaxpr, second: ClosedJaxpr) -> bool:
