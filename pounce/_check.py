@@ -5,13 +5,29 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_context
+from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array
+
+
+with eval_context():
+    _NO_TRACE = get_opaque_trace_state()
 
 
 def is_concrete(data: Any) -> bool:
     """Whether the numbers of a pytree can be looked at now: no transformation is at work on them."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data))
+
+
+def tracing() -> bool:
+    """Whether a transformation is at work, on whatever numbers: only then can there be any that are being transformed."""
+    return get_opaque_trace_state() != _NO_TRACE
+
+
+def at_top_level(data: Any) -> bool:
+    """Whether a compiled program called with these arrays runs now, as a program of its own: their numbers can be looked at, and
+    operations on such numbers are not written down for somebody else's program."""
+    return is_concrete(data) and not (tracing() and isinstance(jnp.zeros(()), Tracer))
 
 
 def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:

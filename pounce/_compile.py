@@ -3,11 +3,14 @@
 import functools
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.core import eval_context
+
+from ._weak import weak_cache
 
 
 MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")  # of Linux
@@ -30,17 +33,21 @@ def compiler_options() -> dict[str, bool | int | str] | None:
         "xla_disable_hlo_passes": "while-loop-invariant-code-motion,simplify-while-loops,while-loop-constant-sinking",
     }
     try:
-        jax.jit(lambda x: x, compiler_options=options)(0.0)
+        with eval_context():  # not a part of whatever is being traced when this is first asked
+            jax.jit(lambda x: x, compiler_options=options)(0.0)
     except Exception:  # an XLA without this option; which exception it raises is not documented
         return None
     return options
 
 
-def program_cache(maxsize: int) -> Callable[[Callable], Any]:
-    """`functools.lru_cache` for a function whose values hold compiled programs: `make_room` precedes each new one."""
+def program_cache(maxsize: int, owners: Callable[..., Iterable[Any]] = lambda *key: ()) -> Callable[[Callable], Any]:
+    """A cache of a function whose values hold compiled programs: `make_room` precedes each new one.
+
+    Entries go with the functions that ``owners(*key)`` refer to, and those not asked for the longest where there are too many.
+    """
 
     def decorate(make: Callable) -> Any:
-        @functools.lru_cache(maxsize)
+        @weak_cache(maxsize, owners)
         @functools.wraps(make)
         def kept(*key):
             make_room()

@@ -35,6 +35,12 @@ class Rows(NamedTuple):
     order: tuple[int, ...] | None  # None where the rows are in order already
     pairs: tuple[int, ...] = ()
 
+    @property
+    def inequalities(self) -> np.ndarray:
+        """The user's rows of the orthant."""
+        count = self.layout.nonnegative
+        return np.arange(count) if self.order is None else np.array(self.order)[:count]
+
     def arrange(self, rows: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
         """User rows in the solver's order."""
         if self.order is not None:

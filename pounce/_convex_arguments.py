@@ -21,7 +21,8 @@ def convex_data(P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any
 
     NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted, `BCOO` matrices if their indices are
     known. What is sparse stays so where that pays. ``P`` stands for what `symmetric_form` says. Numbers that are known are
-    checked: `ValueError` names the argument, its shape or entry, and what was expected.
+    checked: `ValueError` names the argument, its shape or entry, and what was expected. An infinite entry of ``h`` may stand for a
+    row that is absent; `closed_cones` checks whether it may do so there.
     """
     if c is None:
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")
@@ -44,10 +45,10 @@ def convex_data(P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any
         return check.strong(value if value.dtype == dtype else value.astype(dtype))
 
     arrays = {name: cast(value) for name, value in arrays.items()}
-    return ConicData(*stated(arrays, rounding_of(P)))
+    return ConicData(*stated(arrays, rounding_of(P), open_rows=True))
 
 
-def stated(arrays: dict[str, Any], rounding: float) -> tuple[Any, ...]:
+def stated(arrays: dict[str, Any], rounding: float, open_rows: bool = False) -> tuple[Any, ...]:
     """The parts of a program, in order, from arrays of one floating dtype by name; ``P`` is symmetric up to ``rounding``.
 
     Shapes are checked, and what of the numbers is known.
@@ -69,8 +70,17 @@ def stated(arrays: dict[str, Any], rounding: float) -> tuple[Any, ...]:
     lb, ub = (_bound(arrays.get(name), name, n) for name in ("lb", "ub"))
     for name, value in (("c", c), ("A", A), ("b", b), ("G", G), ("h", h)):
         if value is not None and check.is_concrete(value):
-            finite(value, name)
+            absent = name == "h" and open_rows
+            finite(np.where(np.asarray(value) == np.inf, 0.0, value) if absent else value, name)
     return P, c, A, b, G, h, lb, ub
+
+
+def closed_cones(h: Any, inequalities: np.ndarray) -> None:
+    """Raises `ValueError` where ``h`` is known to be infinite in another row than an inequality."""
+    if h is not None and check.is_concrete(h):
+        absent = np.setdiff1d(np.flatnonzero(np.asarray(h) == np.inf), inequalities)
+        if absent.size:
+            raise ValueError(f"`h[{absent[0]}]` is inf: only a row of a nonnegative cone can be absent")
 
 
 def _array(value: Any, name: str) -> Array | np.ndarray:

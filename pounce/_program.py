@@ -1,15 +1,18 @@
 """A compiled solve of a nonlinear program: its static half, its arrays, and the derivative rule that belongs to it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 from ._adjoint import nonlinear
 from ._adjoint.nonlinear import Inputs
 from ._adjoint.rule import OnFailure, differentiable_solve
+from ._check import at_top_level
 from ._compile import compiler_options, program_cache
 from ._interior.solver import InteriorPointMethod
 from ._lanes import in_cache
@@ -17,12 +20,14 @@ from ._linalg.choice import sparse_solver
 from ._linalg.hints import PivotHints
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.sparse import Pattern
+from ._meshes import place_of, placed
 from ._problem.closed import trace
 from ._problem.modes import Modes
 from ._problem.nlp import FunctionNLP
 from ._problem.sparse_nlp import SparseFunctionNLP, Structure, find_structure
 from ._solution import Solution
 from ._solve import ActiveFactor, Start, solve_and_keep, solve_nlp
+from ._weak import held
 
 
 NO_BOUND = 1e19
@@ -38,7 +43,10 @@ class Approximated(eqx.Module):
 
 
 class Program(eqx.Module):
-    """The static half of a compiled solve: hashable, so that equal calls share one compiled program."""
+    """The static half of a compiled solve: hashable, so that equal calls share one compiled program.
+
+    It refers to functions `weakly`, for it is a key of a cache. Who prepares it holds them until it has been called.
+    """
 
     method: InteriorPointMethod
     functions: tuple = eqx.field(static=True)
@@ -51,13 +59,16 @@ class Program(eqx.Module):
 
     def nlp(self, data: "Data") -> FunctionNLP | SparseFunctionNLP:
         """The functions, traced once: every use in the compiled program evaluates the same jaxpr."""
-        leaves, structure = self.functions
-        f, g = eqx.combine(data.functions, jax.tree.unflatten(structure, leaves))
+        f, g = eqx.combine(data.functions, self._static_functions())
         evaluate = together(f, g, data.start.x0.dtype)
         functions = trace(evaluate, data.start.x0, data.parameters)
         if self.structure is None:
             return FunctionNLP(functions, data.parameters, self.modes)
         return SparseFunctionNLP(functions, data.parameters, structure=self.structure, modes=self.modes)
+
+    def _static_functions(self) -> tuple:
+        leaves, structure = self.functions
+        return jax.tree.unflatten(structure, map(held, leaves))
 
     def lane_bytes(self, data: "Data") -> int:
         """What a sparse solve works on: its state and its factor."""
@@ -72,7 +83,8 @@ class Program(eqx.Module):
         return eqx.combine(self.method.linear_solver, inputs.tables)
 
     def runner(self, function: Callable, data: "Data") -> Callable:
-        """`solve_nlp` or `solve_and_keep` as a function of the inputs and the rest."""
+        """`solve_nlp` or `solve_and_keep` as a function of the inputs and the rest, which outlives ``data``."""
+        lane_bytes = self.lane_bytes(data)
 
         def whole(inputs: Inputs, rest: tuple):
             x0, warm, scaling, numbers = rest
@@ -82,7 +94,7 @@ class Program(eqx.Module):
         def sparse(*given):
             arrays, static = eqx.partition(given, eqx.is_array)
             solve = lambda arrays: whole(*eqx.combine(arrays, static))
-            return in_cache(solve, self.lane_bytes(data))(arrays)
+            return in_cache(solve, lane_bytes)(arrays)
 
         return whole if self.structure is None else sparse
 
@@ -96,8 +108,10 @@ class Program(eqx.Module):
         return self.reuse and self.structure is not None and self.approximated is None and self.relaxation == 0
 
     def __call__(self, data: "Data") -> Solution:
+        like = structs(data)  # a rule is kept with what was traced, and must not keep what was being transformed
+
         def tangent(inputs: Inputs, rates: Inputs, solution: Solution, kept: ActiveFactor | None = None) -> tuple:
-            solver, inputs, rates = self.differentiated(data, inputs, rates)
+            solver, inputs, rates = self.differentiated(like, inputs, rates)
             return nonlinear.tangent(inputs, rates, solution, kept, solver, NO_BOUND, self.relaxation)
 
         return differentiable_solve(
@@ -111,11 +125,14 @@ class Program(eqx.Module):
             self.runner(solve_and_keep, data) if self.reusable else None,
         )
 
-    def differentiated(self, data: "Data", *inputs: Inputs) -> tuple:
-        """The linear solver for derivatives, and the inputs (and their tangents) with where exact Hessians have entries."""
+    def differentiated(self, like: "Data", *inputs: Inputs) -> tuple:
+        """The linear solver for derivatives, and the inputs (and their tangents) with where exact Hessians have entries.
+
+        ``like``: data of these shapes.
+        """
         if self.approximated is None:
             return self._solver(inputs[0]), *inputs
-        structure = self._exact_structure(data, self.approximated.pattern)
+        structure = self._exact_structure(structs(like), self.approximated.pattern)
         patterns = structure.hessian.pattern, structure.jacobian.pattern
         solver = jax.tree.map(jnp.asarray, sparse_solver("auto", *patterns, self.approximated.hints))
 
@@ -124,16 +141,14 @@ class Program(eqx.Module):
 
         return solver, *(eqx.tree_at(lambda i: i.nlp, each, with_structure(each.nlp)) for each in inputs)
 
-    def _exact_structure(self, data: "Data", hessian: Pattern | None) -> Structure:
+    def _exact_structure(self, shapes: "Data", hessian: Pattern | None) -> Structure:
         """With where the Hessian has entries. Found only where derivatives are taken."""
-        leaves, structure = self.functions
-        static = jax.tree.unflatten(structure, leaves)
+        static = self._static_functions()
 
         def evaluate(x, functions, parameters):
             f, g = eqx.combine(functions, static)
             return together(f, g, x.dtype)(x, parameters)
 
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), data)
         jacobian = None if self.structure is None else self.structure.jacobian.pattern
         arguments = shapes.start.x0, shapes.functions, shapes.parameters
         return find_structure(evaluate, *arguments, jacobian=jacobian, hessian=hessian, modes=self.modes)
@@ -164,7 +179,22 @@ def together(f: Callable, g: Callable | None, dtype) -> Callable:
     return evaluate
 
 
-@program_cache(maxsize=512)
-def compiled(program: Program, top_level: bool):
+def structs(data: Data) -> Data:
+    """Shapes and dtypes in the place of arrays."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), data)
+
+
+def owners(program: Program, *how: Any) -> tuple:
+    """The functions that a compiled program lives with."""
+    return program.functions[0]
+
+
+def called(program: Program, data: Data) -> Solution:
+    """The solution, from wherever that is asked for."""
+    return compiled(program, at_top_level(data), place_of(data))(data)
+
+
+@program_cache(maxsize=512, owners=owners)
+def compiled(program: Program, top_level: bool, place: NamedSharding | None):
     """The compiled solve of a static program."""
-    return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
+    return jax.jit(placed(program.__call__, place), compiler_options=compiler_options() if top_level else None)

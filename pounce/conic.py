@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from . import _check as check
@@ -22,12 +23,13 @@ from ._conic.solution import ConicSolution
 from ._conic.solver import ConicMethod
 from ._conic.system import kkt_operator, unit_scaling
 from ._conic_solve import Controls, WarmPoint, solve_and_hold, solve_conic as run_conic
-from ._convex_arguments import convex_data, iteration_limit, tolerance
+from ._convex_arguments import closed_cones, convex_data, iteration_limit, tolerance
 from ._lanes import in_cache
 from ._linalg.choice import quasi_definite_solver
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.schur import SchurCholesky
 from ._linalg.sparse import Pattern, SparseMatrix
+from ._meshes import place_of, placed
 
 
 __all__ = ["solve_conic"]
@@ -156,9 +158,9 @@ def _solver_of(program: ConicSolve, structure: Any, shapes: tuple) -> AbstractKK
 
 
 @program_cache(maxsize=512)
-def compiled(program: ConicSolve, top_level: bool):
+def compiled(program: ConicSolve, top_level: bool, place: NamedSharding | None):
     """The compiled solve of a static program."""
-    return jax.jit(program.__call__, compiler_options=compiler_options() if top_level else None)
+    return jax.jit(placed(program.__call__, place), compiler_options=compiler_options() if top_level else None)
 
 
 def solve_conic(
@@ -189,7 +191,8 @@ def solve_conic(
     - `P`: ``(n, n)``, symmetric, or zero above the diagonal and then mirrored; of another one a traced call takes the symmetric
       part. None for a linear objective. That it is positive semidefinite is not checked.
     - `c`: ``(n,)``. Its dtype and that of the others decide the dtype of the solve.
-    - `A`, `b`: equality rows. `G`, `h`: cone rows, ``G x <= h`` where `cones` is None.
+    - `A`, `b`: equality rows. `G`, `h`: cone rows, ``G x <= h`` where `cones` is None. An inequality whose entry of ``h`` is
+      infinite (1e20 or more) is absent.
     - `lb`, `ub`: bounds, ``(n,)`` or a scalar; magnitudes from 1e20 on mean none. Equal bounds fix a variable.
     - `cones`: the cones that ``h - Gx`` is split by, in row order, as in `pounce.solve_socp`.
     - `tol`: 1e-8 by default (1e-4 in float32). `max_iter`: 200 by default.
@@ -236,11 +239,13 @@ def solution_of(
     m = 0 if data.G is None else data.G.shape[0]
     p = 0 if data.A is None else data.A.shape[0]
     rows = orthant(m) if cones is None else parse(cones, m)
+    closed_cones(data.h, rows.inequalities)
     dtype = data.c.dtype
     controls = Controls.of(tolerance(tol, dtype), iteration_limit(max_iter), dtype)
     warm = None if warm_start is None else warm_point(warm_start, data)
     program = ConicSolve(rows, p, float(relaxation), on_failure, quality)
-    return compiled(program, check.is_concrete((data, warm)))(data, warm, controls, sparse_solver(program, data))
+    call = compiled(program, check.at_top_level((data, warm)), place_of((data, warm)))
+    return call(data, warm, controls, sparse_solver(program, data))
 
 
 def warm_point(warm_start: Any, data: ConicData) -> WarmPoint:

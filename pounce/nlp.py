@@ -18,6 +18,7 @@ from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
 from ._linalg.woodbury import Woodbury
+from ._problem.captured import captured
 from ._problem.modes import Modes, check_modes, looked_at, warn_of_cost
 from ._problem.sparse_nlp import (
     LEAST_SPARSE,
@@ -27,9 +28,10 @@ from ._problem.sparse_nlp import (
     find_structure_if_sparse,
 )
 from ._problem.typical import pivot_hints
-from ._program import Approximated, Data, Program, compiled, together
+from ._program import Approximated, Data, Program, called, together
 from ._solution import Multipliers, Solution
 from ._solve import Start
+from ._weak import held, weak_cache, weakly
 from .options import split_options
 
 
@@ -91,6 +93,14 @@ class NLP(eqx.Module):
             raise ValueError(f"`sparse` must be True, False or 'auto', got {sparse!r}")
         self.sparse = sparse
         self.jac_pattern, self.hess_pattern = jac_pattern, hess_pattern
+
+    def captured(self, x: Array, p: PyTree) -> "NLP":
+        """The same program of arrays like these, with what its functions close over and somebody is transforming as leaves."""
+        f, g = captured(self.f, x, p), captured(self.g, x, p)
+        if f is self.f and g is self.g:
+            return self
+        rows = dict(cl=self.cl, cu=self.cu, jac_pattern=self.jac_pattern)
+        return NLP(f, g, lb=self.lb, ub=self.ub, sparse=self.sparse, hess_pattern=self.hess_pattern, **rows)
 
 
 class InteriorPoint(eqx.Module):
@@ -156,7 +166,7 @@ def solve(
     program, data = prepare(
         problem, solver, x0, p, warm_start=warm_start, scaling=scaling, relaxation=relaxation, on_failure=on_failure
     )
-    return compiled(program, check.is_concrete(data))(data)
+    return called(program, data)
 
 
 def prepare(
@@ -182,6 +192,7 @@ def prepare(
     x0 = check.start_point(x0)
     n, dtype = x0.shape[0], x0.dtype
     parameters = parameter_arrays(p)
+    given, problem = (problem.f, problem.g), problem.captured(x0, parameters)
     m, modes = looked_into(problem, x0, parameters)
     lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
     cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)
@@ -190,9 +201,10 @@ def prepare(
         scaling = (jnp.asarray(scaling[0], dtype), check.vector(scaling[1], "scaling[1]", length=m, dtype=dtype))
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
+    functions = tuple(map(weakly, leaves)), structure
     numbers, constants = numbers_for(solver.numbers, dtype)
     exact = solver.choices.hessian_approximation == "exact"
-    for mode, name, function in ((modes.objective, "f", problem.f), (modes.rows, "g", problem.g)):
+    for mode, name, function in zip(modes.both, ("f", "g"), given):
         check_modes(mode, name, exact)
         warn_of_cost(mode, name, function)
     sparsity, approximated = sparse_structure(problem, x0, parameters, m, exact), None
@@ -200,7 +212,7 @@ def prepare(
         linear_solver = dense_solver(solver.linear_solver, n, m)
     else:
         patterns = sparsity.hessian.pattern, sparsity.jacobian.pattern
-        key = tuple(leaves), structure, sparsity, x0.shape, x0.dtype, *_signature((dynamic, parameters))
+        key = *functions, sparsity, x0.shape, x0.dtype, *_signature((dynamic, parameters))
 
         def rows(x, dynamic, p):
             f, g = eqx.combine(dynamic, static)
@@ -209,13 +221,16 @@ def prepare(
         hints = pivot_hints(key, rows, sparsity.jacobian, x0, (lb, ub, cl, cu), dynamic, parameters)
         linear_solver = sparse_solver(solver.linear_solver, *patterns, hints)
         if not exact:
-            linear_solver, given = Woodbury(linear_solver), problem.hess_pattern
-            curvature = None if given is None else as_pattern(given, patterns[0].shape, "hess_pattern")
+            linear_solver, stated = Woodbury(linear_solver), problem.hess_pattern
+            curvature = None if stated is None else as_pattern(stated, patterns[0].shape, "hess_pattern")
             approximated = Approximated(curvature, hints)
+            functions = (
+                tuple(leaves),
+                structure,
+            )  # asked again when derivatives are taken, which may be after all is over
     tables, linear_solver = eqx.partition(linear_solver, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
     rows_of = None if sparsity is None else sparsity.jacobian.pattern
     method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history, sparse=rows_of)
-    functions = tuple(leaves), structure
     program = Program(method, functions, sparsity, float(relaxation), on_failure, approximated, modes=modes)
     return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers), tables)
 
@@ -235,26 +250,32 @@ def sparse_structure(problem: NLP, x0: Array, parameters: PyTree, m: int, exact:
         )
     ]
     modes = looked_into(problem, x0, parameters)[1]
-    key = (auto, problem.f, problem.g, *given, modes, x0.shape, x0.dtype, *_signature(parameters))
+    # Floats inside of callables are data, and may be others the next time.
+    arrays, static = eqx.partition((problem.f, problem.g), lambda leaf: eqx.is_inexact_array(leaf) or _is_traced(leaf))
+    functions, tree = jax.tree.flatten(static)
+    key = tuple(map(weakly, functions)), tree, (auto, *given, modes), x0.shape, x0.dtype
+    shapes = *_signature(arrays), *_signature(parameters)
     try:
-        return _found_structure(*key)
+        return _found_structure(*key, *shapes)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return _found_structure.__wrapped__(*key)
+        return _found_structure.make(*key, *shapes)
 
 
-@functools.lru_cache(maxsize=256)
-def _found_structure(auto, f, g, jacobian, hessian, modes, shape, dtype, structure, leaves) -> Structure | None:
-    # Floats inside of callables are data, and may be others the next time.
-    arrays, functions = eqx.partition((f, g), eqx.is_inexact_array)
+def _is_traced(leaf: Any) -> bool:
+    return not check.is_concrete(leaf)
+
+
+@weak_cache(maxsize=256, owners=lambda functions, *key: functions)
+def _found_structure(functions, tree, how, shape, dtype, structure, arrays, p_structure, p_leaves) -> Structure | None:
+    static, (auto, jacobian, hessian, modes) = jax.tree.unflatten(tree, map(held, functions)), how
 
     def evaluate(x, arrays, p):
-        f, g = eqx.combine(arrays, functions)
+        f, g = eqx.combine(arrays, static)
         return together(f, g, dtype)(x, p)
 
-    abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(s, d) for s, d in leaves])
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays)
+    like, abstract = _like(structure, arrays), _like(p_structure, p_leaves)
     find = find_structure_if_sparse if auto else find_structure
     return find(
         evaluate, jax.ShapeDtypeStruct(shape, dtype), like, abstract, jacobian=jacobian, hessian=hessian, modes=modes
@@ -276,9 +297,8 @@ def count_rows(problem: NLP, x0: Array, parameters: PyTree) -> int:
 
 def looked_into(problem: NLP, x0: Array, parameters: PyTree) -> tuple[int, Modes]:
     """Number of rows, and the modes of differentiation; raises if a function returns the wrong thing."""
-    key = (problem.f, problem.g, x0.shape, x0.dtype, *_signature(parameters))
     try:
-        return _checked_functions(*key)
+        return _checked_functions(weakly(problem.f), weakly(problem.g), x0.shape, x0.dtype, *_signature(parameters))
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
@@ -290,10 +310,13 @@ def _signature(parameters: PyTree) -> tuple:
     return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-@functools.lru_cache(maxsize=4096)
+def _like(structure: Any, leaves: tuple) -> PyTree:
+    return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves])
+
+
+@weak_cache(maxsize=4096, owners=lambda f, g, *key: (f, g))
 def _checked_functions(f, g, shape, dtype, structure, leaves) -> tuple[int, Modes]:
-    abstract = [jax.ShapeDtypeStruct(s, d) for s, d in leaves]
-    return _traced_functions(f, g, jax.ShapeDtypeStruct(shape, dtype), jax.tree.unflatten(structure, abstract))
+    return _traced_functions(held(f), held(g), jax.ShapeDtypeStruct(shape, dtype), _like(structure, leaves))
 
 
 def _traced_functions(f, g, x, parameters) -> tuple[int, Modes]:

@@ -3,7 +3,6 @@ at a point of the central path."""
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jax import lax
 from jaxtyping import Array, Bool
 
@@ -15,6 +14,7 @@ from .._conic.linearization import Equilibrated, LinearizedFactor, LinearizedSol
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
+from .._linalg.implicit import linear_solve
 from .._linalg.kkt import AbstractKKTSolver
 
 
@@ -83,9 +83,8 @@ def tangent(
     right = Vector(-stationarity, -scaling.equalities * moved.y, -products)
     view = Equilibrated(program, scaling)
     state = lax.stop_gradient(LinearizedFactor(view, rows, False))
-    operator = lx.FunctionLinearOperator(lambda v: conditions(view, rows, v, pair), jax.eval_shape(lambda: right))
     adjoint = LinearizedSolver(solver, lane_bytes)
-    step = lx.linear_solve(operator, right, adjoint, state=state, throw=False).value
+    step = linear_solve(lambda v: conditions(view, rows, v, pair), right, adjoint, state, symmetric=False)
     step = jax.tree.map(jnp.multiply, units, step)
     _, change = jax.jvp(lambda d, v: assemble(d, presolve(d, layout), v), (data, point), (rates, step))
     return change

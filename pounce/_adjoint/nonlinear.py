@@ -18,12 +18,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._interior.start import Bounds
 from .._linalg.equilibrated import Equilibrated, EquilibratedFactor, in_units, natural_units
+from .._linalg.implicit import linear_solve
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .._linalg.matrix import Matrix, largest, masked, plus_diagonal, scaled
 from .._problem.crossing import first_order_moves
@@ -298,7 +298,7 @@ def tangent_from(
     connected = rows.held | (rows.lower + rows.upper > 0)
     pull = rows.side(b.cl, b.cu) * jnp.where(rows.held, 1.0, diagonal)
     r_y = jnp.where(connected, pull - c_dot, 0.0)
-    dx, dy = lx.linear_solve(lin.operator, (r_x, r_y), equilibrated, state=factor, throw=False).value
+    dx, dy = linear_solve(lin.operator.mv, (r_x, r_y), equilibrated, factor, symmetric=True)
     df, dc, dgradient = moves(d_nlp, dx, dy)
     if relaxation == 0:
         rate = jnp.where(variables.held, dgradient, 0.0)

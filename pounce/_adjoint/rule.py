@@ -1,7 +1,7 @@
 """The one derivative rule: a solution as an implicit function of its data.
 
 A solve is a `jax.custom_jvp` whose rule linearises the optimality conditions at the solution and solves one linear system, by
-`lineax.linear_solve` with a factor computed once. Forward and reverse mode, batching and higher orders all come from it. Which
+`linear_solve` with a factor computed once. Forward and reverse mode, batching and higher orders all come from it. Which
 conditions those are is the caller's `tangent`: `nonlinear.tangent` or `conic.tangent`.
 """
 

@@ -5,14 +5,14 @@ Compiled programs are shared between functions that trace to the same operations
 """
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sps
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from .._compile import compiler_options, program_cache
 from .._linalg.sparse import Pattern, SparseMatrix
@@ -20,6 +20,7 @@ from .._waiting import speaking
 from .by_mode import Parts, dense_derivatives_by_mode, sparse_derivatives_by_mode
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .modes import REVERSE, Modes, check_modes, looked_at, warn_of_cost
+from .operations import Operations
 from .own_rules import inner_jaxprs, rules_in
 from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
@@ -81,59 +82,6 @@ def trace_below_zero(closed: ClosedJaxpr, n: int) -> ClosedJaxpr:
 def operations(jaxpr: Jaxpr) -> int:
     """How many, the bodies of loops and branches counted once."""
     return sum(1 + sum(map(operations, inner_jaxprs(equation))) for equation in jaxpr.eqns)
-
-
-class _Source:
-    """Jaxprs that equal others of the same operations. Raises `TypeError` where that cannot be told."""
-
-    def __init__(self, jaxprs: Sequence[Jaxpr]):
-        self.jaxprs, self._key = tuple(jaxprs), tuple(map(_key, jaxprs))
-        self._hash = hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Source) and self._hash == other._hash and self._key == other._key
-
-
-def _key(jaxpr: Jaxpr) -> Hashable:
-    if jaxpr.effects:
-        raise TypeError("side effects are not shared")
-    number: dict[Any, int] = {}
-
-    def atom(a: Any) -> Hashable:
-        if isinstance(a, Literal):
-            value = np.asarray(a.val)
-            return a.aval, value.dtype.str, value.tobytes()
-        return number[a]
-
-    def bind(variables: Sequence[Any]) -> Hashable:
-        for variable in variables:
-            number[variable] = len(number)
-        return tuple(variable.aval for variable in variables)
-
-    lines: list[Hashable] = [bind(jaxpr.constvars), bind(jaxpr.invars)]
-    for equation in jaxpr.eqns:
-        inputs = tuple(map(atom, equation.invars))
-        parameters = tuple((name, _parameter_key(value)) for name, value in sorted(equation.params.items()))
-        lines.append((equation.primitive, inputs, parameters, bind(equation.outvars)))
-    return (*lines, tuple(map(atom, jaxpr.outvars)))
-
-
-def _parameter_key(value: Any) -> Hashable:
-    if isinstance(value, ClosedJaxpr):
-        if value.consts:
-            raise TypeError("arrays inside of an inner program are not compared")
-        return _key(value.jaxpr)
-    if isinstance(value, Jaxpr):
-        return _key(value)
-    if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(_parameter_key, value))
-    if isinstance(value, float):
-        return float, repr(value)
-    hash(value)
-    return type(value), value
 
 
 class _Compiled:
@@ -259,7 +207,7 @@ def _shape(variable) -> jax.ShapeDtypeStruct:
 
 
 @program_cache(maxsize=256)
-def _shared(source: _Source) -> _Compiled:
+def _shared(source: Operations) -> _Compiled:
     return _Compiled(source.jaxprs)
 
 
@@ -273,7 +221,7 @@ class TracedProgram:
             self._constants = [tuple(map(jnp.asarray, part.consts)) for part in parts]
         jaxprs = [part.jaxpr for part in parts]
         try:
-            self._compiled = _shared(_Source(jaxprs))
+            self._compiled = _shared(Operations(jaxprs))
         except TypeError:
             self._compiled = _Compiled(jaxprs)
         self.modes = self._compiled.modes

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, PyTree
 
 from .. import _check as check
 from .._anchor import Anchor, anchor_at, jacobian
 from .._compile import compiler_options, program_cache
 from .._interior.start import WarmStart
+from .._meshes import first_lane, place_of, placed
 from .._program import NO_BOUND
 from .._solution import Multipliers, Solution
 from ..nlp import Data, Program, parameter_arrays
@@ -47,8 +49,9 @@ class Batch:
 
         Compiled once for a function of a module: one made for the call would compile every time.
         """
-        call = _compiled(function, self.program, self.moves, len(more), check.is_concrete((self.data, more)))
-        return call(self.data, *more)
+        lanes = next(iter(jax.tree.leaves(self.data.parameters)))
+        how = check.at_top_level((self.data, more)), place_of((self.data, more), lanes)
+        return _compiled(function, self.program, self.moves, len(more), *how)(self.data, *more)
 
 
 # Functions of one lane, for `Batch.over_lanes`.
@@ -104,8 +107,15 @@ def margins(program: Program, data: Data, at: Anchor, active_tol: Float[Array, "
     return dict(margin=jnp.minimum(least_mult, least_slack), min_mult=least_mult, min_slack=least_slack)
 
 
-@program_cache(maxsize=512)
-def _compiled(function: Callable, program: Program, moves: tuple[bool, bool], count: int, top_level: bool):
+@program_cache(maxsize=512, owners=lambda function, program, *key: program.functions[0])
+def _compiled(
+    function: Callable,
+    program: Program,
+    moves: tuple[bool, bool],
+    count: int,
+    top_level: bool,
+    place: NamedSharding | None,
+):
     axes = 0, *(0 if yes else None for yes in moves)
 
     def run(data: Data, *more: PyTree):
@@ -117,7 +127,7 @@ def _compiled(function: Callable, program: Program, moves: tuple[bool, bool], co
         own = data.parameters, data.start.x0, data.start.warm
         return jax.vmap(lane, in_axes=(axes, *(0 for _ in range(count))))(own, *more)
 
-    return jax.jit(run, compiler_options=compiler_options() if top_level else None)
+    return jax.jit(placed(run, place), compiler_options=compiler_options() if top_level else None)
 
 
 Prepare = Callable[[Array, PyTree], tuple[Program, Data]]
@@ -142,8 +152,8 @@ def batch_of(p_batch: PyTree, prepare_lane: Prepare, x0: Any, n: int, warm: tupl
     moves = start.ndim == 2
     if moves and start.shape != (size, n):
         raise ValueError(f"`x0` must have shape ({n},) or ({size}, {n}), got {start.shape}")
-    first = start_point(start[0] if moves else start, n)
-    lane = jax.tree.map(lambda leaf: leaf[0], parameters)
+    first = start_point(first_lane(start) if moves else start, n)
+    lane = jax.tree.map(first_lane, parameters)
     program, data = prepare_lane(first, lane)
     start = start.astype(first.dtype) if moves else first
     m = data.start.bounds.cl.shape[0]

@@ -39,17 +39,24 @@ def heeded(solution: Any, on_failure: str | None, *, unless_told: str = "warn", 
 
     Where its numbers can be looked at, a failure is a warning, an error, or nothing, as `on_failure` says or else
     `unless_told`; ``"nan"`` is a word about derivatives alone. Where they cannot, ``"raise"`` becomes an error of the running
-    program, and nothing else is said here. ``level``: of the stack, where the user's call is.
+    program, and nothing else is said here. A solution that is nearly one raises only if errors were asked for; it is what a
+    traced call returns. ``level``: of the stack, where the user's call is.
     """
     wanted = unless_told if on_failure in (None, "nan") else on_failure
     if not check.is_concrete(solution):
         message = 'pounce: a solve did not succeed, and `on_failure="raise"`'
         return eqx.error_if(solution, ~solution.success, message) if on_failure == "raise" else solution
     if wanted in ("warn", "raise") and not np.all(solution.success):
-        if wanted == "raise":
+        if wanted == "raise" and (on_failure == "raise" or not nearly_solved(solution)):
             raise RuntimeError(described(solution))
         warnings.warn(f'{described(solution)} (`on_failure="ignore"` is silent)', RuntimeWarning, stacklevel=level)
     return solution
+
+
+def nearly_solved(solution: Any) -> bool:
+    """Whether all lanes have a solution, if not to the tolerance that was asked for."""
+    found = has_solution(solution.status) if isinstance(solution, ConicSolution) else solution.success
+    return bool(np.all(found))
 
 
 def described(solution: Any) -> str:

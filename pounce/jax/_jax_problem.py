@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _anchor, _check as check
 from .._problem.sparse_nlp import Structure
-from .._program import Data, Program, compiled
+from .._program import Data, Program, called
 from .._solution import Multipliers, Solution
 from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
 from ._anchors import AnchorState, duals_of, info_of
@@ -102,11 +102,11 @@ class JaxProblem:
         self._warm = solver_of(options, warm_options())
         start = jnp.zeros(n)
         self._example = example = example_of(p_example, self._problem, start)
-        rows = count_rows(self._problem, start, example)
-        if rows != m:
+        seen = self._problem.captured(start, example)
+        if (rows := count_rows(seen, start, example)) != m:
             raise ValueError(f"`g` must return m = {m} rows, got {rows}")
         exact = self._cold.choices.hessian_approximation == "exact"
-        self._structure = sparse_structure(self._problem, start, example, m, exact)
+        self._structure = sparse_structure(seen, start, example, m, exact)
         if self._structure is None and n + m > LARGE:
             message = f"a dense problem with n + m = {n + m}: if its derivatives are sparse, pass `sparse=True`"
             warnings.warn(message, UserWarning, stacklevel=2)
@@ -350,7 +350,7 @@ class JaxProblem:
         if warm is not None:
             seeds = warm_arrays(warm, self.n, self.m, data.start.x0.dtype)
             data = dataclasses.replace(data, start=dataclasses.replace(data.start, warm=seeds))
-        return compiled(program, check.is_concrete(data))(data)
+        return called(program, data)
 
     def _batch(self, p_batch: PyTree, x0: Any, warm: tuple | None = None, solver: InteriorPoint | None = None) -> Batch:
         check_like(p_batch, self._example, (0,))
