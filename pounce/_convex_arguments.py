@@ -21,8 +21,8 @@ def convex_data(P: Any, c: Any, A: Any, b: Any, G: Any, h: Any, lb: Any, ub: Any
 
     NumPy arrays, SciPy sparse matrices and JAX arrays (traced ones too) are all accepted, `BCOO` matrices if their indices are
     known. What is sparse stays so where that pays. ``P`` stands for what `symmetric_form` says. Numbers that are known are
-    checked: `ValueError` names the argument, its shape or entry, and what was expected. An infinite entry of ``h`` may stand for a
-    row that is absent; `closed_cones` checks whether it may do so there.
+    checked: `ValueError` names the argument, its shape or entry, and what was expected. An infinite entry of ``h`` may stand for
+    a row that is absent; `closed_cones` checks whether it may do so there.
     """
     if c is None:
         raise ValueError("`c` is missing: it gives the number of variables (use zeros for no linear term)")

@@ -12,7 +12,7 @@ class Operations:
 
     def __init__(self, jaxprs: Sequence[Jaxpr], key: Hashable = None):
         self.jaxprs = tuple(jaxprs)
-        self._key = tuple(map(_key, jaxprs)) if key is None else key
+        self._key = tuple(map(key_of, jaxprs)) if key is None else key
         self._hash = hash(self._key)
 
     @classmethod
@@ -30,7 +30,8 @@ class Operations:
         return isinstance(other, Operations) and self._hash == other._hash and self._key == other._key
 
 
-def _key(jaxpr: Jaxpr) -> Hashable:
+def key_of(jaxpr: Jaxpr) -> Hashable:
+    """What jaxprs of the same operations have in common. Raises `TypeError` where that cannot be told."""
     if jaxpr.effects:
         raise TypeError("side effects are not shared")
     number: dict[Any, int] = {}
@@ -58,9 +59,9 @@ def _parameter_key(value: Any) -> Hashable:
     if isinstance(value, ClosedJaxpr):
         if value.consts:
             raise TypeError("arrays inside of an inner program are not compared")
-        return _key(value.jaxpr)
+        return key_of(value.jaxpr)
     if isinstance(value, Jaxpr):
-        return _key(value)
+        return key_of(value)
     if isinstance(value, (tuple, list)):
         return type(value), tuple(map(_parameter_key, value))
     if isinstance(value, float):

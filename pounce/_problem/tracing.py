@@ -20,7 +20,7 @@ from .._waiting import speaking
 from .by_mode import Parts, dense_derivatives_by_mode, sparse_derivatives_by_mode
 from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .modes import REVERSE, Modes, check_modes, looked_at, warn_of_cost
-from .operations import Operations
+from .operations import Operations, key_of
 from .own_rules import inner_jaxprs, rules_in
 from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
@@ -54,7 +54,7 @@ def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr:
 def same_trace(first: ClosedJaxpr, second: ClosedJaxpr) -> bool:
     """Whether two traces are the same operations on the same numbers; False where that cannot be told."""
     try:
-        if _key(first.jaxpr) != _key(second.jaxpr):
+        if key_of(first.jaxpr) != key_of(second.jaxpr):
             return False
     except TypeError:
         return False
