@@ -27,7 +27,12 @@ def symmetric_form(P: Any, rounding: float) -> Any:
     if isinstance(P, SparseMatrix):
         return P  # the lower triangle stands for all of it
     if sps.issparse(P):
-        entries = P.tocoo()
+        matrix = sps.csr_array(P, copy=True)  # the caller's stays as it is
+        matrix.sum_duplicates()
+        other = sps.csr_array(matrix.T)
+        if all(np.array_equal(getattr(matrix, k), getattr(other, k)) for k in ("indptr", "indices", "data")):
+            return matrix
+        entries = matrix.tocoo()
         rows, columns, values = entries.row, entries.col, entries.data
         if is_triangle(P, rounding):
             values = np.where(rows == columns, 0.5, 1.0) * values
@@ -38,7 +43,10 @@ def symmetric_form(P: Any, rounding: float) -> Any:
         found.sum_duplicates()
         return found
     if check.is_concrete(P):
-        triangle = is_triangle(np.asarray(P), rounding)
+        numbers = np.asarray(P)
+        if np.array_equal(numbers, numbers.T):
+            return P.copy()  # the caller may write to theirs
+        triangle = is_triangle(numbers, rounding)
         return P + np.tril(P, -1).T if triangle else 0.5 * (P + P.T)
     triangle = jnp.any(jnp.tril(P, -1) != 0) & ~jnp.any(jnp.triu(P, 1) != 0)
     return jnp.where(triangle, jnp.tril(P) + jnp.tril(P, -1).T, 0.5 * (P + P.T))
