@@ -95,6 +95,8 @@ def test_convex():
     c = BOX["c"]
     with pytest.raises(RuntimeError, match="primal_infeasible"):
         solve_qp(**BOX, b=bad)
+    with pytest.raises(RuntimeError, match="numerical_failure'. Is `P` positive semidefinite"):
+        solve_qp(**BOX | dict(P=np.diag([-300.0, -200.0])), b=good)
     with pytest.warns(RuntimeWarning, match="primal_infeasible"):
         x = solve_qp(**BOX, b=bad, on_failure="warn")
     assert np.all(np.isfinite(x)) and np.all(np.isfinite(silent(lambda: solve_qp(**BOX, b=bad, on_failure="ignore"))))
