@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import eval_context
 
 from ._check import finite_start, no_nan, real_array
 from ._current import current_iterate, current_violations
@@ -207,7 +208,8 @@ class Problem:
         options, solver = self._prepare(given)
         if self.n == 0:
             return start, nothing_to_solve(self.m)
-        solution, info = self._run(start, warm, options, solver)
+        with eval_context():  # numbers are NumPy's here, and no part of what is being traced around it
+            solution, info = self._run(start, warm, options, solver)
         if report_path is not None:
             write_report(report_path, info, full=report_detail == "full")
         return np.asarray(solution.x), info

@@ -17,7 +17,7 @@ from pounce._check import at_top_level, tracing
 from pounce._problem.captured import Captured, captured, closes_over_tracers
 from pounce._program import compiled
 from pounce._weak import Weakly, weakly
-from pounce.jax import JaxProblem, solve, solve_qp, solve_socp, vmap_solve
+from pounce.jax import JaxProblem, from_jax, solve, solve_qp, solve_socp, vmap_solve
 from pounce.jax._failures import heeded
 
 
@@ -173,6 +173,9 @@ def test_constants_are_solved_anywhere():
     one = lambda: pounce.solve(problem, SOLVER, X0, jnp.array([1.0, 0.3])).x
     layer = lambda: solve_qp(c=jnp.array([-1.0, -0.3]), **QP)
     assert at_top_level(one())
+    host = from_jax(lambda x: squares(x, 1.0, 1.0), n=2)
+    host.add_option("print_level", 0)
+    np.testing.assert_allclose(jax.jit(lambda a: a * host.solve(np.zeros(2))[0])(2.0), 2.0, atol=1e-7)
     for each in (one, layer):
         expected = each()
         np.testing.assert_allclose(jax.jit(lambda a: a * each())(2.0), 2.0 * expected, atol=1e-7)
