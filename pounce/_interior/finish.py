@@ -1,34 +1,37 @@
 """From the last state back to user units."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
-from .._results import Status
 from .._solution import ActiveSet, Multipliers, Quality, Residuals, Solution, Statistics
-from .iterate import SIDES, Iterate, select
+from .iterate import SIDES, Iterate, maximum_norm, select
 from .options import Choices, Numbers
 from .start import Bounds
-from .state import RESTORING, State
+from .state import REGULAR, Frame, State
 
 
 def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> Solution:
     """The solution a final state stands for."""
-    frame, report, mu = state.frame, state.report, state.globalization.mu
+    frame, iterate, mu = state.frame, state.iterate, state.globalization.mu
     n = frame.free.shape[0]
-    watchdog = state.memory.watchdog
-    limited = watchdog.active & (state.status == Status.Maximum_Iterations_Exceeded)
-    # A run cut off inside the watchdog answers with the point the watchdog would have gone back to.
-    iterate = select(limited, state.memory.stored.iterate, state.iterate)
     objective_scale = frame.objective_scale
     x = iterate.primal[:n]
-    if choices.honor_original_bounds:
-        x = jnp.clip(x, bounds.lb, bounds.ub)
     lower, upper = iterate.bounds[:, :n] / jnp.abs(objective_scale)
     # A fixed variable's multiplier is whatever makes its stationarity row vanish.
-    rest = jnp.where(frame.free, 0.0, state.fixed_gradient / objective_scale)
+    rest = jnp.where(frame.free, 0.0, state.lagrangian / objective_scale)
     if choices.fixed_variable_treatment != "make_parameter_nodual":
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
-    constraints = state.rows / frame.row_scale + frame.row_shift
+    # A problem that is none is not looked at.
+    unseen = state.phase < REGULAR
+    objective, constraints, lagrangian = (
+        jnp.where(unseen, jnp.nan, value)
+        for value in (
+            state.objective / objective_scale,
+            state.rows / frame.row_scale + frame.row_shift,
+            state.lagrangian / objective_scale,
+        )
+    )
+    multipliers = Multipliers(iterate.rows * frame.row_scale / objective_scale, lower, upper)
     point = (iterate.primal[:n], iterate.rows)
     active, quality = _larger_multipliers(state, iterate), Quality.unknown(x)
     found = state.finding
@@ -37,18 +40,19 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
         seen = Quality.of(found.margin, found.linear_residual, found.inertia_correct, found.regular)
         active, quality, point = select(known, (found.active, seen, (found.x, found.rows)), (active, quality, point))
     counts = state.counts
-    verdict = (state.status == Status.Infeasible_Problem_Detected) | (state.status == Status.Restoration_Failed)
-    certified = (state.phase == RESTORING) & verdict & (state.entry.steps > 0)
     return Solution(
         x,
-        state.objective / objective_scale,
+        objective,
         constraints,
-        Multipliers(iterate.rows * frame.row_scale / objective_scale, lower, upper),
+        multipliers,
         state.status,
-        Residuals(report.kkt_error, report.stationarity, report.violation, report.complementarity),
+        Residuals(
+            state.report.kkt_error,
+            maximum_norm(jnp.where(frame.free, lagrangian - (lower - upper) * jnp.sign(objective_scale), 0.0)),
+            *_left(frame, bounds, x, constraints, multipliers),
+        ),
         Statistics(
-            # The step that certifies a verdict of the restoration phase is not counted (nor printed by Ipopt).
-            state.iteration - certified,
+            state.iteration,
             counts.evaluations,
             counts.factorizations,
             counts.restorations,
@@ -66,6 +70,24 @@ def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> 
         mu,
         state.history,
     )
+
+
+def _left(frame: Frame, bounds: Bounds, x, rows, multipliers: Multipliers) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Violation of the user's bounds and rows, and what is left of complementarity with them."""
+    n, y = x.shape[0], multipliers.constraints
+    fixed, has, equality = ~frame.free, frame.has[:, :n], frame.equality
+    has_row = frame.has[:, n : n + rows.shape[0]]
+    violations, products = [], []
+    for value, present, sign, bound, z in (
+        (x, has[0] | fixed, 1.0, bounds.lb, multipliers.lower),
+        (x, has[1] | fixed, -1.0, bounds.ub, multipliers.upper),
+        (rows, has_row[0] | equality, 1.0, bounds.cl, jnp.maximum(-y, 0.0)),
+        (rows, has_row[1] | equality, -1.0, bounds.cu, jnp.maximum(y, 0.0)),
+    ):
+        slack = sign * (value - jnp.where(present, bound, 0.0))
+        violations.append(maximum_norm(jnp.where(present, jnp.minimum(slack, 0.0), 0.0)))
+        products.append(maximum_norm(jnp.where(present, z * slack, 0.0)))
+    return jnp.max(jnp.stack(violations)), jnp.max(jnp.stack(products))
 
 
 def _larger_multipliers(state: State, iterate: Iterate) -> Bool[Array, "2 k"]:

@@ -49,8 +49,8 @@ def first_memory(point: Point) -> Memory:
     """Nothing to remember yet."""
     iterate, zero, none, no = point.iterate, jnp.zeros_like(point.objective), jnp.array(0), jnp.array(False)
     direction = Direction(*(jnp.zeros_like(leaf) for leaf in (iterate.primal, iterate.rows, iterate.bounds)))
-    watchdog = Watchdog(no, none, direction, zero, Reference(zero, zero, zero))
-    return Memory(watchdog, point, zero, none, none, iterate, no, zero + jnp.inf)
+    watchdog = Watchdog(no, none, direction, zero, zero, Reference(zero, zero, zero))
+    return Memory(watchdog, point, zero, none, none, none, none, iterate, no, zero + jnp.inf)
 
 
 def reset_line_search(

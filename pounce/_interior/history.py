@@ -26,7 +26,7 @@ def shown_row(objective, report: Report, row: Row, restoring) -> History:
 
 
 def blank_report(zero) -> Report:
-    return Report(zero, zero, zero, zero, zero, zero)
+    return Report(zero, zero, zero)
 
 
 def blank_history(row: Row, zero, no, length: int) -> History:

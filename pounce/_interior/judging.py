@@ -28,9 +28,6 @@ def judged_state(
     shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
     figures = (
         errors.overall(o.mu_target),
-        errors.unscaled_dual,
-        seen.row_violation,
-        errors.unscaled_complementarity,
         shown,
         errors.dual,
     )

@@ -71,14 +71,16 @@ def updated(
 
     A pair is ``s = x - x_old`` and the change of ``grad_x L(., y)`` at the present ``y``, without bound multipliers. In the
     restoration phase ``L`` is the constraint part alone; ``eta D_R s`` is added anew at every update, since eta changes.
-    ``regularization`` is the ``dw`` of the step that led here. After too many skipped pairs the memory starts over.
+    ``regularization`` is the ``dw`` of the step that led here. After too many skipped pairs the memory starts over, and after
+    a search that did not move.
     """
     memory = g.quasi_newton
     if memory is None:
         return g
-    over = ~memory.ready | (memory.skipped >= o.limited_memory_max_skipping)
     x, free = iterate.primal[: view.n], view.active[: view.n]
     step = jnp.where(free, x - memory.previous_x, 0.0)
+    stale = (memory.skipped >= o.limited_memory_max_skipping) | (maximum_norm(step) == 0)
+    over = ~memory.ready | stale
     objective = jnp.where(view.restoring, 0.0, d.gradient - memory.previous_gradient)
     difference = jax.tree.map(jnp.subtract, d.jacobian, memory.previous_jacobian)
     change = jnp.where(free, objective + transposed_times(difference, iterate.rows), 0.0)

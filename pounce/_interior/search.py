@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._once import computed_once
 from .direction import Correction
 from .filter import Reference, armijo, corner, is_f_type, smallest_step
-from .iterate import Iterate, View, bound_steps, select, step_to_boundary
+from .iterate import Iterate, View, bound_steps, maximum_norm, select, step_to_boundary
 from .options import Choices, Numbers
 from .state import Direction, Globalization, Memory, Point, Row, Watchdog
 
@@ -22,6 +22,10 @@ ORDINARY, CORRECTION, SOFT = 0, 1, 2
 SEARCHING, ACCEPTED, PASSED, SOFT_ACCEPTED, SOFT_TENTATIVE, FAILED = 0, 1, 2, 3, 4, 5
 # No search: functions are wanted at one point, and nothing follows from them here
 MEASURING, MEASURED = 6, 7
+# Shorter steps would change the point by less than function values can tell
+STALLED = 8
+LEISURELY = 12  # steps are cut by `alpha_red_factor` so many times, and by its fourth power from then on
+MOST_DEEP = 6  # so many steps in a row that are cut more often count as no step at all
 THETA_MAX_FACTOR_IN_RESTORATION = 1e8  # Ipopt's default for `resto.theta_max_fact`
 
 
@@ -80,6 +84,7 @@ class Search(eqx.Module):
     soft: Bool[Array, ""]  # the search belongs to the soft restoration phase
     tiny: Bool[Array, ""]
     tiny_again: Bool[Array, ""]
+    after_tiny: Bool[Array, ""]  # the step before was one, or none at all
     give_up: Bool[Array, ""]  # the watchdog ends before the first trial
     watchdog: Watchdog
     watching: Bool[Array, ""]
@@ -89,6 +94,7 @@ class Search(eqx.Module):
     theta_max: Float[Array, ""]
     theta_min: Float[Array, ""]
     alpha_min: Float[Array, ""]
+    least: Float[Array, ""]  # as of `Watchdog`
     alpha_max: Float[Array, ""]
     soft_alpha: Float[Array, ""]
     entry: tuple[Float[Array, ""], Float[Array, ""]]  # the corner that leaving the reference point adds to the filter
@@ -127,6 +133,21 @@ def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers:
     relative = jnp.abs(direction.primal[:nx]) / (1 + jnp.abs(point.iterate.primal[:nx]))
     small = jnp.max(relative, initial=0.0) <= numbers.tiny_step_tol
     return small & (violation <= 1e-4) & (numbers.tiny_step_tol > 0)
+
+
+def _least_resolved(view: View, point: Point, direction: Direction, alpha_max) -> Float[Array, ""]:
+    """The step length from which on a step is out of proportion: rounding, or next to nothing of the first one and of the
+    variables.
+
+    Near a minimiser, values change by the square of a relative step; below the root of the machine precision they do not change
+    at all. Elsewhere no sound direction has to be cut like that.
+    """
+    x, d = (v[: view.n + view.equality.shape[0]] for v in (point.iterate.primal, direction.primal))
+    eps, largest = jnp.finfo(x.dtype).eps, maximum_norm(x)
+    size = jnp.where(x == 0, largest, jnp.abs(x))
+    relative = jnp.max(jnp.abs(d) / jnp.where(size > 0, size, jnp.inf), initial=0.0)
+    share = jnp.where(relative > 0, jnp.minimum(alpha_max, 1 / relative), alpha_max) * jnp.sqrt(eps)
+    return jnp.maximum(share, jnp.where(relative > 0, 10 * eps / relative, 0.0))
 
 
 def begin_search(
@@ -176,7 +197,8 @@ def begin_search(
         wake = wake & False
     settled = here, alpha_max, enabled, tiny, force, give_up, wake
     here, alpha_max, enabled, tiny, force, give_up, wake = computed_once(settled, memory.shortened < 0)
-    fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, here)
+    least = _least_resolved(view, point, direction, alpha_max)
+    fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, least, here)
     watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
     reference = select(watchdog.active, watchdog.reference, here)
 
@@ -195,6 +217,7 @@ def begin_search(
         soft,
         tiny & enabled,
         tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol),
+        last_row.tiny,
         give_up,
         watchdog,
         watchdog.active & ~give_up,
@@ -205,6 +228,7 @@ def begin_search(
         jnp.where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
         # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
         smallest_step(reference, g.theta_min, o),
+        least,
         alpha_max,
         jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau)),
         corner(reference, o),
@@ -246,6 +270,7 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     accepted, passed = last.result == ACCEPTED, last.result == PASSED
     soft_good, tentative = last.result == SOFT_ACCEPTED, last.result == SOFT_TENTATIVE
     failed = enabled & ~tiny & (last.result == FAILED)
+    stalled = last.result == STALLED
     corrected = accepted & (last.kind == CORRECTION)
 
     # Primal step, with the multiplier steps that belong to it
@@ -259,19 +284,17 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     in_soft = soft_good | tentative
     leaving_soft = soft_good & soft
     alpha_z = jnp.where(in_soft & ~leaving_soft, alpha, alpha_z)
-    alpha_y = _row_step_length(choices.alpha_for_y, alpha, alpha_z, primal_step, view, o)
+    # Where the variables stay where they are, multipliers take their whole step.
+    alpha_x = jnp.where(stalled, alpha_max, alpha)
+    alpha_y = _row_step_length(choices.alpha_for_y, alpha_x, alpha_z, primal_step, view, o)
     alpha_y = jnp.where(leaving_soft, 0.0, jnp.where(in_soft, alpha, alpha_y))
     primal = jnp.where(tiny, origin.iterate.primal + alpha_max * step.primal, last.primal)
-    moved = Point(
-        Iterate(
-            primal,
-            origin.iterate.rows + alpha_y * rows_step,
-            origin.iterate.bounds + alpha_z * z_step,
-        ),
-        last.objective,
-        last.rows,
+    primal, objective, rows = select(
+        stalled, (origin.iterate.primal, origin.objective, origin.rows), (primal, last.objective, last.rows)
     )
-    took = accepted | passed | in_soft | tiny
+    y, z = origin.iterate.rows + alpha_y * rows_step, origin.iterate.bounds + alpha_z * z_step
+    moved = Point(Iterate(primal, y, z), objective, rows)
+    took = accepted | passed | in_soft | tiny | stalled
     # Filter, f-type or h-type
     test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
@@ -282,8 +305,12 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)
     tag = jnp.where(accepted, letter, ord("w"))
     tag = jnp.where(soft_good, ord("S"), jnp.where(tentative, ord("s"), tag))
-    tag = jnp.where(tiny, jnp.where(search.tiny_again, ord("T"), ord("t")), tag)
-    full_step = (last.reductions == 0) | tiny | in_soft
+    deep = took & (last.reductions > LEISURELY) & (reference.violation <= o.tol)
+    deep = jnp.where(deep, memory.deep + 1, 0)
+    crawling = took & (deep >= MOST_DEEP)
+    again = jnp.where(tiny, search.tiny_again, search.after_tiny | crawling)
+    tag = jnp.where(tiny | stalled | crawling, jnp.where(again, ord("T"), ord("t")), tag)
+    full_step = (last.reductions == 0) | tiny | stalled | in_soft
     ended = accepted & watching
     active = watchdog.active & ~ended & ~last.reverted & ~search.give_up
     shortened = jnp.where(full_step, 0, jnp.where(last.reverted, 1, memory.shortened + 1))
@@ -294,12 +321,14 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
         (filter_, search.theta_max, search.theta_min, reference, last.rejections),
     )
     remembered = eqx.tree_at(
-        lambda k: (k.watchdog, k.stored, k.shortened, k.soft_count),
+        lambda k: (k.watchdog, k.stored, k.shortened, k.deep, k.stalls, k.soft_count),
         memory,
         (
             eqx.tree_at(lambda w: (w.active, w.trials), watchdog, (active, last.watchdog_trials)),
             select(tentative, origin, search.stored),
             shortened,
+            jnp.where(crawling, 0, deep),
+            memory.stalls + stalled,
             jnp.where(tentative & soft, memory.soft_count + 1, 0),
         ),
     )

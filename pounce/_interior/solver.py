@@ -31,15 +31,20 @@ from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
 from .observation import Observation, observe
 from .options import Choices, Numbers
+from .reporting import answering, begun, is_solved, placed
 from .restoration import phase_view
 from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search
 from .start import Bounds, WarmStart
 from .state import (
     CERTIFYING,
     REGULAR,
+    REPORTED,
+    REPORTING,
     RESTORING,
     SCALING,
     STARTING,
+    UNSEEN,
+    Beginning,
     Counts,
     Direction,
     Entry,
@@ -53,6 +58,9 @@ from .state import (
 from .termination import infeasible_or_failed, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, leaving_restoration, restoration, rows_outdated
 from .trial import Trial, candidate, judge_trial, measuring
+
+
+MOST_STALLS = 6
 
 
 class Pass(eqx.Module):
@@ -120,6 +128,7 @@ class InteriorPointMethod(eqx.Module):
             status,
             none,
             iterate,
+            Beginning(x, zero + jnp.inf, y),
             frame,
             globalization,
             globalization,
@@ -137,15 +146,15 @@ class InteriorPointMethod(eqx.Module):
         )
 
     def terminate(self, state: State) -> Bool[Array, ""]:
-        return (state.status != Status.Running) & ~self._to_certify(state, state.status)
+        more = self._to_certify(state, state.status) | (state.phase == REPORTING)
+        return (state.status != Status.Running) & ~more
 
     def _to_certify(self, state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether more is to be found out about a solution of the main phase."""
         if not self.certify:
             return jnp.array(False)
-        solved = (status == Status.Solve_Succeeded) | (status == Status.Solved_To_Acceptable_Level)
-        main = (state.phase == REGULAR) | (state.phase == CERTIFYING)
-        return solved & main & ~state.finding.settled  # pyright: ignore
+        main = (state.phase == REGULAR) | (state.phase == CERTIFYING) | (state.phase == UNSEEN)
+        return is_solved(status) & main & ~state.finding.settled  # pyright: ignore
 
     def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
@@ -179,25 +188,23 @@ class InteriorPointMethod(eqx.Module):
 
     def scale(self, d: Derivatives, state: State, numbers: Numbers) -> State:
         """What the pass of the phase SCALING comes to, without the rest of a pass."""
+        beginning = begun(state.beginning, d, state.frame, jnp.array(True))
         frame, iterate = self._prepare(state, d, None, numbers)
-        return _scaled_state(state, frame, iterate)
+        return _scaled_state(eqx.tree_at(lambda s: s.beginning, state, beginning), frame, iterate)
 
     def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase
         starting, iterating = phase == STARTING, (phase == REGULAR) | (phase == RESTORING)
+        first_phase = SCALING if choices.nlp_scaling_method == "gradient-based" else STARTING
+        beginning = begun(state.beginning, d, state.frame, phase == first_phase)
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
-        fixed_gradient = d.gradient + transposed_times(d.jacobian, iterate.rows)
-        state = eqx.tree_at(
-            lambda s: (s.objective, s.rows, s.fixed_gradient),
-            state,
-            select(
-                phase == CERTIFYING,
-                (state.objective, state.rows, state.fixed_gradient),
-                (d.objective, d.rows, fixed_gradient),
-            ),
+        lagrangian = d.gradient + transposed_times(d.jacobian, iterate.rows)
+        here = select(
+            phase == CERTIFYING, (state.objective, state.rows, state.lagrangian), (d.objective, d.rows, lagrangian)
         )
+        state = eqx.tree_at(lambda s: (s.objective, s.rows, s.lagrangian, s.beginning), state, (*here, beginning))
         running = state.status == Status.Running
 
         # A soft restoration step is kept only if it reduced the primal-dual error, which takes derivatives to see.
@@ -227,6 +234,8 @@ class InteriorPointMethod(eqx.Module):
             g, memory, soft, stuck, going_back = choose_mode(judged, seen, frame, searching, o, choices)
         else:
             g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
+        # A function whose searches stall again and again, with luck between, is noise.
+        stuck = stuck | (searching & (judged.memory.stalls >= MOST_STALLS))
         searching = searching & ~(stuck if going_back is None else stuck | going_back)
         always_dc = choices.perturb_always_cd
         solved, system, rhs = solve_pass(
@@ -293,7 +302,7 @@ class InteriorPointMethod(eqx.Module):
             (took, accepted(judged, seen, view, frame, g, outcome, clip_mu, row, o)),
             (failed | relapse, restoration(judged, seen, g, search.memory, frame, origin, sure, relapse, row, o)),
             (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
-            (found.stuck, _stopped(judged, seen, restoring, o)),
+            (found.stuck, _stopped(judged, seen, restoring, found.is_acceptable, o)),
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
         if found.going_back is not None:
@@ -312,7 +321,10 @@ class InteriorPointMethod(eqx.Module):
             result.counts.restorations,
             judged.counts.restoration_iterations + (took & restoring),
         )
-        return eqx.tree_at(lambda s: s.counts, result, counts)
+        result = eqx.tree_at(lambda s: s.counts, result, counts)
+        looked = jnp.where(phase == REPORTING, REPORTED, jnp.where(result.phase == UNSEEN, REGULAR, result.phase))
+        result = eqx.tree_at(lambda s: s.phase, result, jnp.where(phase >= UNSEEN, looked, result.phase))
+        return answering(result, self._to_certify(result, result.status), o, self.choices)
 
     def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what the two starting phases add to them."""
@@ -327,7 +339,8 @@ class InteriorPointMethod(eqx.Module):
         slacks = start.push_slacks(frame, d.rows, o, choices)
         primal = jnp.concatenate([iterate.primal[:n], slacks, jnp.zeros(2 * m, slacks.dtype)])
         first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
-        return frame, select(state.phase == STARTING, first, iterate)
+        iterate = select(state.phase == STARTING, first, iterate)
+        return frame, select(state.phase == REPORTING, placed(frame, iterate, d.rows), iterate)
 
     def _update_barrier(
         self, judged: State, seen: Observation, frame: Frame, searching: Bool[Array, ""], o: Numbers
@@ -352,12 +365,17 @@ class InteriorPointMethod(eqx.Module):
         )
         g = eqx.tree_at(lambda q: (q.mu, q.tau), g, (update.mu, update.tau))
         g, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, update.reset)
-        return g, memory, soft, searching & update.stuck
+        # Without bounds no barrier parameter can help.
+        useless = judged.row.second_tiny & ~jnp.any(seen.view.has)
+        return g, memory, soft, searching & (update.stuck | useless)
 
 
-def _stopped(judged: State, seen: Observation, restoring: Bool[Array, ""], o: Numbers) -> State:
+def _stopped(
+    judged: State, seen: Observation, restoring: Bool[Array, ""], acceptable: Bool[Array, ""], o: Numbers
+) -> State:
     """Tiny steps at the smallest barrier parameter."""
-    end = jnp.where(restoring, infeasible_or_failed(seen.infeasibility, o), Status.Search_Direction_Becomes_Too_Small)
+    end = jnp.where(acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
+    end = jnp.where(restoring, infeasible_or_failed(seen.infeasibility, o), end)
     return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
 
 

@@ -13,8 +13,9 @@ from .perturbation import Perturbation
 
 
 # Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one. The
-# last looks at a solution again, nearer to where the equations of its active set hold.
-SCALING, STARTING, REGULAR, RESTORING, CERTIFYING = 0, 1, 2, 3, 4
+# next looks at a solution again, nearer to where the equations of its active set hold. The last three are of solves that end with
+# another point than the one they looked at last (`reporting`).
+SCALING, STARTING, REGULAR, RESTORING, CERTIFYING, UNSEEN, REPORTING, REPORTED = range(8)
 
 
 class Frame(eqx.Module):
@@ -58,6 +59,7 @@ class Watchdog(eqx.Module):
     trials: Int[Array, ""]
     direction: Direction
     alpha: Float[Array, ""]
+    least: Float[Array, ""]  # step length from which on the step is out of proportion
     reference: Reference
 
 
@@ -132,6 +134,8 @@ class Memory(eqx.Module):
     stored: Point  # where the watchdog or a tentative soft restoration step would go back to
     stored_error: Float[Array, ""]  # primal-dual error there
     shortened: Int[Array, ""]  # successive steps that were cut
+    deep: Int[Array, ""]  # successive steps that were cut to next to nothing
+    stalls: Int[Array, ""]  # searches of the whole solve that ended where they began
     soft_count: Int[Array, ""]
     acceptable: Iterate  # latest iterate of the main phase that met the acceptable tolerances
     has_acceptable: Bool[Array, ""]
@@ -173,13 +177,18 @@ class Row(eqx.Module):
         return self.tag == ord("T")
 
 
+class Beginning(eqx.Module):
+    """The first point that functions are looked at: the user's, where its derivatives give scaling factors."""
+
+    x: Float[Array, " n"]
+    objective: Float[Array, ""]  # user units, as the next; infinite before anybody looks
+    rows: Float[Array, " m"]  # less the right-hand sides of equality rows
+
+
 class Report(eqx.Module):
     """What the present iterate says about itself."""
 
     kkt_error: Float[Array, ""]  # E_0, scaled
-    stationarity: Float[Array, ""]  # user units, as the next two
-    violation: Float[Array, ""]
-    complementarity: Float[Array, ""]
     primal_infeasibility: Float[Array, ""]  # as the iteration table shows it
     dual_infeasibility: Float[Array, ""]
 
@@ -215,6 +224,7 @@ class State(eqx.Module):
     status: Int[Array, ""]
     iteration: Int[Array, ""]
     iterate: Iterate
+    beginning: Beginning
     frame: Frame
     globalization: Globalization
     outer: Globalization  # the main phase's, while restoring
@@ -224,7 +234,7 @@ class State(eqx.Module):
     row: Row
     report: Report
     finding: Finding | None  # where solutions are certified
-    fixed_gradient: Float[Array, " n"]  # scaled gradient of f + y'c, kept for the multipliers of fixed variables
+    lagrangian: Float[Array, " n"]  # scaled gradient of f + y'c
     objective: Float[Array, ""]  # scaled values at the iterate
     rows: Float[Array, " m"]
     counts: Counts

@@ -80,7 +80,8 @@ def judge(
     status = jnp.where(restoring, in_restoration, regular)
 
     x = state.iterate.primal[: state.frame.free.shape[0]]
-    diverging = maximum_norm(x) > o.diverging_iterates_tol
+    # A step that the watchdog lets pass is a trial: nothing is concluded from where it leads.
+    diverging = (maximum_norm(x) > o.diverging_iterates_tol) & ~state.memory.watchdog.active
     limit = (state.iteration >= o.max_iter) | (restoring & (state.entry.steps > o.max_resto_iter))
     later = jnp.where(
         diverging,

@@ -14,7 +14,7 @@ from .observation import Observation
 from .options import Numbers
 from .restoration import entered, may_return, phase_view, recentred, returned
 from .search import SOFT_TENTATIVE, Outcome, Trial
-from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Frame, Globalization, Memory, Point, Row, State
+from .state import CERTIFYING, REGULAR, RESTORING, STARTING, UNSEEN, Frame, Globalization, Memory, Point, Row, State
 from .termination import after_failed_search, converged, phase_tolerance
 
 
@@ -140,13 +140,14 @@ def restoration(
     return eqx.tree_at(
         lambda s: (
             s.phase, s.status, s.iterate, s.frame.bound, s.globalization, s.outer, s.memory, s.entry, s.row, s.iteration,
-            s.estimated, s.counts,
+            s.estimated, s.objective, s.rows, s.counts,
         ),
         judged,
         (
-            jnp.where(running, RESTORING, judged.phase), status, iterate, bound, select(restoring, g, fresh),
-            select(restoring, judged.outer, g), forgotten(memory), select(restoring, judged.entry, entry), row,
-            judged.iteration + (running & ~relapse), jnp.array(False), counts,
+            jnp.where(running, RESTORING, UNSEEN), status, iterate, bound,
+            select(restoring, g, fresh), select(restoring, judged.outer, g), forgotten(memory),
+            select(restoring, judged.entry, entry), row, judged.iteration + (running & ~relapse), jnp.array(False),
+            origin.objective, origin.rows, counts,
         ),
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from .search import (
     ACCEPTED,
     CORRECTION,
     FAILED,
+    LEISURELY,
     MEASURED,
     MEASURING,
     ORDINARY,
@@ -25,6 +26,7 @@ from .search import (
     SOFT,
     SOFT_ACCEPTED,
     SOFT_TENTATIVE,
+    STALLED,
     Search,
     Trial,
 )
@@ -106,10 +108,18 @@ def judge_trial(
     )
     next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
     want_soc = (first_soc | next_soc) & ~accepted
-    shorter = jnp.where(correcting, alpha_max, c.alpha) * o.alpha_red_factor
     reductions = c.reductions + 1
+    # Where only the objective is to fall, after a dozen cuts, or after a search without success, it is no longer a matter of a
+    # little less.
+    feasible = reference.violation <= o.tol
+    hasty = feasible & ((reductions > LEISURELY) | search.after_tiny)
+    factor = jnp.where(hasty, o.alpha_red_factor**4, o.alpha_red_factor)
+    shorter = jnp.where(correcting, alpha_max, c.alpha) * factor
     soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
     exhausted = ~(shorter > jnp.minimum(search.alpha_min, search.first_alpha(c.reverted, o)))
+    unresolved = shorter <= jnp.where(c.reverted, watchdog.least, search.least)
+    exhausted = exhausted | (unresolved & ~feasible)
+    stalls = unresolved & feasible & ~exhausted & ~softly & ~want_soc & ~watch_failed
     to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
     fails = jnp.where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
 
@@ -126,6 +136,7 @@ def judge_trial(
         jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
         jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
     )
+    result = jnp.where(stalls & (result == SEARCHING), STALLED, result)
     measured = c.result == MEASURING
     result = jnp.where(measured, MEASURED, result)
     ongoing = result == SEARCHING

@@ -14,6 +14,7 @@ from .._compile import compiler_options, forgettable, make_room
 from .._interior.finish import finish
 from .._interior.history import shown_row
 from .._interior.options import Choices, Numbers
+from .._interior.reporting import answering
 from .._interior.search import SEARCHING
 from .._interior.solver import InteriorPointMethod
 from .._interior.start import Bounds, WarmStart
@@ -104,7 +105,7 @@ class Kernel:
         self.look, self.conclude, self.judged = (
             functools.partial(piece, self._table_leaves) for piece in (look, conclude, judged)
         )
-        self.finish = compiled(self._run_finish)
+        self.stop, self.finish = compiled(self._run_stop), compiled(self._run_finish)
 
     def _run_begin(self, setting):
         state, question = self._begin(self.setting.unpack(setting))
@@ -141,6 +142,10 @@ class Kernel:
     def _run_judged(self, tables, setting, state, derivatives, found):
         leaves = self._handover.unpack(found, self._inputs(tables, setting, state, derivatives))
         return self.state.pack(jax.tree.unflatten(self._found_structure, leaves).judged)
+
+    def _run_stop(self, setting, state, status):
+        state, question = self._stop(self.setting.unpack(setting), self.state.unpack(state), status)
+        return self.state.pack(state), self.question.pack(question)
 
     def _run_finish(self, setting, state):
         return self.solution.pack(self._finish(self.setting.unpack(setting), self.state.unpack(state)))
@@ -196,6 +201,12 @@ class Kernel:
         state = self._method.conclude(found, trial, numbers)
         trying = trial.result == SEARCHING
         return trial, state, self._ask(state, trying, candidate(search, trial)[: self.n])
+
+    def _stop(self, setting: Setting, state, status):
+        stopped = eqx.tree_at(lambda s: s.status, state, status.astype(state.status.dtype))
+        numbers = self._numbers(setting)
+        state = answering(stopped, jnp.array(False), numbers, self._method.choices)
+        return state, self._ask(state, jnp.array(False), state.beginning.x)
 
     def _finish(self, setting: Setting, state):
         return finish(state, self._bounds(setting), self._numbers(setting), self._method.choices)

@@ -4,12 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import scipy.sparse as sps
 
-from .._interior.state import REGULAR, SCALING
+from .._interior.state import REGULAR, REPORTING, RESTORING, SCALING
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
 from .._solution import History, Solution
@@ -78,7 +77,8 @@ class _Run:
         """The answer to the question of a pass."""
         n, m, scale = self.n, self.m, self.scale
         x = asked.x[:n].copy() if scale is None else asked.x[:n] / scale
-        wanted = self.kernel.exact and asked.phase >= REGULAR  # the starting passes look at first derivatives only
+        # Passes without a step look at first derivatives only.
+        wanted = self.kernel.exact and asked.phase in (REGULAR, RESTORING)
         d = self.functions.derivatives(x, asked.rows[:m].copy(), asked.weight, wanted)
         vectors, (objective, rows, gradient, jacobian, *hessian) = self.kernel.derivatives.blank()
         objective[()], rows[:m], gradient[:n] = d.objective, d.rows, d.gradient
@@ -107,9 +107,11 @@ class _Run:
         with jax.enable_x64(True):
             return self.kernel.judged(self.setting, state, answer, found)
 
-    def stopped(self, judged, status: Status):
-        state = self.kernel.state.unpack_host(judged)
-        return self.kernel.state.pack_host(eqx.tree_at(lambda s: s.status, state, np.asarray(int(status))))
+    def stop(self, judged, status: Status):
+        """The state that a judged one ends in with this status, and the next question."""
+        with jax.enable_x64(True):
+            state, question = self.kernel.stop(self.setting, judged, np.asarray(int(status)))
+        return state, Asked(*self.kernel.question.leaves_host(question))
 
     def solution(self, state) -> Solution:
         """In user units, without the padding."""
@@ -147,6 +149,11 @@ class Asked:
     def __init__(self, flags: np.ndarray, x: np.ndarray, rows: np.ndarray):
         trying, status, phase, self.weight = flags.tolist()
         self.trying, self.status, self.phase, self.x, self.rows = trying != 0, int(status), int(phase), x, rows
+
+    @property
+    def open(self) -> bool:
+        """A pass is to follow."""
+        return self.status == Status.Running or self.phase == REPORTING
 
 
 class Seen:
@@ -202,7 +209,7 @@ def solve_from_host(
     state, question = run.begin()
     if question.status == Status.Running and question.phase == SCALING:
         state, question = run.find_scaling(state, run.derivatives(question)[0])
-    while question.status == Status.Running:
+    while question.open:
         answer, derivatives = run.derivatives(question)
         found, trial, seen = run.look(state, answer)
         stop = None
@@ -223,9 +230,10 @@ def solve_from_host(
             x, stop = question.x, clock.verdict()
         if stop is None and question.status == Status.Running:
             stop = clock.verdict()
-        elif stop is None and on_row is not None and not shown and seen.phase >= REGULAR:
+        elif stop is None and on_row is not None and not shown and seen.phase in (REGULAR, RESTORING):
             show()  # an iterate that a pass turned out to end on, though it meant to go on
-        if stop is not None:
-            return run.solution(run.stopped(run.judged(state, answer, found), stop))
-        state = next_state
+        if stop is None:
+            state = next_state
+        else:
+            state, question = run.stop(run.judged(state, answer, found), stop)
     return run.solution(state)
