@@ -101,10 +101,12 @@ def violation(x: np.ndarray, rows: np.ndarray, bounds: Bounds) -> tuple[float, f
     return float(largest), float(relative)
 
 
-def optimality_error(info: Mapping[str, Any], here: HostDerivatives, bounds: Bounds) -> float:
-    """How far stationarity and complementarity are from holding at a point, relative to the size of the multipliers."""
+def optimality_errors(info: Mapping[str, Any], here: HostDerivatives, bounds: Bounds) -> tuple[float, float]:
+    """How far stationarity and complementarity are from holding at a point with the multipliers of ``info``."""
     y, lower, upper = info["mult_g"], info["mult_x_L"], info["mult_x_U"]
-    residual = here.gradient + y @ here.jacobian - lower + upper
+    # The multiplier of a fixed variable is whatever is left.
+    free = np.asarray(bounds.lb) < np.asarray(bounds.ub)
+    residual = np.where(free, here.gradient + y @ here.jacobian - lower + upper, 0.0)
     products = [
         np.where(np.isfinite(limit), multiplier * np.abs(value - np.where(np.isfinite(limit), limit, 0.0)), 0.0)
         for value, limit, multiplier in (
@@ -114,8 +116,12 @@ def optimality_error(info: Mapping[str, Any], here: HostDerivatives, bounds: Bou
             (here.rows, bounds.cu, np.maximum(y, 0.0)),
         )
     ]
-    scale = max(1.0, *(float(np.max(np.abs(each), initial=0.0)) for each in (y, lower, upper)))
-    return max(float(np.max(np.abs(each), initial=0.0)) for each in (residual, *products)) / scale
+    return _largest(residual), _largest(*products)
+
+
+def _largest(*vectors: np.ndarray) -> float:
+    """The largest magnitude; NaN where one is NaN."""
+    return float(np.max(np.abs(np.concatenate(vectors)), initial=0.0))
 
 
 def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bounds, seconds: float) -> MinimizeResult:
@@ -129,13 +135,17 @@ def optimize_result(info: dict[str, Any], functions: BoxedFunctions, bounds: Bou
         # Cut off at another point than the last one that derivatives were wanted for.
         here = functions.derivatives(x, np.zeros(functions.m), 1.0, False)
         info |= {"obj_val": here.objective, "g": here.rows}
+        errors = optimality_errors(info, here, bounds)
+        info |= dict(zip(("final_dual_inf", "final_compl"), errors, strict=True))
     largest, relative = violation(x, here.rows, bounds)
+    info |= {"final_constr_viol": largest}
     finite = bool(np.isfinite(here.objective) and np.all(np.isfinite(x)) and np.all(np.isfinite(here.rows)))
     status = info["status"]
     solved = status in (Status.Solve_Succeeded, Status.Solved_To_Acceptable_Level)
     if status in _GAVE_UP:
-        # The error that was reported may be that of a restoration problem.
-        solved = info["final_kkt_error"] <= GOOD_ENOUGH and optimality_error(info, here, bounds) <= GOOD_ENOUGH
+        multipliers = (info[f"mult_{name}"] for name in ("g", "x_L", "x_U"))
+        error = max(optimality_errors(info, here, bounds)) / max(1.0, _largest(*multipliers))
+        solved = info["final_kkt_error"] <= GOOD_ENOUGH and error <= GOOD_ENOUGH
     message = info["status_msg"]
     if solved and not finite:
         message += ", but the point is not finite"
