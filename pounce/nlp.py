@@ -94,13 +94,15 @@ class NLP(eqx.Module):
         self.sparse = sparse
         self.jac_pattern, self.hess_pattern = jac_pattern, hess_pattern
 
-    def captured(self, x: Array, p: PyTree) -> "NLP":
-        """The same program of arrays like these, with what its functions close over and somebody is transforming as leaves."""
-        f, g = captured(self.f, x, p), captured(self.g, x, p)
-        if f is self.f and g is self.g:
-            return self
-        rows = dict(cl=self.cl, cu=self.cu, jac_pattern=self.jac_pattern)
-        return NLP(f, g, lb=self.lb, ub=self.ub, sparse=self.sparse, hess_pattern=self.hess_pattern, **rows)
+
+def with_captured(problem: NLP, x: Array, p: PyTree) -> NLP:
+    """The same program of arrays like these, with what its functions close over and somebody is transforming as leaves."""
+    f, g = captured(problem.f, x, p), captured(problem.g, x, p)
+    if f is problem.f and g is problem.g:
+        return problem
+    bounds = dict(lb=problem.lb, ub=problem.ub, cl=problem.cl, cu=problem.cu)
+    patterns: dict[str, Any] = dict(jac_pattern=problem.jac_pattern, hess_pattern=problem.hess_pattern)
+    return NLP(f, g, sparse=problem.sparse, **bounds, **patterns)
 
 
 class InteriorPoint(eqx.Module):
@@ -192,7 +194,7 @@ def prepare(
     x0 = check.start_point(x0)
     n, dtype = x0.shape[0], x0.dtype
     parameters = parameter_arrays(p)
-    given, problem = (problem.f, problem.g), problem.captured(x0, parameters)
+    given, problem = (problem.f, problem.g), with_captured(problem, x0, parameters)
     m, modes = looked_into(problem, x0, parameters)
     lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
     cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)

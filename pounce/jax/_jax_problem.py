@@ -15,7 +15,7 @@ from .. import _anchor, _check as check
 from .._problem.sparse_nlp import Structure
 from .._program import Data, Program, called
 from .._solution import Multipliers, Solution
-from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays
+from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays, with_captured
 from ._anchors import AnchorState, duals_of, info_of
 from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
 from ._batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
@@ -102,7 +102,7 @@ class JaxProblem:
         self._warm = solver_of(options, warm_options())
         start = jnp.zeros(n)
         self._example = example = example_of(p_example, self._problem, start)
-        seen = self._problem.captured(start, example)
+        seen = with_captured(self._problem, start, example)
         if (rows := count_rows(seen, start, example)) != m:
             raise ValueError(f"`g` must return m = {m} rows, got {rows}")
         exact = self._cold.choices.hessian_approximation == "exact"
