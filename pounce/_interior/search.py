@@ -25,7 +25,7 @@ MEASURING, MEASURED = 6, 7
 # Shorter steps would change the point by less than function values can tell
 STALLED = 8
 LEISURELY = 12  # steps are cut by `alpha_red_factor` so many times, and by its fourth power from then on
-MOST_DEEP = 6  # so many steps in a row that are cut more often count as no step at all
+MOST_DEEP = 6  # so many steps in a row that are cut more often, or change next to nothing, count as no step at all
 THETA_MAX_FACTOR_IN_RESTORATION = 1e8  # Ipopt's default for `resto.theta_max_fact`
 
 
@@ -95,6 +95,7 @@ class Search(eqx.Module):
     theta_min: Float[Array, ""]
     alpha_min: Float[Array, ""]
     least: Float[Array, ""]  # as of `Watchdog`
+    relative: Float[Array, ""]  # the direction's largest relative change of a variable
     alpha_max: Float[Array, ""]
     soft_alpha: Float[Array, ""]
     entry: tuple[Float[Array, ""], Float[Array, ""]]  # the corner that leaving the reference point adds to the filter
@@ -135,17 +136,21 @@ def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers:
     return small & (violation <= 1e-4) & (numbers.tiny_step_tol > 0)
 
 
-def _least_resolved(view: View, point: Point, direction: Direction, alpha_max) -> Float[Array, ""]:
+def _relative_step(view: View, point: Point, direction: Direction) -> Float[Array, ""]:
+    """The largest change of a variable, relative to its size; of one at zero, to the largest. Zero where all are zero."""
+    x, d = (v[: view.n + view.equality.shape[0]] for v in (point.iterate.primal, direction.primal))
+    size = jnp.where(x == 0, maximum_norm(x), jnp.abs(x))
+    return jnp.max(jnp.abs(d) / jnp.where(size > 0, size, jnp.inf), initial=0.0)
+
+
+def _least_resolved(relative: Float[Array, ""], alpha_max: Float[Array, ""]) -> Float[Array, ""]:
     """The step length from which on a step is out of proportion: rounding, or next to nothing of the first one and of the
     variables.
 
     Near a minimiser, values change by the square of a relative step; below the root of the machine precision they do not change
     at all. Elsewhere no sound direction has to be cut like that.
     """
-    x, d = (v[: view.n + view.equality.shape[0]] for v in (point.iterate.primal, direction.primal))
-    eps, largest = jnp.finfo(x.dtype).eps, maximum_norm(x)
-    size = jnp.where(x == 0, largest, jnp.abs(x))
-    relative = jnp.max(jnp.abs(d) / jnp.where(size > 0, size, jnp.inf), initial=0.0)
+    eps = jnp.finfo(relative.dtype).eps
     share = jnp.where(relative > 0, jnp.minimum(alpha_max, 1 / relative), alpha_max) * jnp.sqrt(eps)
     return jnp.maximum(share, jnp.where(relative > 0, 10 * eps / relative, 0.0))
 
@@ -197,7 +202,8 @@ def begin_search(
         wake = wake & False
     settled = here, alpha_max, enabled, tiny, force, give_up, wake
     here, alpha_max, enabled, tiny, force, give_up, wake = computed_once(settled, memory.shortened < 0)
-    least = _least_resolved(view, point, direction, alpha_max)
+    relative = _relative_step(view, point, direction)
+    least = _least_resolved(relative, alpha_max)
     fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, least, here)
     watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
     reference = select(watchdog.active, watchdog.reference, here)
@@ -229,6 +235,7 @@ def begin_search(
         # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
         smallest_step(reference, g.theta_min, o),
         least,
+        relative,
         alpha_max,
         jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau)),
         corner(reference, o),
@@ -305,7 +312,11 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)
     tag = jnp.where(accepted, letter, ord("w"))
     tag = jnp.where(soft_good, ord("S"), jnp.where(tentative, ord("s"), tag))
-    deep = took & (last.reductions > LEISURELY) & (reference.violation <= o.tol)
+    # Steps that are cut to next to nothing, and those that change next to nothing
+    eps, change = jnp.finfo(alpha.dtype).eps, jnp.abs(last.barrier - reference.objective)
+    slight = (alpha * search.relative <= 10 * jnp.sqrt(eps)) & (change <= jnp.cbrt(eps) * jnp.abs(reference.objective))
+    slight = slight & (search.relative > 0) & ~last.reverted & ~watching
+    deep = took & ((last.reductions > LEISURELY) | slight) & (reference.violation <= o.tol)
     deep = jnp.where(deep, memory.deep + 1, 0)
     crawling = took & (deep >= MOST_DEEP)
     again = jnp.where(tiny, search.tiny_again, search.after_tiny | crawling)

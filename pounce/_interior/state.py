@@ -134,7 +134,7 @@ class Memory(eqx.Module):
     stored: Point  # where the watchdog or a tentative soft restoration step would go back to
     stored_error: Float[Array, ""]  # primal-dual error there
     shortened: Int[Array, ""]  # successive steps that were cut
-    deep: Int[Array, ""]  # successive steps that were cut to next to nothing
+    deep: Int[Array, ""]  # successive steps that came to next to nothing
     stalls: Int[Array, ""]  # searches of the whole solve that ended where they began
     soft_count: Int[Array, ""]
     acceptable: Iterate  # latest iterate of the main phase that met the acceptable tolerances
