@@ -33,10 +33,12 @@ class Multipliers(eqx.Module):
 class Residuals(eqx.Module):
     """Sizes (max norms) of what is left of the optimality conditions, in user units.
 
-    - `kkt_error`: Ipopt's scaled E_0, the figure that ``tol`` bounds.
-    - `stationarity`: of the gradient of the Lagrangian.
+    All but `kkt_error` follow from the point, the multipliers and the bounds as they were given, whatever ended the solve.
+
+    - `kkt_error`: Ipopt's scaled E_0 with its relaxed bounds, the figure that ``tol`` bounds.
+    - `stationarity`: of the gradient of the Lagrangian with respect to variables that are not fixed.
     - `constraint_violation`: of rows and bounds.
-    - `complementarity`: the largest product of a slack and its multiplier.
+    - `complementarity`: the largest product of a multiplier and the distance from its bound.
     """
 
     kkt_error: Float[Array, ""]

@@ -67,8 +67,10 @@ class Key:
 
 
 class Info(NamedTuple):
-    """As much of what `functools.lru_cache` tells as is asked for."""
+    """What `functools.lru_cache` tells."""
 
+    hits: int
+    misses: int
     maxsize: int
     currsize: int
 
@@ -79,7 +81,7 @@ class WeakCache:
     def __init__(self, make: Callable, maxsize: int, owners: Callable[..., Iterable[Any]]):
         functools.update_wrapper(self, make)
         self.make, self._maxsize, self._owners = make, maxsize, owners  # `make` asks without remembering
-        self._lock = threading.Lock()
+        self._lock, self._hits, self._misses = threading.Lock(), 0, 0
         self._made: collections.OrderedDict[Key, tuple[Any, Key, list]] = collections.OrderedDict()
         self._gone: collections.deque[Key] = collections.deque()
 
@@ -89,8 +91,10 @@ class WeakCache:
         with self._lock:
             found = self._made.get(key)
             if found is not None:
+                self._hits += 1
                 self._made.move_to_end(found[1])
                 return found[0]
+            self._misses += 1
         made = self.make(*parts)
         owners = [each.owner() for each in self._owners(*parts) if isinstance(each, Weakly)]
         watched = [weakref.ref(owner, lambda _: self._forget(key)) for owner in owners if owner is not None]
@@ -119,11 +123,12 @@ class WeakCache:
     def cache_clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            self._hits = self._misses = 0
             self._made.clear()
 
     def cache_info(self) -> Info:
-        """How many entries there are."""
-        return Info(self._maxsize, len(self._made))
+        """How often it was asked for what is there and for what is not, and how many entries there are."""
+        return Info(self._hits, self._misses, self._maxsize, len(self._made))
 
 
 def weak_cache(maxsize: int, owners: Callable[..., Iterable[Any]]) -> Callable[[Callable], WeakCache]:
