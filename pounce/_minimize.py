@@ -14,6 +14,7 @@ from ._interior.start import Bounds
 from ._problem.host import AbstractHostFunctions
 from ._problem.replaceable import BoxedFunctions
 from ._problem.watch import ChangedError, Part, Watch
+from ._results import Status
 from ._scipy.announced import announced_constraints, announced_objective, with_steps
 from ._scipy.arguments import checked_options, difference_steps, merged_options, starting_point, variable_bounds
 from ._scipy.outcome import GOOD_ENOUGH, changed_result, empty_result, on_row_for, optimize_result, warm_start_of
@@ -31,6 +32,12 @@ else:
 _DEFAULTS = {"print_level": 0, "bound_relax_factor": 0.0, "constr_viol_tol": GOOD_ENOUGH}
 Door = TypeVar("Door", bound=Callable)
 
+# Ends without a step that helps
+_STUCK = (
+    Status.Search_Direction_Becomes_Too_Small,
+    Status.Restoration_Failed,
+    Status.Error_In_Step_Computation,
+)
 _METHODS = ("ipopt", "pounce", "interior-point")
 # The order of arguments from `jac` on where there is no `args`.
 _WITHOUT_ARGS = ("jac", "hess", "bounds", "constraints", "options")
@@ -180,7 +187,8 @@ def minimize(
         if not names:
             return result
         start = result.x
-        if not result.success:
+        # What has changed makes values before it look better than any since, so that no step seems to help.
+        if not (result.success or result.status in _STUCK):
             break
         warnings.warn(
             f"{' and '.join(names)} changed during the solve, by the callback or by itself: solving again from where that ended",
