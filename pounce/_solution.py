@@ -14,6 +14,11 @@ from ._shown import record
 LEAST_MARGIN = 1e-2  # of a solution that is called differentiable
 
 
+def is_solved(status: Int[Array, "*lanes"]) -> Bool[Array, "*lanes"]:
+    """Whether a status is that of a solution, to the requested or to the acceptable tolerance."""
+    return (status == Status.Solve_Succeeded) | (status == Status.Solved_To_Acceptable_Level)
+
+
 class Multipliers(eqx.Module):
     """Lagrange multipliers in user units.
 
@@ -191,7 +196,7 @@ class Solution(eqx.Module):
     @property
     def success(self) -> Bool[Array, ""]:
         """Solved, to the requested or to the acceptable tolerance."""
-        return (self.status == Status.Solve_Succeeded) | (self.status == Status.Solved_To_Acceptable_Level)
+        return is_solved(self.status)
 
     @property
     def message(self) -> str:

@@ -53,7 +53,7 @@ def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> So
         lambda state: method.step(nlp, start.warm, state, numbers),
         method.init(start.x0, start.bounds, start.scaling, numbers),
     )
-    return finish(last, start.bounds, numbers, method.choices)
+    return finish(last, start.bounds, method.choices)
 
 
 def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> tuple[Solution, tuple[ActiveFactor]]:
@@ -75,7 +75,7 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
     last, kept = jax.lax.while_loop(
         lambda carry: ~method.terminate(carry[0]), step, (first, _blank(method, nlp, first))
     )
-    return finish(last, start.bounds, numbers, method.choices), (kept,)
+    return finish(last, start.bounds, method.choices), (kept,)
 
 
 def _blank(method: InteriorPointMethod, nlp: AbstractNLP, state: State) -> ActiveFactor:

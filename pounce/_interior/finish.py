@@ -5,12 +5,12 @@ from jaxtyping import Array, Bool, Float
 
 from .._solution import ActiveSet, Multipliers, Quality, Residuals, Solution, Statistics
 from .iterate import SIDES, Iterate, maximum_norm, select
-from .options import Choices, Numbers
+from .options import Choices
 from .start import Bounds
 from .state import REGULAR, Frame, State
 
 
-def finish(state: State, bounds: Bounds, numbers: Numbers, choices: Choices) -> Solution:
+def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
     """The solution a final state stands for."""
     frame, iterate, mu = state.frame, state.iterate, state.globalization.mu
     n = frame.free.shape[0]

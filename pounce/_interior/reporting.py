@@ -7,18 +7,15 @@ restoration phase, leaves a report of something else than the answer, one more p
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from .._once import only_where
 from .._problem.nlp import Derivatives
 from .._results import Status
+from .._solution import is_solved
 from .iterate import Iterate, select
 from .options import Choices, Numbers
 from .state import REPORTED, REPORTING, RESTORING, STARTING, UNSEEN, Beginning, Frame, State
-
-
-def is_solved(status: Int[Array, ""]) -> Bool[Array, ""]:
-    return (status == Status.Solve_Succeeded) | (status == Status.Solved_To_Acceptable_Level)
 
 
 def begun(beginning: Beginning, d: Derivatives, frame: Frame, now: Bool[Array, ""]) -> Beginning:

@@ -20,6 +20,7 @@ from .._linalg.sparse import Pattern
 from .._once import computed_once, only_where
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
+from .._solution import is_solved
 from . import certification, quasi_newton, start
 from .adaptive import choose_mode, gone_back, redirect
 from .barrier import monotone_update
@@ -31,7 +32,7 @@ from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
 from .observation import Observation, observe
 from .options import Choices, Numbers
-from .reporting import answering, begun, is_solved, placed
+from .reporting import answering, begun, placed
 from .restoration import phase_view
 from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search
 from .start import Bounds, WarmStart

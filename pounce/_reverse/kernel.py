@@ -209,7 +209,7 @@ class Kernel:
         return state, self._ask(state, jnp.array(False), state.beginning.x)
 
     def _finish(self, setting: Setting, state):
-        return finish(state, self._bounds(setting), self._numbers(setting), self._method.choices)
+        return finish(state, self._bounds(setting), self._method.choices)
 
 
 def _flags(*values) -> jax.Array:
