@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 
-# What becomes no function of its own in machine code: addresses, control flow, and calls into libraries.
+# What becomes no function of its own in machine code: addresses, copies, control flow, and calls into libraries.
 NO_KERNEL = frozenset(
-    "parameter constant tuple get-tuple-element bitcast while conditional call copy custom-call after-all "
-    "copy-start copy-done partition-id replica-id infeed outfeed opt-barrier optimization-barrier".split()
+    "parameter constant tuple get-tuple-element bitcast while conditional call copy copy-start copy-done custom-call "
+    "after-all partition-id replica-id infeed outfeed opt-barrier".split()
 )
 ASSIGNMENT = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
-HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
+HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 OPCODE = re.compile(r"(?:^|[\s)}\]])([a-z][\w\-]*)\(")
-INSIDE = re.compile(r"\bcalls=%?([\w.\-]+)")  # of a fusion: compiled as one
-APPLIED = re.compile(r"\bto_apply=%?([\w.\-]+)")
+CONTROL = re.compile(r"\b(?:condition|body|true_computation|false_computation|to_apply)=%?([\w.\-]+)")
+BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+ONE_KERNEL = 'xla_cpu_small_call="true"'  # a call of a small loop, which is compiled as a whole
+LIBRARY = "kind=kCustom"  # a fusion that a library runs
 
 
 def subjaxprs(equation: Any) -> Iterator[Any]:
@@ -49,16 +51,31 @@ def instructions(hlo: str) -> int:
 
 def kernels(hlo: str) -> int:
     """Functions of machine code that optimised HLO becomes on a CPU: its fusions, and operations that nothing fused."""
-    found, name, inner = {}, "", set()
+    computations, entry = parsed(hlo)
+    waiting, seen, count = [entry], {entry}, 0
+    while waiting:
+        for opcode, text in computations[waiting.pop()]:
+            whole = opcode == "call" and ONE_KERNEL in text
+            count += whole or (opcode not in NO_KERNEL and LIBRARY not in text)
+            if opcode in ("while", "conditional", "call") and not whole:
+                within = CONTROL.findall(text)
+                for branches in BRANCHES.findall(text):
+                    within += [name.strip().lstrip("%") for name in branches.split(",")]
+                waiting += [name for name in within if name not in seen]
+                seen.update(within)
+    return count
+
+
+def parsed(hlo: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
+    """The opcode and the text of each instruction of each computation, and which computation a program enters."""
+    computations, name, entry = {}, "", ""
     for line in hlo.splitlines():
         header, assignment = HEADER.match(line), ASSIGNMENT.match(line)
         if header:
-            name = header[1]
+            name = header[2]
+            computations[name] = []
+            entry = name if header[1] else entry
         elif assignment:
-            text = assignment[2]
-            opcode = OPCODE.search(text)
-            found.setdefault(name, []).append(opcode[1] if opcode else "")
-            inner.update(INSIDE.findall(text))
-            if opcode and opcode[1] != "call":
-                inner.update(APPLIED.findall(text))
-    return sum(opcode not in NO_KERNEL for name, own in found.items() if name not in inner for opcode in own)
+            opcode = OPCODE.search(assignment[2])
+            computations[name].append((opcode[1] if opcode else "", assignment[2]))
+    return computations, entry
