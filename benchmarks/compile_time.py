@@ -6,8 +6,9 @@
     python -m benchmarks.compile_time --python .venv/bin/python .venv-other/bin/python --programs hs071 "hs071 vmap"
 
 Every program is compiled in a process of its own without a cache. CPU seconds are those of all threads and scatter by a tenth;
-counts do not scatter. `kernels`: functions of machine code; `carried`: arrays carried by the largest loop; `IR` (with --ir):
-lines of optimised LLVM IR, which LLVM's time follows. `us` is the median time of a solve, of a lane in a batch.
+counts do not. `kernels`: functions of machine code. `HLO`: instructions after optimisation. `carried`: arrays that the largest
+loop carries. `IR` (with --ir): lines of optimised LLVM IR, which LLVM's time follows. `us`: median time of a solve, in a batch
+of a lane.
 """
 
 import argparse
@@ -91,7 +92,8 @@ def measure(name: str, checkout: Path, python: str, options: str, with_ir: bool)
     row = json.loads(output(command, environment).splitlines()[-1])
     if with_ir:
         with tempfile.TemporaryDirectory() as folder:
-            flags = f"{environment.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text"
+            # The last one for an XLA that else keeps silent about what its fusion emitters do.
+            flags = f"{environment.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_emitter_re=llvm"
             output([*command, "counts"], dict(environment, XLA_FLAGS=flags))
             row["IR"] = ir_lines(Path(folder))
     return row
@@ -123,12 +125,12 @@ def shown(row: dict, columns: list[str]) -> str:
     cells = []
     for column in columns:
         value = row[column]
-        cells.append(f"{value:9.2f}" if column in ("trace", "lower", "compile", "CPU s") else f"{value:9.0f}")
+        cells.append(f"{value:10.2f}" if column in ("trace", "lower", "compile", "CPU s") else f"{value:10.0f}")
     return "".join(cells) + (f"   {row['unsolved']} unsolved" if row.get("unsolved") else "")
 
 
 def compared(before: dict, after: dict, columns: list[str]) -> str:
-    return "".join(f"{after[c] / before[c]:9.2f}" if before[c] else " " * 9 for c in columns)
+    return "".join(f"{after[c] / before[c]:10.2f}" if before[c] else " " * 10 for c in columns)
 
 
 def main() -> int:
@@ -137,22 +139,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--options", choices=("doors", "none"), default="doors")
-    parser.add_argument("--checkout", nargs="*", type=Path, default=[HERE], help="folders that `pounce` is imported from")
+    parser.add_argument(
+        "--checkout", nargs="*", type=Path, default=[HERE], help="folders that `pounce` is imported from"
+    )
     parser.add_argument("--python", nargs="*", default=[sys.executable], help="interpreters, each with its own JAX")
     parser.add_argument("--ir", action="store_true", help="count lines of optimised LLVM IR, too: compiles twice")
     arguments = parser.parse_args()
     columns = [column for column in COLUMNS if column != "IR" or arguments.ir]
     for python in arguments.python:
-        print(" " * 36 + "".join(f"{column:>9s}" for column in columns), flush=True)
+        print(" " * 43 + "".join(f"{column:>10s}" for column in columns), flush=True)
         for name in arguments.programs:
             rows = []
             for checkout in arguments.checkout:
                 row = measure(name, checkout, python, arguments.options, arguments.ir)
                 where = f"jax {row['jax']}" + (f" {checkout.name or checkout}" if len(arguments.checkout) > 1 else "")
-                print(f"{name:21s} {where:13s} " + shown(row, columns), flush=True)
+                print(f"{name:21s} {where:20s} " + shown(row, columns), flush=True)
                 rows.append(row)
             if len(rows) == 2:
-                print(f"{'':21s} {'ratio':13s} " + compared(*rows, columns), flush=True)
+                print(f"{'':21s} {'ratio':20s} " + compared(*rows, columns), flush=True)
     return 0
 
 
