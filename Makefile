@@ -10,6 +10,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
+NEWEST_FIRST := 3.13 3.12 3.11
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -35,14 +36,21 @@ help:
 
 # -- environment: one stamp per extra, redone when pyproject.toml changes ---------------------------------------------
 
+# The first interpreter of the versions $(1) that can make an environment, from the path or from pyenv; nothing if there is none.
+find = for version in $(1); do \
+	    for name in "python$$version" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version*/bin/python python3 python; do \
+	        if "$$name" -c "import ensurepip, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" >/dev/null 2>&1; then \
+	            echo "$$name"; break 2; \
+	        fi; \
+	    done; \
+	done
+
 $(PY):
 	@python='$(PYTHON)'; \
 	wanted='import sys; sys.exit(sys.version_info < (3, 11))'; \
-	if [ -z "$$python" ]; then \
-	    for name in python3 python3.13 python3.12 python3.11 python; do \
-	        if "$$name" -c "$$wanted" >/dev/null 2>&1; then python="$$name"; break; fi; \
-	    done; \
-	fi; \
+	if [ -z "$$python" ]; then python="$$($(call find,$(NEWEST_FIRST)))"; fi; \
+	if [ -z "$$python" ]; then for name in python3 python; do \
+	    if "$$name" -c "$$wanted" >/dev/null 2>&1; then python="$$name"; break; fi; done; fi; \
 	if [ -z "$$python" ] || ! "$$python" -c "$$wanted"; then \
 	    echo "error: Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \

@@ -17,27 +17,35 @@ MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_co
 _caches: weakref.WeakSet[Any] = weakref.WeakSet()  # of what has a method `cache_clear`
 
 
+OPTIONS = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 4,
+    "xla_disable_hlo_passes": "while-loop-invariant-code-motion,simplify-while-loops,while-loop-constant-sinking",
+}
+
+
 @functools.cache
 def compiler_options() -> dict[str, bool | int | str] | None:
-    """Options that shorten compilation on CPU, where this XLA knows them.
+    """Options that shorten compilation on CPU: those of `OPTIONS` that this XLA knows. None where it is not for a CPU.
 
     A solve is some hundred small kernels; the older fusion emitters compile them in 60 % of the time at the same speed. XLA's
     passes over loops find nothing to do in ours but take a tenth of the time, and so do 32 parts, in which a program is handed
-    to LLVM, beside four.
+    to LLVM, beside four. XLA from JAX 0.11 on has the newer emitters alone, and then the others give a few percent.
     """
     if jax.default_backend() != "cpu":
         return None
-    options = {
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 4,
-        "xla_disable_hlo_passes": "while-loop-invariant-code-motion,simplify-while-loops,while-loop-constant-sinking",
-    }
+    known = {name: value for name, value in OPTIONS.items() if _is_known(name, value)}
+    return known or None
+
+
+def _is_known(name: str, value: bool | int | str) -> bool:
+    """Whether this XLA has an option."""
     try:
         with eval_context():  # not a part of whatever is being traced when this is first asked
-            jax.jit(lambda x: x, compiler_options=options)(0.0)
-    except Exception:  # an XLA without this option; which exception it raises is not documented
-        return None
-    return options
+            jax.jit(lambda x: x, compiler_options={name: value})(0.0)
+    except Exception:  # which exception it raises is not documented
+        return False
+    return True
 
 
 def program_cache(maxsize: int, owners: Callable[..., Iterable[Any]] = lambda *key: ()) -> Callable[[Callable], Any]:
