@@ -1,6 +1,7 @@
 # `make demo` and `make test` need nothing but Python >= 3.11 with its venv module; everything else goes into .venv.
 #
-#   PYTHON=python3.12 make demo     choose the interpreter .venv is made with (read only while .venv is absent)
+#   PYTHON=python3.12 make demo     choose the interpreter .venv is made with (read only while .venv is absent); else it is the
+#                                   newest of 3.13, 3.12 and 3.11 on the path or among those of pyenv
 #   make test ARGS="-k kkt"         pass arguments on to pytest (to the benchmark in `make bench`)
 #   WORKERS=4 make test             number of parallel test processes
 
@@ -10,7 +11,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
-NEWEST_FIRST := 3.13 3.12 3.11
+OTHER := .venv-other
+VERSIONS ?= 3.13 3.12 3.11
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -22,17 +24,18 @@ export OPENBLAS_NUM_THREADS ?= 1
 export PIP_NO_INPUT := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test lint format docs bench dev clean
+.PHONY: help demo test test-other lint format docs bench dev clean
 
 help:
 	@echo "make demo    install into .venv if needed, then run examples/quickstart.py"
 	@echo "make test    run the tests"
+	@echo "make test-other  run tests/core.txt on the oldest Python and JAX, or the newest if .venv is the oldest"
 	@echo "make lint    ruff check, ruff format --check, pyright"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make docs    build the documentation into site/, warnings are errors"
 	@echo "make bench   measure the solver against its peers"
 	@echo "make dev     install every extra"
-	@echo "make clean   remove caches and build products, keep .venv"
+	@echo "make clean   remove caches and build products, keep .venv and .venv-other"
 
 # -- environment: one stamp per extra, redone when pyproject.toml changes ---------------------------------------------
 
@@ -48,7 +51,7 @@ find = for version in $(1); do \
 $(PY):
 	@python='$(PYTHON)'; \
 	wanted='import sys; sys.exit(sys.version_info < (3, 11))'; \
-	if [ -z "$$python" ]; then python="$$($(call find,$(NEWEST_FIRST)))"; fi; \
+	if [ -z "$$python" ]; then python="$$($(call find,$(VERSIONS)))"; fi; \
 	if [ -z "$$python" ]; then for name in python3 python; do \
 	    if "$$name" -c "$$wanted" >/dev/null 2>&1; then python="$$name"; break; fi; done; fi; \
 	if [ -z "$$python" ] || ! "$$python" -c "$$wanted"; then \
@@ -59,6 +62,16 @@ $(PY):
 	    rm -rf $(VENV); \
 	    echo "error: '$$python -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
 	fi
+
+# The other end of the supported range: the newest Python and JAX if .venv has the oldest, the oldest if it has newer ones.
+other = if $(PY) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))"; then $(call find,3.13 3.12); else $(call find,3.11); fi
+
+$(OTHER)/.stamp-test: pyproject.toml | $(PY)
+	@test -x $(OTHER)/bin/python || { python="$$($(other))"; \
+	    echo "creating $(OTHER) with $$("$$python" --version)"; "$$python" -m venv $(OTHER); }
+	@echo "installing what make test-other needs into $(OTHER): a minute or two, once"
+	$(OTHER)/bin/python -m pip --disable-pip-version-check --quiet install --editable ".[test]"
+	@touch $@
 
 $(VENV)/.stamp-run: pyproject.toml | $(PY)
 	@echo "installing pounce and JAX into $(VENV): a minute or two, once"
@@ -78,6 +91,15 @@ demo: $(VENV)/.stamp-run
 test: $(VENV)/.stamp-test
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
+
+test-other: $(PY)
+	@if [ ! -x $(OTHER)/bin/python ] && [ -z "$$($(other))" ]; then \
+	    echo "nothing run: no Python of the other end of the supported range (3.11 to 3.13) is here"; \
+	else \
+	    $(MAKE) --no-print-directory $(OTHER)/.stamp-test; \
+	    JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
+	    OPENBLAS_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) --dist worksteal -q @tests/core.txt $(ARGS); \
+	fi
 
 lint: $(VENV)/.stamp-lint
 	$(PY) -m ruff check .

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import pounce
-from pounce._compile import MAPPINGS, forget, mappings
+from benchmarks.compile_counts import equations, instructions, kernels
+from benchmarks.compile_programs import program
+from pounce._compile import MAPPINGS, compiler_options, forget, mappings
 from pounce._linalg.gather import taken
 from pounce._linalg.native import native
 from pounce._once import computed_once
@@ -32,6 +34,26 @@ def test_taken_is_indexing(array, index):
 
 def test_nothing_is_taken_from_nothing():
     assert taken(jnp.zeros(0), np.zeros((2, 0), int)).shape == (2, 0)
+
+
+# Kernels, equations and HLO instructions of a solve as `python -m benchmarks.compile_time` counts them, by JAX. They only go
+# down: who makes a program smaller lowers its numbers here, who makes one larger says why it has to be.
+BUDGETS = {
+    (0, 10): {"hs071": (644, 6691, 14393), "dense qp": (857, 4901, 10700), "mixed cones": (1009, 9412, 18968)},
+    (0, 12): {"hs071": (415, 6571, 14098), "dense qp": (416, 4872, 11157), "mixed cones": (630, 9407, 19717)},
+}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the counts are those of the CPU compiler")
+@pytest.mark.skipif(jax.__version_info__[:2] not in BUDGETS, reason="the counts depend on JAX")
+@pytest.mark.parametrize("name", ("hs071", "dense qp", "mixed cones"))
+def test_programs_do_not_grow(name):
+    solve, arguments, _ = program(name)
+    traced = jax.jit(solve, compiler_options=compiler_options()).trace(*arguments)
+    hlo = traced.lower().compile().as_text()
+    found = kernels(hlo), equations(traced.jaxpr.jaxpr), instructions(hlo)
+    budget = BUDGETS[jax.__version_info__[:2]][name]
+    assert all(np.less_equal(found, budget)), f"kernels, equations, instructions: {found}, allowed {budget}"
 
 
 def chosen(once, count, x, states):
