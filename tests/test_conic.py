@@ -16,6 +16,7 @@ from pounce._cone.power import Power
 from pounce._cone.product import ConeProduct
 from pounce._cone_spec import orthant, parse
 from pounce._conic.data import ConicData
+from pounce._conic.ending import recalled
 from pounce._conic.iterate import Measures
 from pounce._conic.termination import Tolerances, proven, verdict
 from pounce._conic_solve import Controls, advance, begin
@@ -583,19 +584,19 @@ def test_absent_cones_leave_no_trace():
 
 def test_small_residuals_that_matter():
     """Residuals that can move the objective are no solution, and a certificate within rounding of its own size no proof."""
-    zeros = Measures(**dict.fromkeys([field.name for field in dataclasses.fields(Measures)], jnp.zeros(())))
     tolerances = Tolerances.of(jnp.asarray(1e-8))
     for measures, status in (
-        (zeros, ConicStatus.Optimal),
-        (dataclasses.replace(zeros, effect=jnp.asarray(1e-5)), ConicStatus.Running),
+        (Measures.of(), ConicStatus.Optimal),
+        (Measures.of(effect=1e-5), ConicStatus.Running),
     ):
         assert verdict(measures, tolerances) == status
     for kind, status in (("farkas", ConicStatus.Primal_Infeasible), ("ray", ConicStatus.Dual_Infeasible)):
-        candidate = dataclasses.replace(zeros, ratio=jnp.asarray(1e10), **{f"{kind}_value": jnp.asarray(-1.0)})
+        value = {f"{kind}_value": -1.0}
+        candidate = Measures.of(ratio=1e10, **value)
         assert verdict(candidate, tolerances) == status
-        ended = dataclasses.replace(candidate, ratio=jnp.asarray(1e4))
+        ended = Measures.of(ratio=1e4, **value)
         assert verdict(ended, tolerances) == ConicStatus.Running and verdict(ended, tolerances.reduced()) == status
-        none = dataclasses.replace(candidate, ratio=jnp.asarray(1e3))
+        none = Measures.of(ratio=1e3, **value)
         assert verdict(none, tolerances.reduced()) == ConicStatus.Running
         # What can become better is waited for; what leaves little unproven is believed once nothing does.
         for measures, error, going, stuck in (
@@ -640,25 +641,24 @@ def test_a_failed_solve_returns_its_best_iterate():
     names = ("P", "c", "A", "b", "G", "h")
     data = ConicData(*(jnp.asarray(BASE[name]) for name in names), lb=None, ub=None)
     method, controls = program.method(None), Controls.of(1e-8, 100, np.float64)
-    tolerances = Tolerances.of(jnp.asarray(1e-8))
 
     @jax.jit
     def run(good):
-        begun = begin(method, data, program.rows.layout, None, controls)
-        solved = advance(method, begun, controls, jnp.asarray(100)).state
+        begun = begin(data, program.rows.layout, None)
+        start, _ = advance(method, begun, controls, jnp.asarray(0))
+        solved, _ = advance(method, begun, controls, jnp.asarray(100))
+        grade = dataclasses.replace(solved.point.grade, defect=jnp.where(good, 0.5, jnp.inf))
         spoilt = dataclasses.replace(
-            begun.state,
+            start,
             status=jnp.asarray(ConicStatus.Numerical_Failure),
-            best=solved.iterate,
-            best_measures=solved.measures.stacked(),
-            defect=jnp.where(good, 0.5, jnp.inf),
+            best=dataclasses.replace(solved.point, grade=grade),
         )
-        return solved, method.recalled(spoilt, tolerances), begun.state
+        return solved, recalled(spoilt), start
 
-    solved, recalled, start = run(True)
+    solved, found, start = run(True)
     assert solved.status == ConicStatus.Optimal
-    assert recalled.status == ConicStatus.Optimal_Inaccurate
-    np.testing.assert_allclose(recalled.measures.primal_objective, solved.measures.primal_objective, rtol=1e-12)
+    assert found.status == ConicStatus.Optimal_Inaccurate
+    np.testing.assert_allclose(found.measures.primal_objective, solved.measures.primal_objective, rtol=1e-12)
     _, left, _ = run(False)
     assert left.status == ConicStatus.Numerical_Failure
     np.testing.assert_array_equal(left.iterate.x, start.iterate.x)

@@ -1,14 +1,33 @@
 """Search directions of the homogeneous embedding from solves with the Newton system."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .._cone.nonnegative import longest_step
+from .._cone.product import ProductScaling
 from .iterate import Iterate, Residuals
 from .program import ConicProgram
 from .system import System, Vector
+
+
+STEP_FRACTION = 0.99
+MOST_STEP_FRACTION = 1.0 - 1e-5  # far enough from one for rounding not to end outside
+SHORT_PREDICTOR = 0.3
+
+
+class Direction(eqx.Module):
+    """A step, how much of it stays in the cones, and the solutions it is made of."""
+
+    step: Iterate
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+    solutions: Float[Array, "2 k"]  # the one that all directions share, and that for its own targets
+    solved: Bool[Array, ""]
 
 
 class Newton(eqx.Module):
@@ -21,50 +40,96 @@ class Newton(eqx.Module):
     system: System
     iterate: Iterate
     residuals: Residuals
-    constant: Vector  # the solution for (-c, b, h)
-    predictor: Vector  # the solution for the affine direction's targets
-    denominator: Float[Array, ""]
-    finite: Bool[Array, ""]
 
-    @classmethod
-    def at(cls, program: ConicProgram, system: System, v: Iterate, r: Residuals) -> "Newton":
-        h = program.right_side()
-        targets = Vector(-program.c, program.b, h), Vector(r.x, -r.y, v.s - r.z)
-        # One after the other through one call site: two columns at once are slower.
-        both, finite = lax.map(system.solve, jax.tree.map(lambda *leaves: jnp.stack(leaves), *targets))
-        constant, predictor = (jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in (0, 1))
+    @property
+    def _scaling(self) -> ProductScaling:
+        return self.system.scaling
+
+    def _start(self) -> tuple[Float[Array, "2 k"], int]:
+        """Right-hand sides whose solutions are a starting point, and how many there are of them."""
+        program, zeros = self.program, jnp.zeros_like
+        c, b, h = program.c, program.b, program.right_side()
+        if program.P is None:
+            primal, dual = Vector(zeros(c), b, h), Vector(-c, zeros(b), zeros(h))
+            return jnp.stack([primal.flat(), dual.flat()]), 2
+        both = Vector(-c, b, h).flat()
+        return jnp.stack([both, both]), 1
+
+    def combined(
+        self, least_sigma: Float[Array, ""], cautious: Bool[Array, ""], starting: Bool[Array, ""] | None
+    ) -> Direction:
+        """The step of a predictor and a corrector; where a solve is ``starting``, what a starting point is made of.
+
+        The second-order term is that of a full step. At a badly centred start (``cautious``), or where the predictor does not
+        come far, all of it would lead astray: two iterates can then follow each other for ever.
+
+        Both are trips through one loop, since they differ in numbers only: the predictor leaves nothing of the residuals, has
+        no target and follows no step.
+        """
+        program, cones, v, r = self.program, self.program.cones, self.iterate, self.residuals
+        mu, shared = r.mu, Vector(-program.c, program.b, program.right_side()).flat()
+
+        def solve(carry):
+            sides, solutions, k, solved = carry
+            solution, finite = self.system.solve(lax.dynamic_index_in_dim(sides, k, keepdims=False))
+            solutions = lax.dynamic_update_index_in_dim(solutions, solution, k, 0)
+            return sides, solutions, k + 1, solved & finite
+
+        def trip(carry):
+            found, count = carry
+            first = count == 0
+            sigma = jnp.where(first, 0.0, jnp.maximum((1.0 - found.alpha) ** 3, least_sigma))
+            damping = jnp.where(cautious | (found.alpha < SHORT_PREDICTOR), found.alpha, 1.0)
+            target = sigma * mu
+            q = cones.combined(self._scaling, v.s, v.z, found.step.s, damping * found.step.z, target)
+            products = v.tau * v.kappa + damping * found.step.tau * found.step.kappa - target
+            left = 1.0 - sigma
+            residual = left * r.x, left * r.y, left * r.z
+            sides = jnp.stack([shared, Vector(residual[0], -residual[1], q - residual[2]).flat()])
+            last = 2
+            if starting is not None:
+                of_start, number = self._start()
+                sides, last = jnp.where(starting, of_start, sides), jnp.where(starting, number, 2)
+            begin = sides, found.solutions, jnp.where(first, 0, 1), found.solved
+            _, solutions, _, solved = lax.while_loop(lambda carry: carry[2] < last, solve, begin)
+            step = self._step(solutions, left * r.tau, residual[2], products)
+            fraction: Float[Array, ""] | float = STEP_FRACTION
+            if cones.polyhedral:
+                # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
+                fraction = jnp.clip(1.0 - 0.1 * (1.0 - found.alpha), STEP_FRACTION, MOST_STEP_FRACTION)
+            alpha = jnp.where(first, 1.0, fraction) * self._longest(step)
+            return Direction(step, alpha, sigma, solutions, solved), count + 1
+
+        zero = jnp.zeros_like(v.tau)
+        nothing = Direction(
+            jax.tree.map(jnp.zeros_like, v), zero, zero, jnp.zeros((2, *shared.shape), shared.dtype), jnp.array(True)
+        )
+        trips = 2 if starting is None else jnp.where(starting, 1, 2)
+        found, _ = lax.while_loop(lambda carry: carry[1] < trips, trip, (nothing, jnp.zeros((), int)))
+        return dataclasses.replace(found, solved=found.solved & jnp.isfinite(found.step.tau))
+
+    def _step(self, solutions: Float[Array, "2 k"], residual_tau, residual_z, products) -> Iterate:
+        v, program, h = self.iterate, self.program, self.program.right_side()
+        constant, own = self.system.parted(solutions[0]), self.system.parted(solutions[1])
         x2, z2 = constant.x, constant.z
         difference = v.x / v.tau - x2
         # Equal in exact arithmetic; the second form cannot lose its sign, the first is the one the residuals contract with.
         spread = difference @ program.curvature(difference)
         plain = -(program.c @ x2 + program.b @ constant.y + h @ z2) + spread - x2 @ program.curvature(x2)
-        positive = spread + z2 @ system.product(z2)
+        positive = spread + z2 @ self.system.product(z2)
         denominator = v.kappa / v.tau + jnp.maximum(plain, positive)
-        return cls(program, system, v, r, constant, predictor, denominator, jnp.all(finite))
-
-    def affine(self) -> Iterate:
-        """The step towards all residuals and products zero."""
-        v, r = self.iterate, self.residuals
-        return self._step(self.predictor, r.tau, r.z, v.tau * v.kappa)
-
-    def combined(
-        self, sigma: Float[Array, ""], products: Float[Array, ""], q: Float[Array, " size"]
-    ) -> tuple[Iterate, Bool[Array, ""]]:
-        """The step that leaves the share ``sigma`` of the residuals, takes away ``products`` of tau and kappa and has
-        ``ds = -(H dz + q)``; and whether it could be computed."""
-        r = (1.0 - sigma) * self.residuals.vector
-        solution, finite = self.system.solve(Vector(r.x, -r.y, q - r.z))
-        step = self._step(solution, (1.0 - sigma) * self.residuals.tau, r.z, products)
-        return step, finite & self.finite & jnp.isfinite(step.tau)
-
-    def _step(self, first: Vector, residual_tau, residual_z, products) -> Iterate:
-        v, program = self.iterate, self.program
-        h = program.right_side()
-        numerator = residual_tau - products / v.tau + program.c @ first.x + program.b @ first.y + h @ first.z
-        numerator = numerator + 2.0 * (self.residuals.curvature @ first.x) / v.tau
-        tau = numerator / self.denominator
-        whole = first + tau * self.constant
+        numerator = residual_tau - products / v.tau + program.c @ own.x + program.b @ own.y + h @ own.z
+        numerator = numerator + 2.0 * (self.residuals.curvature @ own.x) / v.tau
+        tau = numerator / denominator
+        whole = self.system.parted(solutions[1] + tau * solutions[0])
         # From the rows, not from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
         s = h * tau - program.rows(whole.x) - residual_z
         kappa = -(products + v.kappa * tau) / v.tau
         return Iterate(whole.x, whole.y, whole.z, s, tau, kappa)
+
+    def _longest(self, step: Iterate) -> Float[Array, ""]:
+        """How much of a step stays in the cones; at most one."""
+        v = self.iterate
+        most = jnp.minimum(1.0, longest_step(jnp.stack([v.tau, v.kappa]), jnp.stack([step.tau, step.kappa])))
+        alpha = self.program.cones.step_length(self._scaling, v.s, v.z, step.s, step.z, most)
+        return jnp.where(jnp.isnan(alpha), 0.0, alpha)

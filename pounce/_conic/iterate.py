@@ -1,5 +1,7 @@
 """Points of the homogeneous embedding and the sizes of their residuals."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,6 @@ from jaxtyping import Array, Float
 from .._linalg import matrix
 from .equilibration import Scaling
 from .program import ConicProgram
-from .system import Vector
 
 
 class Iterate(eqx.Module):
@@ -26,7 +27,7 @@ class Iterate(eqx.Module):
 
 
 class Residuals(eqx.Module):
-    """What is left of the embedding's equations (Goulart and Chen 2024, equation 7), and the products its scalars are made of."""
+    """What is left of the embedding's equations (Goulart and Chen 2024, equation 7), and the products that steps need too."""
 
     x: Float[Array, " n"]
     y: Float[Array, " p"]
@@ -34,124 +35,163 @@ class Residuals(eqx.Module):
     tau: Float[Array, ""]
     mu: Float[Array, ""]
     curvature: Float[Array, " n"]  # P x
-    quadratic: Float[Array, ""]  # x'Px
-    linear: Float[Array, ""]  # c'x
-    price: Float[Array, ""]  # b'y + h'z
-
-    @property
-    def vector(self) -> Vector:
-        return Vector(self.x, self.y, self.z)
 
 
-def evaluate(program: ConicProgram, v: Iterate) -> Residuals:
-    """The residuals at an iterate."""
-    curvature = program.curvature(v.x)
-    h = program.right_side()
-    quadratic, linear = v.x @ curvature, program.c @ v.x
-    price = program.b @ v.y + h @ v.z
-    degree = program.cones.degree().astype(v.x.dtype)
-    return Residuals(
-        x=-(curvature + matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z) + program.c * v.tau),
-        y=program.A @ v.x - program.b * v.tau,
-        z=program.rows(v.x) + v.s - h * v.tau,
-        tau=linear + price + v.kappa + quadratic / v.tau,
-        mu=(v.s @ v.z + v.tau * v.kappa) / (degree + 1.0),
-        curvature=curvature,
-        quadratic=quadratic,
-        linear=linear,
-        price=price,
-    )
+class _Entry:
+    """One of the numbers of `Measures`, by its place."""
+
+    def __init__(self, place: int):
+        self.place = place
+
+    def __get__(self, measures: Any, owner: type) -> Any:
+        return self if measures is None else measures.values[self.place]
 
 
 class Measures(eqx.Module):
-    """Everything a stopping test looks at; all of it finite or the iterate is worthless.
+    """Everything a stopping test looks at; all of it finite or the iterate is worthless. One array: it is chosen as a whole.
 
     Solutions are measured in the user's units and against their own size, however small; certificates, which have no size,
     in those of the equilibrated program. `effect` is measured only where no cone curves, and is zero elsewhere.
     """
 
-    primal_objective: Float[Array, ""]
-    dual_objective: Float[Array, ""]
-    gap: Float[Array, ""]
-    unit: Float[Array, ""]  # at most one: what an objective is small against
-    relative_gap: Float[Array, ""]
-    effect: Float[Array, ""]  # what the residuals may be worth in the objective, relative to it
-    primal: Float[Array, ""]  # relative residual of the rows
-    dual: Float[Array, ""]  # relative residual of stationarity
-    ratio: Float[Array, ""]  # kappa / tau
-    farkas_value: Float[Array, ""]  # b'y + h'z
-    farkas_residual: Float[Array, ""]  # |A'y + G'z|, relative to the value or to the multipliers
-    ray_value: Float[Array, ""]  # c'x
-    ray_residual: Float[Array, ""]  # the same of P x, A x and G x + s
-    primal_infeasibility: Float[Array, ""]  # absolute, largest entry
-    dual_infeasibility: Float[Array, ""]
+    values: Float[Array, " k"]
 
-    def stacked(self) -> Float[Array, " k"]:
-        """All of them in one array."""
-        return jnp.stack(jax.tree.leaves(self))
+    primal_objective = _Entry(0)
+    dual_objective = _Entry(1)
+    gap = _Entry(2)
+    unit = _Entry(3)  # at most one: what an objective is small against
+    relative_gap = _Entry(4)
+    effect = _Entry(5)  # what the residuals may be worth in the objective, relative to it
+    primal = _Entry(6)  # relative residual of the rows
+    dual = _Entry(7)  # relative residual of stationarity
+    ratio = _Entry(8)  # kappa / tau
+    farkas_value = _Entry(9)  # b'y + h'z
+    farkas_residual = _Entry(10)  # |A'y + G'z|, relative to the value or to the multipliers
+    ray_value = _Entry(11)  # c'x
+    ray_residual = _Entry(12)  # the same of P x, A x and G x + s
+    primal_infeasibility = _Entry(13)  # absolute, largest entry
+    dual_infeasibility = _Entry(14)
 
-    def unstacked(self, values: Float[Array, " k"]) -> "Measures":
-        """The measures that `stacked` made ``values`` of."""
-        return jax.tree.unflatten(jax.tree.structure(self), list(values))
+    @classmethod
+    def of(cls, **entries: Any) -> "Measures":
+        """Of all of them by name; zero if it is not given."""
+        places = {name: entry.place for name, entry in vars(cls).items() if isinstance(entry, _Entry)}
+        assert entries.keys() <= places.keys()
+        return cls(jnp.stack([jnp.asarray(entries.get(name, 0.0)) for name in sorted(places, key=places.__getitem__)]))
+
+    @classmethod
+    def nothing(cls, like: Array) -> "Measures":
+        """Of no point."""
+        return cls(jnp.zeros((15,), like.dtype))
 
 
-def _norm(*vectors):
-    return jnp.sqrt(sum(jnp.sum(v * v) for v in vectors))
+class Yardstick(eqx.Module):
+    """What all points of a program are measured by."""
+
+    scaling: Scaling
+    right: Float[Array, " size"]  # the right-hand sides of all cone rows
+    degree: Float[Array, ""]
+    size_right: Float[Array, ""]  # of right-hand sides and of the cost, in the user's units
+    size_cost: Float[Array, ""]
+
+    @classmethod
+    def of(cls, program: ConicProgram, scaling: Scaling) -> "Yardstick":
+        right = program.right_side()
+        size_right = _largest(right / scaling.rows, program.b / scaling.equalities)
+        size_cost = _largest(program.c / scaling.variables / scaling.cost)
+        return cls(scaling, right, program.cones.degree().astype(right.dtype), size_right, size_cost)
 
 
 def _largest(*vectors):
     return jnp.max(jnp.abs(jnp.concatenate(vectors)), initial=0.0)
 
 
-def measure(program: ConicProgram, scaling: Scaling, v: Iterate, r: Residuals) -> Measures:
-    """The measures of an iterate of the scaled program."""
+def _sums(*factors: tuple[Array, Array]) -> list[Array]:
+    """The inner products of pairs of vectors, all of one length, in one reduction."""
+    left, right = (jnp.stack(vectors) for vectors in zip(*factors))
+    return list(jnp.sum(left * right, axis=1))
+
+
+def evaluate(program: ConicProgram, by: Yardstick, v: Iterate) -> tuple[Residuals, Measures]:
+    """The residuals at an iterate of the scaled program, and what they amount to."""
     tiny = jnp.finfo(v.x.dtype).tiny
-    cost, unit, tau = scaling.cost, scaling.unit, v.tau
+    scaling, h, tau = by.scaling, by.right, v.tau
+    cost, unit = scaling.cost, scaling.unit
+    curvature = program.curvature(v.x)
+    pull = matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
+    image, rows = program.A @ v.x, program.rows(v.x)
+    r_x, r_y, r_z = -(curvature + pull + program.c * tau), image - program.b * tau, rows + v.s - h * tau
     # Everything of a bound that is not there is zero, whatever its factor.
-    rows, d = scaling.rows, scaling.variables
-    x, s = d * v.x, v.s / rows
-    y, z = scaling.equalities * v.y / cost, rows * v.z / cost
-    r_x, r_y, r_z = r.x / d / cost, r.y / scaling.equalities, r.z / rows
-    c = program.c / d / cost
-    h, b = program.right_side() / rows, program.b / scaling.equalities
+    d, e, f = scaling.variables, scaling.equalities, scaling.rows
+    own_x, own_y, own_z = r_x / d / cost, r_y / e, r_z / f
+    x, y, z, s = d * v.x, e * v.y / cost, f * v.z / cost, v.s / f
+    slopes = curvature / d / cost
+
+    # With products of residuals and point where nothing curves: see below.
+    flat = program.cones.polyhedral
+    effects = [[(abs(a), abs(b))] if flat else [] for a, b in ((v.x, r_x), (v.y, r_y), (v.z, r_z))]
+    farkas_x, ray_y, ray_z = r_x + program.c * tau + curvature, r_y + program.b * tau, r_z + h * tau
+    linear, quadratic, x_x, v_x, r_xx, slope, bent, farkas, *effect_x = _sums(
+        (program.c, v.x), (v.x, curvature), (x, x), (v.x, v.x), (own_x, own_x), (slopes, slopes),
+        (curvature, curvature), (farkas_x, farkas_x), *effects[0],
+    )  # fmt: skip
+    price_y, y_y, v_y, r_yy, ray_yy, *effect_y = _sums(
+        (program.b, v.y), (y, y), (v.y, v.y), (own_y, own_y), (ray_y, ray_y), *effects[1]
+    )
+    price_z, pairs, z_z, s_s, v_z, v_s, r_zz, ray_zz, *effect_z = _sums(
+        (h, v.z), (v.s, v.z), (z, z), (s, s), (v.z, v.z), (v.s, v.s), (own_z, own_z), (ray_z, ray_z), *effects[2]
+    )
+    price = price_y + price_z
+    residuals = Residuals(
+        x=r_x,
+        y=r_y,
+        z=r_z,
+        tau=linear + price + v.kappa + quadratic / tau,
+        mu=(pairs + tau * v.kappa) / (by.degree + 1.0),
+        curvature=curvature,
+    )
+
+    squares = jnp.stack(
+        [x_x, s_s, slope, y_y + z_z, r_yy + r_zz, r_xx, v_x, v_s, v_y + v_z, farkas, bent, ray_yy + ray_zz]
+    )
+    (
+        norm_x, norm_s, norm_slope, norm_yz, primal_left, dual_left, size_x, size_s, size_z, farkas_left, bent_left, ray_left
+    ) = list(jnp.sqrt(squares))  # fmt: skip
     constant = program.constant / cost
-    quadratic = r.quadratic / cost / tau**2
-    primal = r.linear / cost / tau + 0.5 * quadratic + constant
-    dual = -r.price / cost / tau - 0.5 * quadratic + constant
+    quadratic = quadratic / cost / tau**2
+    primal = linear / cost / tau + 0.5 * quadratic + constant
+    dual = -price / cost / tau - 0.5 * quadratic + constant
     gap = jnp.abs(primal - dual)
-    size_b, size_c = _largest(h, b), _largest(c)
-    primal_scale = size_b + (_norm(x) + _norm(s)) / tau
-    dual_scale = size_c + (_norm(r.curvature / d / cost) + _norm(y, z)) / tau
+    primal_scale = by.size_right + (norm_x + norm_s) / tau
+    dual_scale = by.size_cost + (norm_slope + norm_yz) / tau
     # Where nothing but zeros is given, one is as good a unit as any.
-    primal_scale = jnp.maximum(primal_scale, jnp.where(size_b > 0, tiny, 1.0))
-    dual_scale = jnp.maximum(dual_scale, jnp.where(size_c > 0, tiny, 1.0))
+    primal_scale = jnp.maximum(primal_scale, jnp.where(by.size_right > 0, tiny, 1.0))
+    dual_scale = jnp.maximum(dual_scale, jnp.where(by.size_cost > 0, tiny, 1.0))
     objective = jnp.maximum(unit, jnp.minimum(jnp.abs(primal), jnp.abs(dual)))
     effect = jnp.zeros((), tau.dtype)
-    if program.cones.polyhedral:
+    if flat:
         # The gap is that of slacks and multipliers plus these products: small residuals can be worth much to a large point.
         # Where cones curve, rounding near their boundary keeps residuals from falling so far.
-        products = jnp.abs(v.x) @ jnp.abs(r.x) + jnp.abs(v.y) @ jnp.abs(r.y) + jnp.abs(v.z) @ jnp.abs(r.z)
-        effect = products / cost / tau**2 / objective
-    size_x, size_s, size_z = _norm(v.x), _norm(v.s), _norm(v.y, v.z)
-    price, linear = jnp.abs(r.price), jnp.abs(r.linear)
-    return Measures(
+        effect = sum(effect_x + effect_y + effect_z) / cost / tau**2 / objective
+    value, slope_value = jnp.abs(price), jnp.abs(linear)
+    measures = Measures.of(
         primal_objective=primal,
         dual_objective=dual,
         gap=gap,
         unit=unit,
         relative_gap=gap / objective,
         effect=effect,
-        primal=_norm(r_y, r_z) / tau / primal_scale,
-        dual=_norm(r_x) / tau / dual_scale,
+        primal=primal_left / tau / primal_scale,
+        dual=dual_left / tau / dual_scale,
         ratio=v.kappa / tau,
-        farkas_value=r.price / cost,
-        farkas_residual=_norm(r.x + program.c * tau + r.curvature) / jnp.maximum(jnp.maximum(price, size_z), tiny),
-        ray_value=r.linear / cost,
+        farkas_value=price / cost,
+        farkas_residual=farkas_left / jnp.maximum(jnp.maximum(value, size_z), tiny),
+        ray_value=linear / cost,
         ray_residual=jnp.maximum(
-            _norm(r.curvature) / jnp.maximum(jnp.maximum(linear, size_x), tiny),
-            _norm(r.y + program.b * tau, r.z + program.right_side() * tau)
-            / jnp.maximum(jnp.maximum(linear, size_x + size_s), tiny),
+            bent_left / jnp.maximum(jnp.maximum(slope_value, size_x), tiny),
+            ray_left / jnp.maximum(jnp.maximum(slope_value, size_x + size_s), tiny),
         ),
-        primal_infeasibility=_largest(r_y, r_z) / tau,
-        dual_infeasibility=_largest(r_x) / tau,
+        primal_infeasibility=_largest(own_y, own_z) / tau,
+        dual_infeasibility=_largest(own_x) / tau,
     )
+    return residuals, measures

@@ -67,13 +67,14 @@ class ConicProgram(eqx.Module):
 
     def rows_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """The adjoint of `rows`."""
-        rows, lower, upper = self.split(z)
-        total = matrix.transposed_times(self.G, rows)
-        if lower is not None:
-            total = total - lower
-        if upper is not None:
-            total = total + upper
-        return total
+        total = matrix.transposed_times(self.G, z[: self.G.shape[0]])
+        return total + self.bounds_transposed(z) if self.sides else total
+
+    def bounds_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
+        """The share of the bounds in it."""
+        _, lower, upper = self.split(z)
+        total = jnp.zeros_like(self.c) if lower is None else -lower
+        return total if upper is None else total + upper
 
     def row_shares(self) -> Float[Array, " m"]:
         """The largest coefficient of each row of G beside the largest of its column: what it is in any units of variables."""

@@ -13,7 +13,7 @@ from .._shown import record
 from .._solution import Quality
 from .data import ConicData, Presolved
 from .equilibration import Scaling
-from .solver import State
+from .state import State
 from .system import Vector
 
 

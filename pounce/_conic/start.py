@@ -1,15 +1,15 @@
 """Starting points of the conic method."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from .._linalg.kkt import AbstractKKTSolver
 from .equilibration import Scaling
 from .iterate import Iterate
 from .program import ConicProgram
-from .system import Vector, factorize, prepare, unit_scaling
+from .system import Vector
 
 
 # How far a warm start stays from the boundary, as multiples of the size of its slacks and multipliers.
@@ -37,27 +37,19 @@ def warm_start(program: ConicProgram, scaling: Scaling, point: Vector) -> Iterat
     return Iterate(x, y, z, s, jnp.ones_like(mu), mu)
 
 
-def cold_start(program: ConicProgram, solver: AbstractKKTSolver) -> Iterate:
-    """The unit point if a cone is not symmetric; otherwise the solution of the system with ``H = I``, shifted inside."""
+def unit_point(program: ConicProgram) -> Iterate:
+    """The unit of the cones: where a program begins whose cones are not all symmetric, and where ``H = I``."""
     dtype = program.c.dtype
-    one = jnp.ones((), dtype)
-    unit = program.cones.unit(dtype)
-    zeros = jnp.zeros_like
-    if not program.cones.symmetric:
-        return Iterate(zeros(program.c), zeros(program.b), unit, unit, one, one)
-    system = factorize(program, unit_scaling(program.cones), solver, prepare(program, solver))
-    c, b, h = program.c, program.b, program.right_side()
-    if program.P is None:
-        # One after the other: two batches of LAPACK calls at the same time can wait for each other for good on two cores.
-        sides = (jnp.stack([zeros(c), -c]), jnp.stack([b, zeros(b)]), jnp.stack([h, zeros(h)]))
-        both, _ = lax.map(system.solve, Vector(*sides))
-        primal, dual = (jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in (0, 1))
-        x, y, z, s = primal.x, dual.y, dual.z, -primal.z
-    else:
-        both, _ = system.solve(Vector(-c, b, h))
-        x, y, z, s = both.x, both.y, both.z, -both.z
-    x, y = (jnp.where(jnp.isfinite(v), v, 0.0) for v in (x, y))
-    return Iterate(x, y, _shifted(program, z, unit), _shifted(program, s, unit), one, one)
+    one, unit, zeros = jnp.ones((), dtype), program.cones.unit(dtype), jnp.zeros_like
+    return Iterate(zeros(program.c), zeros(program.b), unit, unit, one, one)
+
+
+def shifted_start(program: ConicProgram, primal: Vector, dual: Vector) -> Iterate:
+    """The solutions of the system with ``H = I``, for ``(0, b, h)`` and for ``(-c, 0, 0)`` (or one for both), shifted inside."""
+    unit = unit_point(program)
+    x, y = (jnp.where(jnp.isfinite(v), v, 0.0) for v in (primal.x, dual.y))
+    z, s = jax.vmap(lambda v: _shifted(program, v, unit.s))(jnp.stack([dual.z, -primal.z]))
+    return dataclasses.replace(unit, x=x, y=y, z=z, s=s)
 
 
 def _shifted(program: ConicProgram, v: Float[Array, " size"], unit: Float[Array, " size"]) -> Float[Array, " size"]:

@@ -1,7 +1,5 @@
 """The Newton system ``[[P, A', G'], [A, 0, 0], [G, 0, -H]]`` of the scaled program, condensed and refined."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -35,13 +33,14 @@ class Vector(eqx.Module):
     def __rmul__(self, factor: Float[Array, ""]) -> "Vector":
         return jax.tree.map(lambda v: factor * v, self)
 
-    def equations(self, alone: Any) -> "Vector":
-        """Without the cone rows, where only the other two are wanted."""
-        return Vector(self.x, self.y, jnp.where(alone, 0.0, self.z))
+    def flat(self) -> Float[Array, " k"]:
+        """One after the other in one array."""
+        return jnp.concatenate([self.x, self.y, self.z])
 
-    def size(self) -> Float[Array, ""]:
-        """The largest magnitude."""
-        return jnp.max(jnp.abs(jnp.concatenate([self.x, self.y, self.z])))
+    @classmethod
+    def parted(cls, flat: Float[Array, " k"], n: int, p: int) -> "Vector":
+        """The vector with ``n`` variables and ``p`` equality rows that `flat` made ``flat`` of."""
+        return cls(flat[:n], flat[n : n + p], flat[n + p :])
 
 
 class System(eqx.Module):
@@ -77,11 +76,12 @@ class System(eqx.Module):
     def approximate(self, r: Vector) -> Vector:
         """The solution up to regularisation and rounding."""
         program, m = self.program, self.program.G.shape[0]
-        white = self.scaling.whiten(r.z[:, None])
-        bounds = self.scaling.recover(white)[:, 0].at[:m].set(0.0)
         leading, p = self.scaling.leading(m), program.b.shape[0]
-        rows = white[:m, 0] if leading.diagonal is None else r.z[:m]
-        rhs = (r.x + program.rows_transposed(bounds), jnp.concatenate([r.y, rows]))
+        rows = r.z[:m]
+        if leading.diagonal is None:
+            rows = leading.whiten(rows[:, None])[:, 0]
+        top = r.x + program.bounds_transposed(self._weighted(r.z)) if program.sides else r.x
+        rhs = (top, jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
         multipliers = self._weighted(program.rows(x) - r.z)
         if isinstance(program.G, SparseMatrix):
@@ -94,21 +94,27 @@ class System(eqx.Module):
             multipliers = multipliers.at[:m].set(own)
         return Vector(x, y[:p], multipliers)
 
-    def solve(self, rhs: Vector) -> tuple[Vector, Bool[Array, ""]]:
-        """The solution, refined against the matrix itself, and whether it is finite.
+    def parted(self, flat: Float[Array, " k"]) -> Vector:
+        """The vector of the system that is ``flat`` in one array."""
+        return Vector.parted(flat, self.program.c.shape[0], self.program.b.shape[0])
+
+    def solve(self, rhs: Float[Array, " k"]) -> tuple[Float[Array, " k"], Bool[Array, ""]]:
+        """The solution, refined against the matrix itself, and whether it is finite; vectors in one array.
 
         Refinement stops at a residual of ``tiny + tiny |rhs|`` or when a pass improves it less than fivefold; a pass that makes
         it worse is not taken.
         """
-        eps = jnp.finfo(rhs.x.dtype).eps
-        target = 5e4 * eps * (1.0 + rhs.size())
+        eps = jnp.finfo(rhs.dtype).eps
+        whole_size = _largest(rhs)
+        target = 5e4 * eps * (1.0 + whole_size)
         if isinstance(self.program.A, SparseMatrix):
             # Slacks of large programs may all be small, and the right-hand sides with them.
-            target = 100.0 * eps * rhs.size()
+            target = 100.0 * eps * whole_size
 
         # Multipliers of rows that curve have the rounding errors of all rows of their cone, times H^-1. Where these end the
         # refinement, one pass more serves the equations alone, since what is left of them stays in the iterate.
         curved = not self.program.cones.polyhedral and not isinstance(self.program.A, SparseMatrix)
+        equations = self.program.c.shape[0] + self.program.b.shape[0]
 
         def proceed(carry):
             _, _, _, going = carry
@@ -116,29 +122,33 @@ class System(eqx.Module):
 
         def body(carry):
             solution, residual, (error, count, *whole), _ = carry
-            left = residual.equations(~whole[0]) if curved else residual
-            trial = solution + self.approximate(left)
-            remaining = rhs - self.apply(trial)
-            new = remaining.size()
+            left = residual
+            if curved:
+                left = jnp.where(whole[0] | (jnp.arange(rhs.shape[0]) < equations), residual, 0.0)
+            trial = solution + self.approximate(self.parted(left)).flat()
+            remaining = rhs - self.apply(self.parted(trial)).flat()
+            new = _largest(remaining)
             better = new < error
             if curved:
-                better = jnp.where(whole[0], better, remaining.equations(True).size() < left.size())
-            solution, residual = jax.tree.map(
-                lambda a, b: jnp.where(better, a, b), (trial, remaining), (solution, residual)
-            )
+                better = jnp.where(whole[0], better, _largest(remaining[:equations]) < _largest(left))
+            solution, residual = (jnp.where(better, a, b) for a, b in ((trial, solution), (remaining, residual)))
             going = better & (new > target) & (5.0 * new < error) & (count < MAX_REFINEMENTS)
             error = jnp.where(better, new, error)
             if curved:
-                rough = residual.equations(True).size() > eps**0.5 * rhs.equations(True).size()
+                rough = _largest(residual[:equations]) > eps**0.5 * _largest(rhs[:equations])
                 whole, going = [whole[0] & going], whole[0] & (going | rough)
             return solution, residual, (error, count + 1, *whole), going
 
-        zero = jax.tree.map(jnp.zeros_like, rhs)
-        infinite = jnp.full((), jnp.inf, rhs.x.dtype)
+        infinite = jnp.full((), jnp.inf, rhs.dtype)
         whole = (jnp.array(True),) if curved else ()
-        start = (zero, rhs, (infinite, jnp.zeros((), int), *whole), jnp.array(True))
+        start = (jnp.zeros_like(rhs), rhs, (infinite, jnp.zeros((), int), *whole), jnp.array(True))
         solution, _, (error, *_), _ = lax.while_loop(proceed, body, start)
         return solution, jnp.isfinite(error)
+
+
+def _largest(v: Float[Array, " k"]) -> Float[Array, ""]:
+    """The largest magnitude."""
+    return jnp.max(jnp.abs(v), initial=0.0)
 
 
 def prepare(program: ConicProgram, solver: AbstractKKTSolver) -> PyTree:

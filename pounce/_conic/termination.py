@@ -1,6 +1,7 @@
 """When a conic solve ends, and with what (Goulart and Chen 2024, section 3.4)."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,6 +15,8 @@ EFFECT = 100.0  # times the tolerance: what residuals do to the objective, which
 # rounding may keep it from becoming so; and where no step leads on.
 PROVEN, BELIEVED, FAIR = 1e-9, 1e-8, 1e-5
 COARSE = 1e5  # times that in single precision
+# The tolerance from which on a quadratic program is polished for the first time, instead of being iterated further.
+FIRST_POLISH = 1e-4
 
 
 class Tolerances(eqx.Module):
@@ -44,8 +47,63 @@ class Tolerances(eqx.Module):
         )
 
 
-def verdict(m: Measures, t: Tolerances) -> Int[Array, ""]:
-    """The status an iterate deserves; `ConicStatus.Running` if none. A certificate is a candidate until it is `proven`."""
+class Levels(eqx.Module):
+    """All tolerances that iterates are held against, together."""
+
+    own: Tolerances
+    all: Tolerances  # stacked: these, the reduced ones, those of a solution near enough for a polish, and of a first polish
+
+    @classmethod
+    def of(cls, tol: Float[Array, ""]) -> "Levels":
+        """``tol``: that of the solve."""
+        own, eps = Tolerances.of(tol), jnp.finfo(tol.dtype).eps
+        near, first = jnp.asarray(eps ** (1 / 3), tol.dtype), jnp.asarray(FIRST_POLISH, tol.dtype)
+        levels = own, own.reduced(), Tolerances.of(near), Tolerances.of(jnp.maximum(tol, first))
+        return cls(own, jax.tree.map(lambda *parts: jnp.stack(parts), *levels))
+
+
+class Grade(eqx.Module):
+    """What an iterate is worth: its `verdict` at each of the `Levels`, and its `defect`."""
+
+    verdicts: Int[Array, " k"]
+    defect: Float[Array, ""]
+
+    @property
+    def status(self) -> Int[Array, ""]:
+        """The status it deserves; `ConicStatus.Running` if none."""
+        return self.verdicts[0]
+
+    @property
+    def fallen(self) -> Int[Array, ""]:
+        """Its status if no step leads on."""
+        status = self.verdicts[1]
+        status = jnp.where(status == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, status)
+        return jnp.where(status == ConicStatus.Running, ConicStatus.Numerical_Failure, status)
+
+    @property
+    def near(self) -> Bool[Array, ""]:
+        """Whether a polish may make it a solution."""
+        return self.verdicts[2] == ConicStatus.Optimal
+
+    @property
+    def promising(self) -> Bool[Array, ""]:
+        """Whether the active rows of a quadratic program may be known."""
+        return self.verdicts[3] == ConicStatus.Optimal
+
+    @classmethod
+    def nothing(cls, like: Array) -> "Grade":
+        """Of no point."""
+        return cls(jnp.full((4,), ConicStatus.Running, jnp.int32), jnp.asarray(jnp.inf, like.dtype))
+
+
+def grade(m: Measures, levels: Levels) -> Grade:
+    """What an iterate is worth."""
+    return Grade(verdict(m, levels.all), defect(m, levels.own))
+
+
+def verdict(m: Measures, t: Tolerances) -> Int[Array, "*levels"]:
+    """The status an iterate deserves, at each level of tolerances; `ConicStatus.Running` if none. A certificate is a candidate
+    until it is `proven`."""
     gap = (m.gap < t.gap_absolute * m.unit) | (m.relative_gap < t.gap_relative)
     gap = gap & (m.effect < t.effect)
     optimal = (m.ratio <= 1.0) & gap & (m.primal < t.feasibility) & (m.dual < t.feasibility)
@@ -82,13 +140,6 @@ def defect(m: Measures, t: Tolerances) -> Float[Array, ""]:
     gap = jnp.minimum(m.gap / (t.gap_absolute * m.unit), m.relative_gap / t.gap_relative)
     parts = jnp.stack([gap, m.effect / t.effect, m.primal / t.feasibility, m.dual / t.feasibility])
     return jnp.where(m.ratio <= 1.0, jnp.max(parts), jnp.inf)
-
-
-def fallen(m: Measures, t: Tolerances) -> Int[Array, ""]:
-    """The status of an iterate from which no step leads on."""
-    status = verdict(m, t.reduced())
-    status = jnp.where(status == ConicStatus.Optimal, ConicStatus.Optimal_Inaccurate, status)
-    return jnp.where(status == ConicStatus.Running, ConicStatus.Numerical_Failure, status)
 
 
 def has_solution(status: Int[Array, "..."]) -> Bool[Array, "..."]:

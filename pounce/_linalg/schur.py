@@ -52,9 +52,9 @@ class SchurCholesky(AbstractKKTSolver[SchurFactor]):
 
     The condensed matrix may be singular on directions that only the equality rows cover (a linear program without
     bounds), so a multiple ``rho A'A`` is added, which changes nothing on ``A x = b`` (Golub and Greif 2003). Both matrices
-    are regularised by ``regularization * eps`` times their diagonals (or by the option ``"regularization"``), a hundred times
-    more for each of ``tries`` that fail. What that changes is for refinement to remove. With ``invert``, small factors are
-    inverted.
+    are regularised by ``regularization * eps`` times their diagonals (by the option ``"regularization"`` if that is more), a
+    hundred times more for each of ``tries`` that fail. What that changes is for refinement to remove. With ``invert``, small
+    factors are inverted.
     """
 
     equalities: int = eqx.field(static=True)
@@ -88,8 +88,8 @@ class SchurCholesky(AbstractKKTSolver[SchurFactor]):
             weight = jnp.sqrt(jnp.finfo(dtype).eps) * weight
             m = m + weight * gram
             weighted = jacobian, weight
-        first = options.get("regularization")
-        first = jnp.asarray(self.regularization * jnp.finfo(dtype).eps, dtype) if first is None else first
+        least, given = jnp.asarray(self.regularization * jnp.finfo(dtype).eps, dtype), options.get("regularization")
+        first = least if given is None else jnp.maximum(least, given)
         factors = self._factors(m, jacobian, first)
         if self.tries:
 

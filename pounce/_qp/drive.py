@@ -80,13 +80,14 @@ class Task:
         begin, proceed = self.kernel.pieces
         end = float("inf") if limits.time_limit is None else time.perf_counter() + limits.time_limit
         with jax.enable_x64(True):
-            held, state, glance = begin(self.leaves, controls, self.sparse)
-        until, chunk, vectors = 0, 1, None
+            held, state = begin(self.leaves)
+        until, chunk = 0, 1
 
         def step():
             with jax.enable_x64(True):
                 return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32), self.sparse)
 
+        state, glance, vectors = step()
         while True:
             seen = np.asarray(glance).reshape(-1, len(Glance._fields))
             if on_row is not None:
@@ -102,6 +103,4 @@ class Task:
             if on_row is None:
                 now = time.perf_counter()
                 chunk = max(1, int(min(CHUNK, end - now) * chunk / max(now - before, 1e-9)))
-        if vectors is None:
-            vectors = step()[2]
         return self.kernel.solution.unpack_host(vectors), late

@@ -11,7 +11,7 @@ import numpy as np
 from .._compile import compiler_options, program_cache
 from .._conic.data import ConicData
 from .._conic.solution import ConicResiduals, ConicSolution, finish
-from .._conic.solver import State
+from .._conic.state import State
 from .._conic_solve import Controls, Run, WarmPoint, advance, begin
 from .._packing import Packing
 from .._waiting import Wait
@@ -32,12 +32,12 @@ class Form(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The part of a solve under way that does not change."""
+    """The part of a solve under way that does not change: that of `pounce._conic_solve.Run`."""
 
     presolved: Any
     scaled: Any
     scaling: Any
-    fallback: State | None
+    warm: Any
 
 
 class Glance(NamedTuple):
@@ -131,8 +131,8 @@ class Kernel:
     def pieces(self):
         """Two functions.
 
-        ``begin(leaves, controls, tables)`` gives what is held, the state, and a `Glance` at it. ``proceed(leaves, held,
-        state, controls, until, tables)`` gives a later state, the glance, and the vectors of the solution as it is then.
+        ``begin(leaves)`` gives what is held, and the state before it has a starting point. ``proceed(leaves, held, state,
+        controls, until, tables)`` gives a later state, a `Glance` at it, and the vectors of the solution as it is then.
         """
         layout = self._program.rows.layout
 
@@ -142,15 +142,14 @@ class Kernel:
                 warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
             return self._program.arranged(data), warm
 
-        def begin_piece(leaves, controls, sparse):
+        def begin_piece(leaves):
             data, warm = arranged(leaves)
-            run = begin(self._program.method(sparse), data, layout, warm, controls)
-            held = Held(run.presolved, run.scaled, run.scaling, run.fallback)
-            return held, run.state, _glance(held, run.state)
+            run = begin(data, layout, warm)
+            return Held(run.presolved, run.scaled, run.scaling, run.warm), run.state
 
         def proceed_piece(leaves, held, state, controls, until, sparse):
-            run = Run(held.presolved, held.scaled, held.scaling, state, held.fallback)
-            state = advance(self._program.method(sparse), run, controls, until).state
+            run = Run(held.presolved, held.scaled, held.scaling, state, held.warm)
+            state = advance(self._program.method(sparse), run, controls, until)[0]
             solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 
@@ -158,7 +157,7 @@ class Kernel:
             state, glance, solution = self._over_lanes(proceed_piece, 0, 0, None, None, None)(*inputs)
             return state, glance, self.solution.pack(solution)
 
-        first, (held, state, _) = self._compiled(self._over_lanes(begin_piece, None, None), CONTROLS, self._tables)
+        first, (held, state) = self._compiled(self._over_lanes(begin_piece))
         held, state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (held, state))
         until = jax.ShapeDtypeStruct((), np.int32)
         return first, self._compiled(proceed_packed, held, state, CONTROLS, until, self._tables)[0]
