@@ -174,6 +174,11 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
         """The nearest point of K* (Moreau: ``v + project(-v)``)."""
         return v + self.project(-v)
 
+    def complementary(self, v: Float[Array, " size"]) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+        """The complementary pair with ``s - z = v``."""
+        near = self.project(v)
+        return near, near - v
+
     @abc.abstractmethod
     def central_pair(
         self, v: Float[Array, " size"], mu: Float[Array, ""]
@@ -194,9 +199,15 @@ class AbstractCone(eqx.Module, Generic[Scaling]):
         """
 
     @abc.abstractmethod
-    def frame(self, s: Float[Array, " size"], z: Float[Array, " size"]) -> tuple[Frame, Float[Array, " size"]]:
+    def frame(
+        self,
+        s: Float[Array, " size"],
+        z: Float[Array, " size"],
+        near: tuple[Float[Array, " size"], Float[Array, " size"]] | None = None,
+    ) -> tuple[Frame, Float[Array, " size"]]:
         """The basis that diagonalises `linearized`, and the positive factors of its rows: in the frame,
-        ``linearized = factor * (a dz + b ds)`` (exactly so at a complementary pair)."""
+        ``linearized = factor * (a dz + b ds)`` (exactly so at a complementary pair). ``near``: `complementary` of ``s - z``,
+        where it is known."""
 
     def central_linearized(
         self,

@@ -122,7 +122,8 @@ class Nonnegative(AbstractCone[DiagonalScaling]):
     def linearized(self, s, z, ds, dz):
         return jnp.where(self.present, z * ds + s * dz, dz)
 
-    def frame(self, s, z):
+    def frame(self, s, z, near=None):
+        del near
         total = jnp.where(self.present, s + z, 1.0)
         known = total > 0
         held = jnp.where(known, z / jnp.where(known, total, 1.0), 0.5)

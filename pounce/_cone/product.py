@@ -174,6 +174,10 @@ class ConeProduct(AbstractCone[ProductScaling]):
     def project_dual(self, v):
         return _joined(self._each("project_dual", v), v)
 
+    def complementary(self, v):
+        pairs = self._each("complementary", v)
+        return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
+
     def central_pair(self, v, mu):
         pairs = [cone.central_pair(part, mu) for cone, part in zip(self.cones, self.split(v), strict=True)]
         return _joined([s for s, _ in pairs], v), _joined([z for _, z in pairs], v)
@@ -181,8 +185,10 @@ class ConeProduct(AbstractCone[ProductScaling]):
     def linearized(self, s, z, ds, dz):
         return _joined(self._each("linearized", s, z, ds, dz), s)
 
-    def frame(self, s, z):
-        return self._framed(self._each("frame", s, z), s)
+    def frame(self, s, z, near=None):
+        near = [None] * len(self.cones) if near is None else list(zip(*map(self.split, near), strict=True))
+        rows = zip(self.cones, self.split(s), self.split(z), near, strict=True)
+        return self._framed([cone.frame(*own) for cone, *own in rows], s)
 
     def _framed(self, found: list, s) -> tuple[ProductFrame, Array]:
         frames, factors = zip(*found, strict=True) if self.cones else ((), ())

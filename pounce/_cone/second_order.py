@@ -211,7 +211,8 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
             direction = jnp.where(lost[:, None], jnp.zeros_like(direction).at[:, 0].set(1.0), direction)
         return direction
 
-    def frame(self, s, z):
+    def frame(self, s, z, near=None):
+        del near
         direction = self._direction(s - z)
         values_s, values_z = (self._values(v, direction) for v in (s, z))
         s_plus, s_minus, z_plus, z_minus = (jnp.maximum(v, 0.0) for v in (*values_s, *values_z))

@@ -239,7 +239,8 @@ class Semidefinite(AbstractCone[CongruenceScaling]):
     def _values(self, vectors, v):
         return jnp.einsum("cij,cik,ckj->cj", vectors, self._matrices(v), vectors)
 
-    def frame(self, s, z):
+    def frame(self, s, z, near=None):
+        del near
         _, vectors = jnp.linalg.eigh(self._matrices(s - z))
         slack, price = (jnp.maximum(self._values(vectors, v), 0.0) for v in (s, z))
 

@@ -269,6 +269,10 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
     def project(self, v):
         return _split(self, self._rows(v)).p.reshape(-1)
 
+    def complementary(self, v):
+        split = _split(self, self._rows(v))
+        return split.p.reshape(-1), -split.d.reshape(-1)
+
     def projection_derivative(self, v: Float[Array, " size"]) -> Float[Array, "count 3 3"]:
         """The derivative of `project`: a symmetric matrix for each cone."""
         basis, a = self._eigen(_split(self, self._rows(v)))
@@ -280,8 +284,14 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         ds, dz = (transposed_times(basis, self._rows(v)) for v in (ds, dz))
         return times(basis, a * dz + (1.0 - a) * ds).reshape(-1)
 
-    def frame(self, s, z) -> tuple[ThreeDimensionalFrame, Float[Array, " size"]]:
-        basis, a = self._eigen(_split(self, self._rows(s - z)))
+    def frame(self, s, z, near=None) -> tuple[ThreeDimensionalFrame, Float[Array, " size"]]:
+        v = self._rows(s - z)
+        if near is None:
+            split = _split(self, v)
+        else:
+            easy, a = self._coordinatewise(v / _scale(v))
+            split = _Split(self._rows(near[0]), -self._rows(near[1]), easy.astype(v.dtype), a)
+        basis, a = self._eigen(split)
         a = a.reshape(-1)
         return ThreeDimensionalFrame(a, 1.0 - a, basis), jnp.ones_like(a)
 
@@ -322,6 +332,12 @@ def _length(v: Vectors) -> Numbers:
     return jnp.sqrt(dot(v, v))
 
 
+def _scale(v: Vectors) -> Float[Array, "*stack 1"]:
+    """The largest magnitude of each, one where that is zero."""
+    scale = jnp.max(jnp.abs(v), axis=-1, keepdims=True)
+    return jnp.where(scale > 0, scale, 1.0)
+
+
 class _Split(NamedTuple):
     """``v = p + d`` with p in K, d in its polar cone and ``p'd = 0``; both to their own relative accuracy."""
 
@@ -333,8 +349,8 @@ class _Split(NamedTuple):
 
 @eqx.filter_custom_jvp
 def _split(cone: AbstractThreeDimensional, v: Vectors) -> _Split:
-    scale = jnp.max(jnp.abs(v), axis=-1, keepdims=True)
-    w = v / jnp.where(scale > 0, scale, 1.0)
+    scale = _scale(v)
+    w = v / scale
     easy, a = cone._coordinatewise(w)
     hard = ~easy[..., None]
     # Where its answer is not needed, the loop runs on a point outside all these cones and their polar cones.

@@ -40,6 +40,7 @@ class Pair(eqx.Module):
     s: Float[Array, " size"]
     z: Float[Array, " size"]
     mu: Float[Array, ""] | None = None
+    near: "Pair | None" = None  # the complementary pair with the same ``s - z``, where it is at hand
 
     def linearized(self, cones: ConeProduct, ds: Float[Array, " size"], dz: Float[Array, " size"]):
         """What is left of complementarity after small steps."""
@@ -50,14 +51,13 @@ class Pair(eqx.Module):
     def frame(self, cones: ConeProduct) -> tuple[ProductFrame, Float[Array, " size"]]:
         """The basis in which `linearized` is diagonal, and the sizes of its rows."""
         if self.mu is None:
-            return cones.frame(self.s, self.z)
+            return cones.frame(self.s, self.z, None if self.near is None else (self.near.s, self.near.z))
         return cones.central_frame(self.s, self.z, self.mu)
 
 
 def complementary_pair(cones: ConeProduct, v: Float[Array, " size"]) -> Pair:
     """The pair with ``s - z = v``: the projections of ``v`` and ``-v`` onto the cone and its dual."""
-    near = cones.project(v)
-    return Pair(near, near - v)
+    return Pair(*cones.complementary(v))
 
 
 class Equilibrated(eqx.Module):

@@ -11,15 +11,17 @@ of shares, which is free of units.
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
+from .._once import only_where
 from .balance import Balance, balance
 from .judgement import REGULAR, SETTLED, SINGULAR, Held, judgement, probe_of
 from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
@@ -63,8 +65,8 @@ def left_over(program: ConicProgram, x, y, pair: Pair) -> tuple[Vector, Float[Ar
     return left, jnp.max(jnp.stack(shares))
 
 
-def _next_pair(program: ConicProgram, rows: Rows, s, z, affine: Bool[Array, ""]) -> Pair:
-    """The complementary pair next to what a step has led to."""
+def _difference(program: ConicProgram, rows: Rows, s, z, affine: Bool[Array, ""]) -> Float[Array, " size"]:
+    """That of the complementary pair next to what a step has led to."""
     frame = rows.frame
     a, b = frame.a, frame.b
     s, z = (frame.rotate(v[:, None])[:, 0] for v in (s, z))
@@ -76,7 +78,7 @@ def _next_pair(program: ConicProgram, rows: Rows, s, z, affine: Bool[Array, ""])
     else:
         held = jnp.where(affine, ~free, b == 1.0)
         v = jnp.where(affine & ((s > z) == free), s - z, jnp.where(free, s, jnp.where(held, -z, s - z)))
-    return complementary_pair(program.cones, frame.restore(v[:, None])[:, 0])
+    return frame.restore(v[:, None])[:, 0]
 
 
 def _undecided(program: ConicProgram, pair: Pair, interior: Pair) -> Pair:
@@ -94,6 +96,23 @@ def _undecided(program: ConicProgram, pair: Pair, interior: Pair) -> Pair:
     return Pair(jnp.where(weak, 0.0, pair.s), jnp.where(weak, 0.0, pair.z))
 
 
+class Trip(NamedTuple):
+    """What the loop of a polish carries."""
+
+    x: Float[Array, " n"]
+    y: Float[Array, " p"]
+    now: Pair
+    left: Vector  # of the conditions there
+    best: Exact
+    origin: Pair  # the complementary one next to the interior point
+    affine: Bool[Array, ""]
+    tried: Bool[Array, ""]
+    level: Int[Array, ""]
+    judged: Any
+    going: Bool[Array, ""]
+    count: Int[Array, ""]
+
+
 def polish(
     program: ConicProgram,
     point: Vector,
@@ -107,7 +126,7 @@ def polish(
     point.
 
     Given ``nothing`` to begin with, the system of derivatives there is factorised and judged too. It is a trip through the same
-    loop, since its factorisation is what takes long to compile.
+    loop, since its factorisation is what takes long to compile. So is the first projection of all, which follows no step.
     """
     linearized = LinearizedSolver(solver)
     eps = jnp.finfo(point.x.dtype).eps
@@ -121,42 +140,61 @@ def polish(
     def chosen(which, a, b):
         return jax.tree.map(lambda a, b: jnp.where(which, a, b), a, b)
 
-    def body(carry):
-        (x, y, now, left), best, guess, affine, tried, level, judged, _, count = carry
-        at = chosen(affine, interior, guess)
-        judging, singular = level > 0, None
-        if judged is not None:
-            at, singular = chosen(judging, _undecided(program, best.pair, interior), at), level == SINGULAR
+    def step(carry: Trip, value):
+        """What a step leads to: a point, the difference of its pair, what was judged and the next level of that."""
+        judging, singular, affine = carry.level > SETTLED, None, carry.affine
+        # The first pair of all is where the first step is linearised; what that has to make up for is left by the interior.
+        near = chosen(affine | (carry.count == 0), carry.origin, carry.now)
+        if value[1] is not None:
+            near = chosen(judging, carry.best.pair, near)
+        at = chosen(affine, interior, near)
+        if value[1] is not None:
+            at, singular = chosen(judging, _undecided(program, near, interior), at), carry.level == SINGULAR
+        if not program.cones.symmetric:
+            at = dataclasses.replace(at, near=near)
         rows = linearized.factorize(program, at, prepared, singular)
+        left, now = carry.left, carry.now
         # To where slacks and multipliers are complementary to first order.
         target = jnp.where(affine, 0.5, 0.0) * relation(rows, interior.s, interior.z)
         right = Vector(left.x, left.y, target - relation(rows, now.s + left.z, now.z))
-        if judged is not None:
+        if value[1] is not None:
             right = chosen(judging, probe, right)
         found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
-        step = found.solution
-        x, y, z = x + step.x, y + step.y, now.z + step.z
-        guess = _next_pair(program, rows, program.right_side() - program.rows(x), z, affine)
-        left, new = left_over(program, x, y, guess)
-        current = Exact(x, y, guess, new, ~affine & (new <= ROUNDING * eps))
-        best = chosen(~judging & (new < best.defect), current, best)
-        going = ~current.solved & (count + 1 < MAX_STEPS) & ~judging
+        x, y, z = carry.x + found.solution.x, carry.y + found.solution.y, now.z + found.solution.z
+        difference = _difference(program, rows, program.right_side() - program.rows(x), z, affine)
+        judged, level = value[1], carry.level
         if judged is not None:
-            confirmed = None if program.cones.polyhedral else best.defect <= eps**SOLVED
-            judged, following = judgement(rows, found, probe, level, judged, confirmed)
-            level = jnp.where(judging, following, jnp.where(going, SETTLED, REGULAR))
-        tried = tried | affine
-        promising = never if program.cones.polyhedral else new < eps**PROMISING
-        next_affine = ~tried & ~promising & going
-        return (x, y, guess, left), best, guess, next_affine, tried, level, judged, going | (level > 0), count + 1
+            confirmed = None if program.cones.polyhedral else carry.best.defect <= eps**SOLVED
+            judged, level = judgement(rows, found, probe, level, judged, confirmed)
+        return (x, y, difference), judged, level
 
-    guess = complementary_pair(program.cones, s - point.z)
-    start = point.x, point.y, interior, left_over(program, point.x, point.y, interior)[0]
-    best = Exact(point.x, point.y, guess, jnp.full_like(units.cost, jnp.inf), never)
+    def body(carry: Trip) -> Trip:
+        first, judging, affine = carry.count < 0, carry.level > SETTLED, carry.affine
+        value = (carry.x, carry.y, interior.s - interior.z), carry.judged, carry.level
+        (x, y, difference), judged, level = only_where(~first, lambda value: step(carry, value), value)
+        pair = complementary_pair(program.cones, difference)
+        now = chosen(first, interior, pair)
+        left, new = left_over(program, x, y, now)
+        solved = ~first & ~affine & (new <= ROUNDING * eps)
+        current = Exact(x, y, pair, jnp.where(first, jnp.inf, new), solved)
+        best = chosen(first | (~judging & (new < carry.best.defect)), current, carry.best)
+        going = ~solved & (carry.count + 1 < MAX_STEPS) & ~judging
+        if judged is not None:
+            level = jnp.where(judging, level, jnp.where(going, SETTLED, REGULAR))
+        tried = carry.tried | affine
+        promising = never if program.cones.polyhedral else new < eps**PROMISING
+        origin = chosen(first, pair, carry.origin)
+        return Trip(
+            x, y, now, left, best, origin, ~first & ~tried & ~promising & going, tried, level, judged,
+            going | (level > SETTLED), carry.count + 1,
+        )  # fmt: skip
+
     judged = None if nothing is None else (nothing.rows, nothing.report)
     none = jnp.zeros((), int)
-    carry = start, best, guess, never, never, none, judged, wanted, none
-    _, best, _, _, _, _, judged, _, _ = lax.while_loop(lambda c: c[-2], body, carry)
+    best = Exact(point.x, point.y, interior, jnp.full_like(units.cost, jnp.inf), never)
+    start = Trip(point.x, point.y, interior, probe, best, interior, never, never, none, judged, wanted, none - 1)
+    last = lax.while_loop(lambda carry: carry.going, body, start)
+    best, judged = last.best, last.judged
     pair = Pair(best.pair.s / units.rows, units.rows * best.pair.z / units.cost)
     exact = dataclasses.replace(best, solved=best.defect <= eps**SOLVED, y=best.y / units.cost, pair=pair)
     return exact, None if judged is None else Held(units, None, _undecided(program, best.pair, interior), *judged)
