@@ -53,24 +53,22 @@ def from_rows(rows) -> Matrices:
 
 def product(a: Matrices, b: Float[Array, "*stack 3 k"]) -> Float[Array, "*stack 3 k"]:
     """``a b``."""
-    first, second, third = (a[..., :, i, None] * b[..., i, None, :] for i in range(3))
-    return first + second + third
+    return jnp.sum(a[..., None] * b[..., None, :, :], axis=-2)
 
 
 def transposed_product(a: Matrices, b: Float[Array, "*stack 3 k"]) -> Float[Array, "*stack 3 k"]:
     """``a' b``."""
-    first, second, third = (a[..., i, :, None] * b[..., i, None, :] for i in range(3))
-    return first + second + third
+    return jnp.sum(a[..., None] * b[..., None, :], axis=-3)
 
 
 def times(a: Matrices, v: Vectors) -> Vectors:
     """``a v``."""
-    return product(a, v[..., None])[..., 0]
+    return jnp.sum(a * v[..., None, :], axis=-1)
 
 
 def transposed_times(a: Matrices, v: Vectors) -> Vectors:
     """``a' v``."""
-    return transposed_product(a, v[..., None])[..., 0]
+    return jnp.sum(a * v[..., None], axis=-2)
 
 
 def squared(a: Matrices) -> Matrices:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
-from .._once import only_where
+from .._once import computed_once, only_where
 from .balance import Balance, balance
 from .judgement import REGULAR, SETTLED, SINGULAR, Held, judgement, probe_of
 from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
@@ -152,6 +152,7 @@ def polish(
             at, singular = chosen(judging, _undecided(program, near, interior), at), carry.level == SINGULAR
         if not program.cones.symmetric:
             at = dataclasses.replace(at, near=near)
+        at = computed_once(at, carry.count < -1)
         rows = linearized.factorize(program, at, prepared, singular)
         left, now = carry.left, carry.now
         # To where slacks and multipliers are complementary to first order.

@@ -80,7 +80,8 @@ class ConicMethod(eqx.Module):
             moving = stepping | starting
         found = only_where(moving, lambda old: self._step(setting, state, starting, old), given)
         residuals, measures = evaluate(setting.program, setting.by, found.iterate)
-        point = Point(found.iterate, measures, termination.grade(measures, setting.levels))
+        measured = computed_once((measures, termination.grade(measures, setting.levels)), state.iterations < 0)
+        point = Point(found.iterate, *measured)
         conclusion = self._concluded(setting, state, found, point)
         # Many arrays are chosen by these.
         conclusion = computed_once(conclusion, state.iterations < 0)
