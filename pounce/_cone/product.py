@@ -186,9 +186,11 @@ class ConeProduct(AbstractCone[ProductScaling]):
         return _joined(self._each("linearized", s, z, ds, dz), s)
 
     def frame(self, s, z, near=None):
-        near = [None] * len(self.cones) if near is None else list(zip(*map(self.split, near), strict=True))
-        rows = zip(self.cones, self.split(s), self.split(z), near, strict=True)
-        return self._framed([cone.frame(*own) for cone, *own in rows], s)
+        rows = zip(self.cones, self.split(s), self.split(z), strict=True)
+        if near is None:
+            return self._framed([cone.frame(a, b) for cone, a, b in rows], s)
+        pairs = zip(*map(self.split, near), strict=True)
+        return self._framed([cone.frame(a, b, pair) for (cone, a, b), pair in zip(rows, pairs, strict=True)], s)
 
     def _framed(self, found: list, s) -> tuple[ProductFrame, Array]:
         frames, factors = zip(*found, strict=True) if self.cones else ((), ())
