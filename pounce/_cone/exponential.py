@@ -73,6 +73,19 @@ class Exponential(AbstractThreeDimensional):
         psi, l = _psi(z)
         return jnp.stack([l / psi - 1.0 / u, -1.0 / psi, (u / psi - 1.0) / w], axis=-1)
 
+    def dual_third(self, z, u, v):
+        # Of -log psi - log(-z_0) - log z_2, in the shares of z_0 and z_2 that u and v are. What psi loses along u and v is
+        # alpha and beta; gamma is what p = grad psi is multiplied by.
+        (z0, _, z2), (u0, u1, u2), (v0, v1, v2) = components(z), components(u), components(v)
+        psi, l = _psi(z)
+        a0, a2, b0, b2 = u0 / z0, u2 / z2, v0 / z0, v2 / z2
+        alpha, beta = (u1 - l * u0 - z0 * a2) / psi, (v1 - l * v0 - z0 * b2) / psi
+        gamma = z0 * (a0 - a2) * (b0 - b2) / psi - 2.0 * alpha * beta
+        mixed = (a0 - a2) * beta + (b0 - b2) * alpha
+        first = (a0 * b0 - a2 * b2 + mixed - l * gamma) / psi - 2.0 * a0 * b0 / z0
+        last = (2.0 * a2 * b2 - a2 * b0 - a0 * b2 - mixed - gamma) * (z0 / psi)
+        return jnp.stack([first, gamma / psi, (last - 2.0 * a2 * b2) / z2], axis=-1)
+
     def dual_factor(self, z):
         # hess f* = p p' / psi^2 + N, with p = grad psi and N = D (I + k 1 1') D on the rows of u and w, where
         # D = diag(-1 / u, 1 / w) and k = -u / psi. The row of v goes first, since N does not have it.

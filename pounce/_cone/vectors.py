@@ -19,7 +19,8 @@ Numbers = Float[Array, "*stack"]
 
 
 def components(v: Vectors) -> tuple[Numbers, Numbers, Numbers]:
-    return v[..., 0], v[..., 1], v[..., 2]
+    first, second, third = (lax.squeeze(part, (v.ndim - 1,)) for part in lax.split(v, (1, 1, 1), axis=v.ndim - 1))
+    return first, second, third
 
 
 def dot(u: Vectors, v: Vectors) -> Numbers:
