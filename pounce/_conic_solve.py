@@ -80,10 +80,11 @@ def advance(
 
     With ``hold``, a solution comes with what its derivatives share.
     """
-    prepared = prepare(run.scaled, method.solver)
+    program = run.scaled.with_constants()
+    prepared = prepare(program, method.solver)
     setting = Setting(
-        run.scaled,
-        Yardstick.of(run.scaled, run.scaling),
+        program,
+        Yardstick.of(program, run.scaling),
         Levels.of(jnp.asarray(controls.tol)),
         prepared,
         controls.max_iter,
@@ -102,7 +103,7 @@ def advance(
     state = run.state
     waiting = (state.task == Task.NOTHING) & ~state.paused(until)
     state = dataclasses.replace(state, task=jnp.where(waiting, Task.ITERATE, state.task).astype(jnp.int32))
-    held = nothing_held(run.scaled, method.solver, prepared) if hold else None
+    held = nothing_held(program, method.solver, prepared) if hold else None
     return jax.lax.while_loop(lambda carry: carry[0].task != Task.NOTHING, lap, (state, held))
 
 

@@ -26,9 +26,15 @@ class Balance(eqx.Module):
 
     def program(self, program: ConicProgram) -> ConicProgram:
         """The program in these units; the factor of the objective differs from one only where there is no Hessian."""
-        own = self.rows[: program.h.shape[0]]
+        own, constants = self.rows[: program.h.shape[0]], program.constants
+        if constants is not None:
+            constants = dataclasses.replace(constants, right=self.rows * constants.right)
         return dataclasses.replace(
-            program, c=self.cost * program.c, G=matrix.row_scaled(program.G, own), h=own * program.h
+            program,
+            c=self.cost * program.c,
+            G=matrix.row_scaled(program.G, own),
+            h=own * program.h,
+            constants=constants,
         )
 
     def point(self, v: Vector) -> Vector:

@@ -204,11 +204,11 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
             ridge = jnp.where(singular, eps**RIDGE, 0.0).astype(dtype)
             softness, bound = jnp.maximum(softness, ridge / size), bound | singular
         slack = jnp.where(bound, jnp.maximum(frame.a, softness * norms * held), frame.a)
-        for weight in program.split(held / slack)[1:]:
-            if weight is not None:
-                hessian = matrix.plus_diagonal(hessian, weight)
-        if ridge is not None:
-            hessian = matrix.plus_diagonal(hessian, jnp.full(n, ridge * size, dtype))
+        added = [] if ridge is None else [jnp.full(n, ridge * size, dtype)]
+        if program.sides:
+            added.append(program.bounds_summed(held / slack))
+        if added:
+            hessian = matrix.plus_diagonal(hessian, sum(added[1:], start=added[0]))
         jacobian = matrix.stacked(program.A, rotated)
         diagonal = jnp.concatenate([jnp.zeros(program.b.shape[0], dtype), (slack / held)[:m]])
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})

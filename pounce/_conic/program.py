@@ -1,5 +1,7 @@
 """A convex program in the form the solver works on."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,6 +16,13 @@ class Side(eqx.Module):
 
     value: Float[Array, " n"]
     mask: Float[Array, " n"]
+
+
+class Constants(eqx.Module):
+    """What every look at a program needs again."""
+
+    right: Float[Array, " size"]
+    signs: Float[Array, "sides n"]
 
 
 class ConicProgram(eqx.Module):
@@ -35,6 +44,11 @@ class ConicProgram(eqx.Module):
     upper: Side | None
     constant: Float[Array, ""]
     cones: ConeProduct
+    constants: Constants | None = None  # for loops, which would compute them in each pass
+
+    def with_constants(self) -> "ConicProgram":
+        """The same, for loops."""
+        return dataclasses.replace(self, constants=Constants(self.right_side(), self.signs()))
 
     @property
     def sides(self) -> list[Side]:
@@ -51,12 +65,16 @@ class ConicProgram(eqx.Module):
 
     def rows(self, x: Float[Array, " n"]) -> Float[Array, " size"]:
         """The linear map of all cone rows."""
-        parts = [self.G @ x]
-        if self.lower is not None:
-            parts.append(-self.lower.mask * x)
-        if self.upper is not None:
-            parts.append(self.upper.mask * x)
-        return jnp.concatenate(parts)
+        rows = self.G @ x
+        return jnp.concatenate([rows, (self.signs() * x).reshape(-1)]) if self.sides else rows
+
+    def signs(self) -> Float[Array, "sides n"]:
+        """The coefficients of the rows of bounds: minus the mask of the lower, the mask of the upper ones."""
+        if self.constants is not None:
+            return self.constants.signs
+        masks = [] if self.lower is None else [-self.lower.mask]
+        masks = masks if self.upper is None else [*masks, self.upper.mask]
+        return jnp.stack(masks) if masks else jnp.zeros((0, *self.c.shape), self.c.dtype)
 
     def split(self, v: Float[Array, " size"]) -> tuple[Array, Array | None, Array | None]:
         """The parts of a cone vector that belong to G, the lower and the upper bounds; zero where a bound is absent."""
@@ -72,9 +90,13 @@ class ConicProgram(eqx.Module):
 
     def bounds_transposed(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """The share of the bounds in it."""
-        _, lower, upper = self.split(z)
-        total = jnp.zeros_like(self.c) if lower is None else -lower
-        return total if upper is None else total + upper
+        signs = self.signs()
+        return jnp.sum(signs * z[self.G.shape[0] :].reshape(signs.shape), axis=0)
+
+    def bounds_summed(self, v: Float[Array, " size"]) -> Float[Array, " n"]:
+        """The numbers of the bounds of each variable, summed up; zero where a bound is absent."""
+        signs = self.signs()
+        return jnp.sum(jnp.abs(signs) * v[self.G.shape[0] :].reshape(signs.shape), axis=0)
 
     def row_shares(self) -> Float[Array, " m"]:
         """The largest coefficient of each row of G beside the largest of its column: what it is in any units of variables."""
@@ -84,6 +106,8 @@ class ConicProgram(eqx.Module):
 
     def right_side(self) -> Float[Array, " size"]:
         """The right-hand sides of all cone rows."""
+        if self.constants is not None:
+            return self.constants.right
         parts = [self.h]
         if self.lower is not None:
             parts.append(-self.lower.mask * self.lower.value)

@@ -80,7 +80,11 @@ class System(eqx.Module):
         rows = r.z[:m]
         if leading.diagonal is None:
             rows = leading.whiten(rows[:, None])[:, 0]
-        top = r.x + program.bounds_transposed(self._weighted(r.z)) if program.sides else r.x
+        top = r.x
+        if program.sides:
+            boxes = self.scaling.parts[-1]
+            pull = jnp.concatenate([r.z[:m], boxes.recover(boxes.whiten(r.z[m:, None]))[:, 0]])
+            top = top + program.bounds_transposed(pull)
         rhs = (top, jnp.concatenate([r.y, rows]))
         (x, y), _, _ = self.solver.compute(self.factor, rhs, {})
         multipliers = self._weighted(program.rows(x) - r.z)
@@ -179,10 +183,9 @@ def kkt_operator(program: ConicProgram, scaling: ProductScaling) -> KKTOperator:
     p = program.b.shape[0]
     dtype = program.c.dtype
     hessian = matrix.zero_symmetric(program.A, n, dtype) if program.P is None else program.P
-    masks = [side.mask for side in program.sides]
-    if masks:
-        ones = jnp.concatenate([jnp.zeros(m, dtype), *masks])[:, None]
-        weights = scaling.recover(scaling.whiten(ones))[m:, 0].reshape(len(masks), n)
+    if program.sides:
+        boxes, masks = scaling.parts[-1], jnp.abs(program.signs())
+        weights = boxes.recover(boxes.whiten(masks.reshape(-1, 1))).reshape(masks.shape)
         hessian = matrix.plus_diagonal(hessian, jnp.sum(weights, axis=0))
     leading = scaling.leading(m)
     rows, stiffness = program.G, leading.diagonal
