@@ -9,7 +9,6 @@ ones leave a column in which nothing cancels at all. So do singular multipliers 
 say how far feasible points can be (`extent`). For rays the same holds with rows and columns exchanged.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -46,12 +45,13 @@ def cleaned(program: ConicProgram, v: Iterate, negligible: Float[Array, ""]) -> 
     )
     multipliers = jnp.max(jnp.concatenate([size_y, sizes_z]), initial=0.0)
     point = jnp.max(jnp.concatenate([size_x, sizes_s]), initial=0.0)
-    return dataclasses.replace(
-        v,
+    return Iterate.of(
         x=kept(v.x, size_x, jnp.max(size_x, initial=0.0)),
         y=kept(v.y, size_y, multipliers),
         z=kept(v.z, sizes_z, multipliers),
         s=kept(v.s, sizes_s, point),
+        tau=v.tau,
+        kappa=v.kappa,
     )
 
 

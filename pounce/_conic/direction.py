@@ -84,15 +84,15 @@ class Newton(eqx.Module):
             q = cones.combined(self._scaling, v.s, v.z, found.step.s, damping * found.step.z, target)
             products = v.tau * v.kappa + damping * found.step.tau * found.step.kappa - target
             left = 1.0 - sigma
-            residual = left * r.x, left * r.y, left * r.z
-            sides = jnp.stack([shared, Vector(residual[0], -residual[1], q - residual[2]).flat()])
+            residual = self.system.parted(left * r.flat)
+            sides = jnp.stack([shared, Vector(residual.x, -residual.y, q - residual.z).flat()])
             last = 2
             if starting is not None:
                 of_start, number = self._start()
                 sides, last = jnp.where(starting, of_start, sides), jnp.where(starting, number, 2)
             begin = sides, found.solutions, jnp.where(first, 0, 1), found.solved
             _, solutions, _, solved = lax.while_loop(lambda carry: carry[2] < last, solve, begin)
-            step = self._step(solutions, left * r.tau, residual[2], products)
+            step = self._step(solutions, left * r.tau, residual.z, products)
             fraction: Float[Array, ""] | float = STEP_FRACTION
             if cones.polyhedral:
                 # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
@@ -121,15 +121,15 @@ class Newton(eqx.Module):
         numerator = residual_tau - products / v.tau + program.c @ own.x + program.b @ own.y + h @ own.z
         numerator = numerator + 2.0 * (self.residuals.curvature @ own.x) / v.tau
         tau = numerator / denominator
-        whole = self.system.parted(solutions[1] + tau * solutions[0])
+        whole = solutions[1] + tau * solutions[0]
         # From the rows, not from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
-        s = h * tau - program.rows(whole.x) - residual_z
+        s = h * tau - program.rows(whole[: v.n]) - residual_z
         kappa = -(products + v.kappa * tau) / v.tau
-        return Iterate(whole.x, whole.y, whole.z, s, tau, kappa)
+        return Iterate(jnp.concatenate([whole, s, jnp.stack([tau, kappa])]), v.n, v.p)
 
     def _longest(self, step: Iterate) -> Float[Array, ""]:
         """How much of a step stays in the cones; at most one."""
         v = self.iterate
-        most = jnp.minimum(1.0, longest_step(jnp.stack([v.tau, v.kappa]), jnp.stack([step.tau, step.kappa])))
+        most = jnp.minimum(1.0, longest_step(v.flat[-2:], step.flat[-2:]))
         alpha = self.program.cones.step_length(self._scaling, v.s, v.z, step.s, step.z, most)
         return jnp.where(jnp.isnan(alpha), 0.0, alpha)

@@ -115,7 +115,7 @@ def _polished(
     exact, held = polish(program, start, slack, solver, wanted, setting.prepared, held)
     pair = exact.pair
     # Exactly complementary: a tiny multiplier of a large slack would be a gap.
-    candidate = Iterate(exact.x, exact.y, pair.z, pair.s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
+    candidate = Iterate.of(exact.x, exact.y, pair.z, pair.s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
     margin = state.margin
     if margin is not None:
         clarity = program.cones.clarity(slack, start.z, pair.s, pair.z)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,23 +14,51 @@ from .program import ConicProgram
 class Iterate(eqx.Module):
     """A point of the homogeneous embedding, in scaled units: the solution is ``x / tau`` if ``tau`` stays away from zero."""
 
-    x: Float[Array, " n"]
-    y: Float[Array, " p"]
-    z: Float[Array, " size"]
-    s: Float[Array, " size"]
-    tau: Float[Array, ""]
-    kappa: Float[Array, ""]
+    flat: Float[Array, " k"]  # x, y, z, s, tau, kappa: it is carried, stepped and chosen as a whole
+    n: int = eqx.field(static=True)
+    p: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, x: Array, y: Array, z: Array, s: Array, tau: Array, kappa: Array) -> "Iterate":
+        """The point of these parts."""
+        return cls(jnp.concatenate([x, y, z, s, jnp.stack([tau, kappa])]), x.shape[0], y.shape[0])
+
+    @property
+    def _size(self) -> int:
+        return (self.flat.shape[0] - self.n - self.p - 2) // 2
+
+    @property
+    def x(self) -> Float[Array, " n"]:
+        return self.flat[: self.n]
+
+    @property
+    def y(self) -> Float[Array, " p"]:
+        return self.flat[self.n : self.n + self.p]
+
+    @property
+    def z(self) -> Float[Array, " size"]:
+        return self.flat[self.n + self.p : self.n + self.p + self._size]
+
+    @property
+    def s(self) -> Float[Array, " size"]:
+        return self.flat[self.n + self.p + self._size : -2]
+
+    @property
+    def tau(self) -> Float[Array, ""]:
+        return self.flat[-2]
+
+    @property
+    def kappa(self) -> Float[Array, ""]:
+        return self.flat[-1]
 
     def stepped(self, step: "Iterate", alpha: Float[Array, ""]) -> "Iterate":
-        return jax.tree.map(lambda v, dv: v + alpha * dv, self, step)
+        return Iterate(self.flat + alpha * step.flat, self.n, self.p)
 
 
 class Residuals(eqx.Module):
     """What is left of the embedding's equations (Goulart and Chen 2024, equation 7), and the products that steps need too."""
 
-    x: Float[Array, " n"]
-    y: Float[Array, " p"]
-    z: Float[Array, " size"]
+    flat: Float[Array, " k"]  # of stationarity, the equality rows, the cone rows
     tau: Float[Array, ""]
     mu: Float[Array, ""]
     curvature: Float[Array, " n"]  # P x
@@ -114,45 +141,44 @@ def _sums(*factors: tuple[Array, Array]) -> list[Array]:
 
 def evaluate(program: ConicProgram, by: Yardstick, v: Iterate) -> tuple[Residuals, Measures]:
     """The residuals at an iterate of the scaled program, and what they amount to."""
-    tiny = jnp.finfo(v.x.dtype).tiny
-    scaling, h, tau = by.scaling, by.right, v.tau
+    tiny = jnp.finfo(v.flat.dtype).tiny
+    scaling, h = by.scaling, by.right
+    v_x, v_y, v_z, v_s, tau, kappa = v.x, v.y, v.z, v.s, v.tau, v.kappa
     cost, unit = scaling.cost, scaling.unit
-    curvature = program.curvature(v.x)
-    pull = matrix.transposed_times(program.A, v.y) + program.rows_transposed(v.z)
-    image, rows = program.A @ v.x, program.rows(v.x)
-    r_x, r_y, r_z = -(curvature + pull + program.c * tau), image - program.b * tau, rows + v.s - h * tau
+    curvature = program.curvature(v_x)
+    pull = matrix.transposed_times(program.A, v_y) + program.rows_transposed(v_z)
+    image, rows = program.A @ v_x, program.rows(v_x)
+    r_x, r_y, r_z = -(curvature + pull + program.c * tau), image - program.b * tau, rows + v_s - h * tau
     # Everything of a bound that is not there is zero, whatever its factor.
     d, e, f = scaling.variables, scaling.equalities, scaling.rows
     own_x, own_y, own_z = r_x / d / cost, r_y / e, r_z / f
-    x, y, z, s = d * v.x, e * v.y / cost, f * v.z / cost, v.s / f
+    x, y, z, s = d * v_x, e * v_y / cost, f * v_z / cost, v_s / f
     slopes = curvature / d / cost
 
     # With products of residuals and point where nothing curves: see below.
     flat = program.cones.polyhedral
-    effects = [[(abs(a), abs(b))] if flat else [] for a, b in ((v.x, r_x), (v.y, r_y), (v.z, r_z))]
+    effects = [[(abs(a), abs(b))] if flat else [] for a, b in ((v_x, r_x), (v_y, r_y), (v_z, r_z))]
     farkas_x, ray_y, ray_z = r_x + program.c * tau + curvature, r_y + program.b * tau, r_z + h * tau
-    linear, quadratic, x_x, v_x, r_xx, slope, bent, farkas, *effect_x = _sums(
-        (program.c, v.x), (v.x, curvature), (x, x), (v.x, v.x), (own_x, own_x), (slopes, slopes),
+    linear, quadratic, x_x, x_v, r_xx, slope, bent, farkas, *effect_x = _sums(
+        (program.c, v_x), (v_x, curvature), (x, x), (v_x, v_x), (own_x, own_x), (slopes, slopes),
         (curvature, curvature), (farkas_x, farkas_x), *effects[0],
     )  # fmt: skip
-    price_y, y_y, v_y, r_yy, ray_yy, *effect_y = _sums(
-        (program.b, v.y), (y, y), (v.y, v.y), (own_y, own_y), (ray_y, ray_y), *effects[1]
+    price_y, y_y, y_v, r_yy, ray_yy, *effect_y = _sums(
+        (program.b, v_y), (y, y), (v_y, v_y), (own_y, own_y), (ray_y, ray_y), *effects[1]
     )
-    price_z, pairs, z_z, s_s, v_z, v_s, r_zz, ray_zz, *effect_z = _sums(
-        (h, v.z), (v.s, v.z), (z, z), (s, s), (v.z, v.z), (v.s, v.s), (own_z, own_z), (ray_z, ray_z), *effects[2]
+    price_z, pairs, z_z, s_s, z_v, s_v, r_zz, ray_zz, *effect_z = _sums(
+        (h, v_z), (v_s, v_z), (z, z), (s, s), (v_z, v_z), (v_s, v_s), (own_z, own_z), (ray_z, ray_z), *effects[2]
     )
     price = price_y + price_z
     residuals = Residuals(
-        x=r_x,
-        y=r_y,
-        z=r_z,
-        tau=linear + price + v.kappa + quadratic / tau,
-        mu=(pairs + tau * v.kappa) / (by.degree + 1.0),
+        flat=jnp.concatenate([r_x, r_y, r_z]),
+        tau=linear + price + kappa + quadratic / tau,
+        mu=(pairs + tau * kappa) / (by.degree + 1.0),
         curvature=curvature,
     )
 
     squares = jnp.stack(
-        [x_x, s_s, slope, y_y + z_z, r_yy + r_zz, r_xx, v_x, v_s, v_y + v_z, farkas, bent, ray_yy + ray_zz]
+        [x_x, s_s, slope, y_y + z_z, r_yy + r_zz, r_xx, x_v, s_v, y_v + z_v, farkas, bent, ray_yy + ray_zz]
     )
     (
         norm_x, norm_s, norm_slope, norm_yz, primal_left, dual_left, size_x, size_s, size_z, farkas_left, bent_left, ray_left
@@ -183,7 +209,7 @@ def evaluate(program: ConicProgram, by: Yardstick, v: Iterate) -> tuple[Residual
         effect=effect,
         primal=primal_left / tau / primal_scale,
         dual=dual_left / tau / dual_scale,
-        ratio=v.kappa / tau,
+        ratio=kappa / tau,
         farkas_value=price / cost,
         farkas_residual=farkas_left / jnp.maximum(jnp.maximum(value, size_z), tiny),
         ray_value=linear / cost,

@@ -1,7 +1,5 @@
 """Starting points of the conic method."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -34,14 +32,14 @@ def warm_start(program: ConicProgram, scaling: Scaling, point: Vector) -> Iterat
     size = jnp.max(jnp.abs(jnp.concatenate([s, z])), initial=1.0)
     mu = jnp.clip(SHARE_OF_RESIDUAL * residual, LEAST_DISTANCE * size, LARGEST_DISTANCE * size)
     s, z = program.cones.central_pair(v, mu)
-    return Iterate(x, y, z, s, jnp.ones_like(mu), mu)
+    return Iterate.of(x, y, z, s, jnp.ones_like(mu), mu)
 
 
 def unit_point(program: ConicProgram) -> Iterate:
     """The unit of the cones: where a program begins whose cones are not all symmetric, and where ``H = I``."""
     dtype = program.c.dtype
     one, unit, zeros = jnp.ones((), dtype), program.cones.unit(dtype), jnp.zeros_like
-    return Iterate(zeros(program.c), zeros(program.b), unit, unit, one, one)
+    return Iterate.of(zeros(program.c), zeros(program.b), unit, unit, one, one)
 
 
 def shifted_start(program: ConicProgram, primal: Vector, dual: Vector) -> Iterate:
@@ -49,7 +47,7 @@ def shifted_start(program: ConicProgram, primal: Vector, dual: Vector) -> Iterat
     unit = unit_point(program)
     x, y = (jnp.where(jnp.isfinite(v), v, 0.0) for v in (primal.x, dual.y))
     z, s = jax.vmap(lambda v: _shifted(program, v, unit.s))(jnp.stack([dual.z, -primal.z]))
-    return dataclasses.replace(unit, x=x, y=y, z=z, s=s)
+    return Iterate.of(x, y, z, s, unit.tau, unit.kappa)
 
 
 def _shifted(program: ConicProgram, v: Float[Array, " size"], unit: Float[Array, " size"]) -> Float[Array, " size"]:

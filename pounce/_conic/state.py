@@ -97,7 +97,7 @@ class State(eqx.Module):
             status=jnp.asarray(ConicStatus.Running, jnp.int32),
             iterations=jnp.zeros((), jnp.int32),
             point=nothing,
-            residuals=Residuals(unit.x, unit.y, jnp.zeros_like(unit.z), zero, zero, unit.x),
+            residuals=Residuals(jnp.zeros_like(unit.flat[: -unit.z.shape[0] - 2]), zero, zero, unit.x),
             candidate=unit,
             best=nothing,
             alpha=zero,
