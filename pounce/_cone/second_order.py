@@ -142,9 +142,9 @@ class SecondOrder(AbstractCone[HyperbolicScaling]):
         return HyperbolicScaling(w.at[:, 0].set(head), jnp.sqrt(a / b))
 
     def combined(self, scaling, s, z, ds, dz, target):
-        lam = self._stack(scaling._apply(z[:, None], 1.0))
+        white = scaling._apply(jnp.stack([z, dz], axis=1), 1.0)
+        lam, white_z = self._stack(white[:, 0]), self._stack(white[:, 1])
         white_s = self._stack(scaling.whiten(ds[:, None]))
-        white_z = self._stack(scaling._apply(dz[:, None], 1.0))
         d = _arrow(white_s, white_z).at[:, 0].add(-target)
         w0, w1 = scaling.w[:, 0], scaling.w[:, 1:]
         along = jnp.sum(w1 * d[:, 1:], axis=1)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._once import computed_once
 from .base import AbstractCone, AbstractScaling, Frame
 from .vectors import (
     Matrices,
@@ -251,7 +252,7 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         inside = (self.contains(v) >= 0) | jnp.all(v == 0, axis=-1)
         polar = self.dual_contains(-v) >= 0
         a = jnp.where(inside[..., None], 1.0, jnp.where(polar[..., None], 0.0, a))
-        return easy | inside | polar, a
+        return computed_once((easy | inside | polar, a), jnp.sum(v * v) < 0)
 
     def _eigen(self, split: "_Split") -> tuple[Matrices, Vectors]:
         """Eigenvectors (columns) and eigenvalues of the derivative of the projection."""
@@ -315,8 +316,8 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         unit = self._rows(self.unit(s.dtype))
 
         def ratio(measure, near, value):
-            whole = measure(value)
-            return jnp.where(whole > 0, measure(near) / jnp.where(whole > 0, whole, 1.0), 0.0)
+            part, whole = measure(jnp.stack([near, value]))
+            return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)
 
         lengths = jnp.minimum(ratio(_length, near_s, s), ratio(_length, near_z, z))
         entries = [ratio(jnp.abs, near, value) for near, value in ((near_s, s), (near_z, z))]

@@ -67,6 +67,7 @@ class Newton(eqx.Module):
         no target and follows no step.
         """
         program, cones, v, r = self.program, self.program.cones, self.iterate, self.residuals
+        v_s, v_z, ends = v.s, v.z, v.tau * v.kappa
         mu, shared = r.mu, Vector(-program.c, program.b, program.right_side()).flat()
 
         def solve(carry):
@@ -81,8 +82,8 @@ class Newton(eqx.Module):
             sigma = jnp.where(first, 0.0, jnp.maximum((1.0 - found.alpha) ** 3, least_sigma))
             damping = jnp.where(cautious | (found.alpha < SHORT_PREDICTOR), found.alpha, 1.0)
             target = sigma * mu
-            q = cones.combined(self._scaling, v.s, v.z, found.step.s, damping * found.step.z, target)
-            products = v.tau * v.kappa + damping * found.step.tau * found.step.kappa - target
+            q = cones.combined(self._scaling, v_s, v_z, found.step.s, damping * found.step.z, target)
+            products = ends + damping * found.step.tau * found.step.kappa - target
             left = 1.0 - sigma
             residual = self.system.parted(left * r.flat)
             sides = jnp.stack([shared, Vector(residual.x, -residual.y, q - residual.z).flat()])
@@ -110,21 +111,22 @@ class Newton(eqx.Module):
 
     def _step(self, solutions: Float[Array, "2 k"], residual_tau, residual_z, products) -> Iterate:
         v, program, h = self.iterate, self.program, self.program.right_side()
+        own_tau, own_kappa = v.tau, v.kappa
         constant, own = self.system.parted(solutions[0]), self.system.parted(solutions[1])
         x2, z2 = constant.x, constant.z
-        difference = v.x / v.tau - x2
+        difference = v.x / own_tau - x2
         # Equal in exact arithmetic; the second form cannot lose its sign, the first is the one the residuals contract with.
         spread = difference @ program.curvature(difference)
         plain = -(program.c @ x2 + program.b @ constant.y + h @ z2) + spread - x2 @ program.curvature(x2)
         positive = spread + z2 @ self.system.product(z2)
-        denominator = v.kappa / v.tau + jnp.maximum(plain, positive)
-        numerator = residual_tau - products / v.tau + program.c @ own.x + program.b @ own.y + h @ own.z
-        numerator = numerator + 2.0 * (self.residuals.curvature @ own.x) / v.tau
+        denominator = own_kappa / own_tau + jnp.maximum(plain, positive)
+        numerator = residual_tau - products / own_tau + program.c @ own.x + program.b @ own.y + h @ own.z
+        numerator = numerator + 2.0 * (self.residuals.curvature @ own.x) / own_tau
         tau = numerator / denominator
         whole = solutions[1] + tau * solutions[0]
         # From the rows, not from complementarity: what the solve leaves of its residual must not gather in G x + s - h tau.
         s = h * tau - program.rows(whole[: v.n]) - residual_z
-        kappa = -(products + v.kappa * tau) / v.tau
+        kappa = -(products + own_kappa * tau) / own_tau
         return Iterate(jnp.concatenate([whole, s, jnp.stack([tau, kappa])]), v.n, v.p)
 
     def _longest(self, step: Iterate) -> Float[Array, ""]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .._linalg.kkt import AbstractKKTSolver
-from .._once import only_where
+from .._once import computed_once, only_where
 from .._results import ConicStatus
 from . import certificate, termination
 from .extent import extent
@@ -53,9 +53,8 @@ def judged(setting: Setting, state: State) -> State:
         )
 
     def attempt(carry):
-        clean = certificate.cleaned(
-            program, state.iterate, jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype)[carry[0]]
-        )
+        negligible = jnp.asarray(certificate.NEGLIGIBLE, m.ratio.dtype)[carry[0]]
+        clean = computed_once(certificate.cleaned(program, state.iterate, negligible), carry[0] < 0)
         farkas, ray = (
             termination.proven(error, residual, m, setting.levels.own, state.alpha == 0)
             for error, residual in zip(certificate.errors(program, clean, margin, farthest), residuals)
@@ -83,6 +82,7 @@ def recalled(state: State) -> State:
     failed = (state.status == ConicStatus.Numerical_Failure) | (state.status == ConicStatus.Optimal_Inaccurate)
     status = state.best.grade.fallen
     better = failed & (state.best.grade.defect < state.point.grade.defect) & termination.has_solution(status)
+    better, status = computed_once((better, status), state.iterations < 0)
     point, status = jax.tree.map(
         lambda a, b: jnp.where(better, a, b), (state.best, status), (state.point, state.status)
     )
@@ -111,11 +111,12 @@ def _polished(
     early = state.promising() & running
     broken = early | (state.status == ConicStatus.Numerical_Failure) & state.point.grade.near
     wanted = allowed & (termination.has_solution(state.status) | broken)
-    start, slack = Vector(v.x / v.tau, v.y / v.tau, v.z / v.tau), v.s / v.tau
+    solution = Iterate(v.flat / v.tau, v.n, v.p)
+    start, slack = Vector(solution.x, solution.y, solution.z), solution.s
     exact, held = polish(program, start, slack, solver, wanted, setting.prepared, held)
     pair = exact.pair
     # Exactly complementary: a tiny multiplier of a large slack would be a gap.
-    candidate = Iterate.of(exact.x, exact.y, pair.z, pair.s, jnp.ones_like(v.tau), jnp.zeros_like(v.kappa))
+    candidate = Iterate.of(exact.x, exact.y, pair.z, pair.s, jnp.ones_like(exact.defect), jnp.zeros_like(exact.defect))
     margin = state.margin
     if margin is not None:
         clarity = program.cones.clarity(slack, start.z, pair.s, pair.z)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from .._cone.units import inverse_root
 from .._linalg import matrix
 from .._linalg.powers_of_two import geometric_mean, nearest_power_of_two
+from .._once import computed_once
 from .program import ConicProgram, Side
 
 
@@ -78,7 +79,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
 
     one = jnp.ones((), program.c.dtype)
     start = tuple(jnp.ones_like(v) for v in (program.c, program.b, program.h))
-    d, e, f, cost, _, _ = lax.while_loop(
+    d, e, f, cost, _, sweeps = lax.while_loop(
         lambda carry: (carry[-2] > SETTLED) & (carry[-1] < SWEEPS),
         sweep,
         (*start, one, jnp.full_like(one, jnp.inf), jnp.zeros((), int)),
@@ -97,6 +98,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     size = _size(jnp.maximum(size_p, size_c))
     cost = jnp.where(_far(cost * size), 1.0 / nearest_power_of_two(size), cost)
     unit = jnp.minimum(1.0, _size(right * size_c + right**2 * size_p))
+    d, e, f, cost, unit = computed_once((d, e, f, cost, unit), sweeps < 0)
 
     def side(bounds: Side | None) -> Side | None:
         return None if bounds is None else Side(bounds.value / d, bounds.mask)

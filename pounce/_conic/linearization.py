@@ -116,7 +116,8 @@ class LinearizedFactor(eqx.Module):
 def relation(rows: Rows, ds: Float[Array, " size"], dz: Float[Array, " size"]) -> Float[Array, " size"]:
     """Complementarity of small steps in the frame, ``a dz + b ds``."""
     frame = rows.frame
-    return frame.a * frame.rotate(dz[:, None])[:, 0] + frame.b * frame.rotate(ds[:, None])[:, 0]
+    both = frame.rotate(jnp.stack([dz, ds], axis=1))
+    return frame.a * both[:, 0] + frame.b * both[:, 1]
 
 
 def moving_relation(
@@ -149,9 +150,9 @@ def conditions(program: Equilibrated, rows: Rows, v: Vector, pair: Pair | None =
 def _transposed_conditions(program: Equilibrated, rows: Rows, v: Vector) -> Vector:
     """The transpose of `conditions`."""
     frame = rows.frame
-    held, free = (frame.restore((share * v.z)[:, None])[:, 0] for share in (frame.b, frame.a))
-    top, middle = program.equations(Vector(v.x, v.y, -held))
-    return Vector(top, middle, program.rows(v.x) + free)
+    both = frame.restore(jnp.stack([frame.b, frame.a], axis=1) * v.z[:, None])
+    top, middle = program.equations(Vector(v.x, v.y, -both[:, 0]))
+    return Vector(top, middle, program.rows(v.x) + both[:, 1])
 
 
 class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
@@ -244,11 +245,18 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
     def solve(self, state: LinearizedFactor, vector: Vector) -> Solved:
         """The solution with the matrix (the regularised one of a singular matrix), and what is left."""
 
-        matrix = _transposed_conditions if state.transposed else conditions
+        matrix, rows = _transposed_conditions if state.transposed else conditions, state.rows
+        ridge = rows.ridge
+        if ridge is not None:
+            # `_added` to the slack's share is what was factorised.
+            slack = jnp.where(ridge > 0, rows.slack_share, rows.frame.a)
+            rows = dataclasses.replace(rows, frame=dataclasses.replace(rows.frame, a=slack))
 
         def apply(v: Vector) -> Vector:
-            image = matrix(state.program, state.rows, v)
-            return image if state.rows.ridge is None else image + self._added(state, v)
+            image = matrix(state.program, rows, v)
+            if ridge is None:
+                return image
+            return Vector(image.x + ridge * rows.size * v.x, image.y - ridge / rows.size * v.y, image.z)
 
         return minimal_residual(apply, lambda r: self._approximate(state, r), vector)
 

@@ -156,8 +156,9 @@ def polish(
         rows = linearized.factorize(program, at, prepared, singular)
         left, now = carry.left, carry.now
         # To where slacks and multipliers are complementary to first order.
-        target = jnp.where(affine, 0.5, 0.0) * relation(rows, interior.s, interior.z)
-        right = Vector(left.x, left.y, target - relation(rows, now.s + left.z, now.z))
+        share = jnp.where(affine, 0.5, 0.0)
+        target = relation(rows, share * interior.s - (now.s + left.z), share * interior.z - now.z)
+        right = Vector(left.x, left.y, target)
         if value[1] is not None:
             right = chosen(judging, probe, right)
         found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg import matrix
+from .._once import computed_once
 from .._results import ConicStatus
 from .._shown import record
 from .._solution import Quality
@@ -102,14 +103,18 @@ def assemble(data: ConicData, presolved: Presolved, v: Vector) -> tuple:
 def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State) -> ConicSolution:
     """The last iterate in the user's units, or the certificate it is."""
     program, v, m = presolved.program, state.iterate, state.measures
+    tau = v.tau
     status = jnp.where(state.status == ConicStatus.Running, ConicStatus.Iteration_Limit, state.status)
     farkas, ray = status == ConicStatus.Primal_Infeasible, status == ConicStatus.Dual_Infeasible
     x, y, z = scaling.variables * v.x, scaling.equalities * v.y / scaling.cost, scaling.rows * v.z / scaling.cost
     # A certificate has no scale of its own: its value is made -1. Beside a ray there is no dual solution, and vice versa.
-    over_x = jnp.where(ray, -(program.c @ x), jnp.where(farkas, jnp.inf, v.tau))
-    over_z = jnp.where(farkas, -(program.b @ y + program.right_side() @ z), jnp.where(ray, jnp.inf, v.tau))
+    over_x = jnp.where(ray, -(program.c @ x), jnp.where(farkas, jnp.inf, tau))
+    over_z = jnp.where(farkas, -(program.b @ y + program.right_side() @ z), jnp.where(ray, jnp.inf, tau))
     homogeneous = farkas | ray
     point = Vector(x / over_x, y / over_z, z / over_z)
+    point, over_x, farkas, ray, homogeneous = computed_once(
+        (point, over_x, farkas, ray, homogeneous), state.iterations < 0
+    )
     columns = matrix.transposed_times(program.A, point.y) + program.rows_transposed(point.z)
     rows = [program.curvature(point.x), program.A @ point.x, program.rows(point.x) + v.s / scaling.rows / over_x]
     left = jnp.where(

@@ -142,6 +142,7 @@ class ConicMethod(eqx.Module):
         finite = jnp.all(jnp.isfinite(measures.values))
         worse = termination.insufficient_progress(old.measures, measures, setting.levels.own) & (state.iterations > 0)
         worse = (worse & (status == ConicStatus.Running)) | ~finite
+        worse, taken = computed_once((worse, self._confirmed(state, point)), state.iterations < 0)
         stuck = ~found.solved | small | worse
         # A failed factorisation is repeated with more regularisation, at the price of an iteration.
         refactor = ~found.usable & (cautions.regularization < MOST_REGULARIZATION)
@@ -161,7 +162,6 @@ class ConicMethod(eqx.Module):
         tried = jnp.where(given_up, old.grade.fallen, jnp.where(stay, ConicStatus.Running, status))
         tried = jnp.where(out & (tried == ConicStatus.Running), ConicStatus.Iteration_Limit, tried)
         status = jnp.where(stepping, tried, status)
-        taken = self._confirmed(state, point)
         stay = stay | (confirming & ~taken)
         status = jnp.where(confirming & ~(taken & (status == ConicStatus.Optimal)), state.status, status)
         if setting.warm is not None:
