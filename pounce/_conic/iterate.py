@@ -134,9 +134,8 @@ def _largest(*vectors):
 
 
 def _sums(*factors: tuple[Array, Array]) -> list[Array]:
-    """The inner products of pairs of vectors, all of one length, in one reduction."""
-    left, right = (jnp.stack(vectors) for vectors in zip(*factors))
-    return list(jnp.sum(left * right, axis=1))
+    """The inner products of pairs of vectors."""
+    return [jnp.sum(left * right) for left, right in factors]
 
 
 def evaluate(program: ConicProgram, by: Yardstick, v: Iterate) -> tuple[Residuals, Measures]:
