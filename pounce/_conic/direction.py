@@ -72,8 +72,9 @@ class Newton(eqx.Module):
 
         def solve(carry):
             sides, solutions, k, solved = carry
-            solution, finite = self.system.solve(lax.dynamic_index_in_dim(sides, k, keepdims=False))
-            solutions = lax.dynamic_update_index_in_dim(solutions, solution, k, 0)
+            # By choice and not by index: indices that differ between lanes are scatters.
+            solution, finite = self.system.solve(jnp.where(k == 0, sides[0], sides[1]))
+            solutions = jnp.where(jnp.arange(2)[:, None] == k, solution, solutions)
             return sides, solutions, k + 1, solved & finite
 
         def trip(carry):
