@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.refinement import refined_solve
 from .barrier import decreased
 from .direction import Solved, System
 from .globalization import reset_line_search
-from .iterate import View, select
+from .iterate import View
 from .observation import Observation
 from .options import Choices, Numbers
 from .quality_function import StepFamily, averaged_norm, best_sigma, quality_function
@@ -45,7 +46,7 @@ def _infeasibilities(seen: Observation, kind: str) -> tuple[Float[Array, ""], Fl
 def _kkt_error(seen: Observation) -> Float[Array, ""]:
     """What the quality function predicts, at the iterate itself."""
     view = seen.view
-    products = jnp.where(view.has, seen.slack * seen.iterate.bounds, 0.0)
+    products = where(view.has, seen.slack * seen.iterate.bounds, 0.0)
     dual, primal = _infeasibilities(seen, KKT_ERROR_NORM)
     return dual + primal + averaged_norm(products, jnp.sum(view.has), KKT_ERROR_NORM)
 
@@ -78,12 +79,12 @@ class _Limits(eqx.Module):
 
 
 def _complementarity_tolerance(seen: Observation, frame: Frame, o: Numbers) -> Float[Array, ""]:
-    return o.compl_inf_tol * jnp.where(seen.view.restoring, 1.0, jnp.abs(frame.objective_scale))
+    return o.compl_inf_tol * where(seen.view.restoring, 1.0, jnp.abs(frame.objective_scale))
 
 
 def _limits(a: Adaptive, seen: Observation, frame: Frame, o: Numbers) -> _Limits:
     """What mu has to lie between; the safeguard keeps it in proportion to the infeasibilities (section 5)."""
-    floor = o.mu_min * jnp.where(seen.view.restoring, RESTORATION_MU_MIN_FACTOR, 1.0)
+    floor = o.mu_min * where(seen.view.restoring, RESTORATION_MU_MIN_FACTOR, 1.0)
     smallest = jnp.minimum(floor, 0.5 * jnp.minimum(o.tol, _complementarity_tolerance(seen, frame, o)))
     dual, primal = _infeasibilities(seen, "1-norm")
     safeguard = o.adaptive_mu_safeguard_factor * jnp.maximum(dual / a.first_dual, primal / a.first_primal)
@@ -94,15 +95,15 @@ def _limits(a: Adaptive, seen: Observation, frame: Frame, o: Numbers) -> _Limits
 
 def _initialized(a: Adaptive, seen: Observation, o: Numbers) -> Adaptive:
     """With what the first update of a run fixes."""
-    mu_max = jnp.where(a.mu_max < 0, o.mu_max_fact * seen.errors.average, a.mu_max)
+    mu_max = where(a.mu_max < 0, o.mu_max_fact * seen.errors.average, a.mu_max)
     dual, primal = _infeasibilities(seen, "1-norm")
     return eqx.tree_at(
         lambda q: (q.mu_max, q.first_dual, q.first_primal),
         a,
         (
-            jnp.where(o.mu_max < 0, mu_max, o.mu_max),
-            jnp.where(a.first_dual < 0, jnp.maximum(1.0, dual), a.first_dual),
-            jnp.where(a.first_primal < 0, jnp.maximum(1.0, primal), a.first_primal),
+            where(o.mu_max < 0, mu_max, o.mu_max),
+            where(a.first_dual < 0, jnp.maximum(1.0, dual), a.first_dual),
+            where(a.first_primal < 0, jnp.maximum(1.0, primal), a.first_primal),
         ),
     )
 
@@ -139,12 +140,12 @@ def choose_mode(
     lower = staying & solved
     smaller = decreased(g.mu, phase_tolerance(judged, o), _complementarity_tolerance(seen, frame, o), o)
     first = limits.clipped(o.adaptive_mu_monotone_init_factor * seen.errors.average)
-    mu = jnp.where(entering, first, jnp.where(lower, smaller, g.mu))
-    closeness = jnp.where(free, seen.errors.overall(o.mu_target), jnp.where(entering, mu, g.mu))
-    tau = jnp.where(free | entering | lower, jnp.maximum(o.tau_min, 1 - closeness), g.tau)
+    mu = where(entering, first, where(lower, smaller, g.mu))
+    closeness = where(free, seen.errors.overall(o.mu_target), where(entering, mu, g.mu))
+    tau = where(free | entering | lower, jnp.maximum(o.tau_min, 1 - closeness), g.tau)
     if choices.mu_oracle == "loqo":
-        mu = jnp.where(free, limits.clipped(_loqo(seen)), mu)
-    stuck = tiny & jnp.where(bounded, staying & (mu == g.mu), True)
+        mu = where(free, limits.clipped(_loqo(seen)), mu)
+    stuck = tiny & where(bounded, staying & (mu == g.mu), True)
 
     a = select(free, remembered, a)
     a = eqx.tree_at(lambda q: q.free, a, free | ~bounded)
@@ -155,7 +156,7 @@ def choose_mode(
     updated = eqx.tree_at(
         lambda q: (q.mu, q.tau, q.adaptive),
         updated,
-        (jnp.where(bounded, mu, limits.smallest), jnp.where(bounded, tau, o.tau_min), a),
+        (where(bounded, mu, limits.smallest), where(bounded, tau, o.tau_min), a),
     )
     return select(searching, updated, g), memory, soft, searching & stuck, going_back
 
@@ -197,7 +198,7 @@ def redirect(
     view, gradient, slack, z = seen.view, seen.gradient, seen.slack, seen.iterate.bounds
     dw, dc = solved.perturbation.dw, solved.perturbation.dc
     oracle = searching & g.adaptive.free & solved.success & jnp.any(view.has)  # pyright: ignore
-    average = jnp.where(oracle, seen.errors.average, 1.0)
+    average = where(oracle, seen.errors.average, 1.0)
 
     def resolved(wanted, start):
         return refined_solve(
@@ -213,7 +214,7 @@ def redirect(
         ).solution
 
     def right_side(gradient, mu):
-        return jnp.where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
+        return where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
 
     here = (solved.primal, solved.rows)
     centering = resolved((right_side(jnp.zeros_like(gradient), average), jnp.zeros_like(rhs[1])), None)
@@ -230,15 +231,15 @@ def redirect(
         smallest = jnp.maximum(o.sigma_min, limits.smallest / average)
         largest = jnp.minimum(o.sigma_max, limits.largest / average)
         sigma = best_sigma(quality, smallest, largest, oracle, o, choices.quality_function_max_section_steps)
-    mu = jnp.where(oracle, limits.clipped(sigma * average), g.mu)
+    mu = where(oracle, limits.clipped(sigma * average), g.mu)
 
     dual = right_side(gradient, mu) - view.transposed_rows(seen.derivatives.jacobian, seen.iterate.rows)
     target = mu
     if choices.mehrotra_algorithm:
-        correction = jnp.where(oracle, steps.slack_affine * steps.z_affine, 0.0)
+        correction = where(oracle, steps.slack_affine * steps.z_affine, 0.0)
         target = mu - correction
         dual = dual - (correction / slack)[0] + (correction / slack)[1]
-    new_rhs = (jnp.where(oracle, dual, rhs[0]), rhs[1])
+    new_rhs = (where(oracle, dual, rhs[0]), rhs[1])
     guess = jax.tree.map(lambda v, c: v + (mu - g.mu) / average * c, here, centering)
     primal, rows = resolved(new_rhs, guess)
     solved = eqx.tree_at(lambda s: (s.primal, s.rows), solved, (primal, rows))

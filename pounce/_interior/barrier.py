@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .options import Choices, Numbers
 
 
@@ -60,7 +61,7 @@ def monotone_update(
         go_on = changed & solved(new)
         if not choices.mu_allow_fast_monotone_decrease:
             go_on = go_on & ~initialized
-        tau = jnp.where(stuck, c.tau, jnp.maximum(numbers.tau_min, 1 - new))
+        tau = where(stuck, c.tau, jnp.maximum(numbers.tau_min, 1 - new))
         return _Loop(new, tau, jnp.array(False), go_on, changed, stuck)
 
     start = (solved(mu) | tiny) & ~skip

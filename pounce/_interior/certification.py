@@ -22,6 +22,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._linalg import matrix
 from .._linalg.equilibrated import natural_units
 from .._linalg.kkt import Inertia, KKTOperator
@@ -29,7 +30,7 @@ from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, trans
 from .._solution import LEAST_MARGIN
 from .direction import Unknowns
 from .examination import AFFINE, CONFIRMING, DONE, PROBING, Examination
-from .iterate import SIDES, View, bound_steps, select
+from .iterate import SIDES, View, bound_steps
 from .observation import Observation
 from .search import Trial
 from .state import Finding, State
@@ -80,7 +81,7 @@ class Examiner(eqx.Module):
             iterate.bounds,
             y,
             seen.slack,
-            jnp.where(free, d.gradient, 0.0),
+            where(free, d.gradient, 0.0),
             d.rows,
             matrix.masked(hessian, free, free),
             matrix.masked(d.jacobian, view.present, free),
@@ -91,8 +92,8 @@ class Examiner(eqx.Module):
     def _active(self, c: Examination) -> Bool[Array, "2 N"]:
         """The set that is looked at: before the first system the one known from before, or the first guess."""
         pad = ((0, 0), (0, self.multipliers.shape[1] - self.before.shape[1]))
-        guess = jnp.where(self.again, jnp.pad(self.before, pad), self._one_side(self.multipliers, self.slack))
-        return jnp.where(c.systems > 0, c.active, guess)
+        guess = where(self.again, jnp.pad(self.before, pad), self._one_side(self.multipliers, self.slack))
+        return where(c.systems > 0, c.active, guess)
 
     def _one_side(self, larger: Float[Array, "2 N"], than: Float[Array, "2 N"]) -> Bool[Array, "2 N"]:
         """The bounds where one exceeds the other, of both sides the one where it is larger."""
@@ -117,9 +118,9 @@ class Examiner(eqx.Module):
         unit, row_unit = natural_units(KKTOperator(hessian, jacobian, jnp.zeros_like(self.rows)))
         slope, left = select(c.stage == PROBING, self._waves(), self._newton_step(active, unit, row_unit))
         slope = jnp.concatenate([slope, jnp.zeros(3 * left.size, left.dtype)])
-        rhs = jnp.where(moving, slope, 0.0), jnp.where(rows, left, 0.0)
+        rhs = where(moving, slope, 0.0), where(rows, left, 0.0)
         of_set = Unknowns(moving, rows, nothing, (unit, row_unit)), rhs
-        affine = jnp.where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
+        affine = where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
         ones = jnp.ones_like(unit), jnp.ones_like(row_unit)
         newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0), ones)
         return select(c.stage == AFFINE, (newton, affine), of_set)
@@ -143,14 +144,14 @@ class Examiner(eqx.Module):
         known = c.asdict() | dict(active=active)
         for stage, changes in outcomes:
             here = c.stage == stage
-            known |= {name: jnp.where(here, value, known[name]) for name, value in changes.items()}
+            known |= {name: where(here, value, known[name]) for name, value in changes.items()}
         return Examination.of(**known | dict(systems=c.systems + 1, units=unknowns.units))
 
     def _indicated(self, active: Bool[Array, "2 N"], solution: tuple, solved: Bool[Array, ""]) -> dict[str, Array]:
         """After the affine-scaling step: its indicators; without a solution, the first guess stays."""
         t = -bound_steps(solution[0]) / self.slack
-        solved = solved & jnp.all(jnp.isfinite(jnp.where(self.view.has, t, 0.0)))
-        indicated = jnp.where(solved, self._one_side(t, jnp.full_like(t, 0.5)), active)
+        solved = solved & jnp.all(jnp.isfinite(where(self.view.has, t, 0.0)))
+        indicated = where(solved, self._one_side(t, jnp.full_like(t, 0.5)), active)
         return dict(stage=jnp.array(CONFIRMING), active=indicated)
 
     def _confirmed(
@@ -166,19 +167,19 @@ class Examiner(eqx.Module):
         wrong = has & ~(ratios > -WEAK)
         changing = jnp.any(wrong)
         confirmed = reliable & ~changing
-        margin = jnp.min(jnp.where(has, jnp.minimum(ratios, 1.0 / jnp.maximum(ratios, WEAK)), jnp.inf), initial=jnp.inf)
+        margin = jnp.min(where(has, jnp.minimum(ratios, 1.0 / jnp.maximum(ratios, WEAK)), jnp.inf), initial=jnp.inf)
         asking = ~confirmed & ~c.indicated
         again = reliable & changing & c.indicated & (c.systems < MOST_CHANGES)
         turned = active ^ wrong
         turned = turned & ~(jnp.all(turned, axis=0) & ~wrong)
         return dict(
-            stage=jnp.where(asking, AFFINE, jnp.where(again, CONFIRMING, PROBING)),
-            active=jnp.where(again, turned, active),
+            stage=where(asking, AFFINE, where(again, CONFIRMING, PROBING)),
+            active=where(again, turned, active),
             indicated=c.indicated | asking,
-            margin=jnp.where(confirmed, margin, 0.0),
-            x=jnp.where(confirmed, x, c.x),
-            rows=jnp.where(confirmed, rows, c.rows),
-            change=jnp.where(confirmed, change, c.change),
+            margin=where(confirmed, margin, 0.0),
+            x=where(confirmed, x, c.x),
+            rows=where(confirmed, rows, c.rows),
+            change=where(confirmed, change, c.change),
         )
 
     def _probed(
@@ -198,7 +199,7 @@ class Examiner(eqx.Module):
         limiting, dependent = self._limiting(active, unknowns, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
         return dict(
-            stage=jnp.where(release, PROBING, DONE),
+            stage=where(release, PROBING, DONE),
             active=active & ~(release & limiting),
             dependent=c.dependent | release,
             regular=~singular & ~c.dependent,
@@ -213,13 +214,13 @@ class Examiner(eqx.Module):
     def _shift(self, active: Bool[Array, "2 N"]) -> Float[Array, " n"]:
         """How far variables are from the bounds that hold them."""
         n = self.view.n
-        return jnp.sum(jnp.where(active, self.view.bound - self.primal, 0.0), axis=0)[:n]
+        return jnp.sum(where(active, self.view.bound - self.primal, 0.0), axis=0)[:n]
 
     def _newton_step(self, active: Bool[Array, "2 N"], unit: Float[Array, " n"], row_unit: Float[Array, " m"]) -> tuple:
         """Right-hand side of the Newton step for the equations of a set, in these units; its row part solves for the multipliers
         themselves."""
         shift, n, m = self._shift(active), self.view.n, self.rows.size
-        target = jnp.sum(jnp.where(active, self.view.bound, 0.0), axis=0)[n : n + m]
+        target = jnp.sum(where(active, self.view.bound, 0.0), axis=0)[n : n + m]
         left = target - self.rows - self.jacobian @ shift
         return unit * (-self.gradient - symmetric_times(self.hessian, shift)), row_unit * left
 
@@ -229,16 +230,16 @@ class Examiner(eqx.Module):
         n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.primal.dtype)
         bound, (unit, row_unit) = self.view.bound, unknowns.units
         step = solution[0][:n] + self._shift(active)
-        y = jnp.where(unknowns.rows, solution[1], 0.0)
+        y = where(unknowns.rows, solution[1], 0.0)
         slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
         x, rows = self.primal[:n] + step, self.rows + self.jacobian @ step
         slack = self._sides(sides * (x - bound[:, :n]), sides * (rows - bound[:, n : n + m]))
         z = self._sides(sides * slope, -sides * y)
-        ratios = jnp.where(active, z / self.multipliers, slack / self.slack)
+        ratios = where(active, z / self.multipliers, slack / self.slack)
 
         def change(difference, new, unit):
             largest = jnp.max(jnp.abs(new) / unit, initial=0.0)
-            return jnp.max(jnp.abs(difference) / unit, initial=0.0) / jnp.where(largest > 0, largest, 1.0)
+            return jnp.max(jnp.abs(difference) / unit, initial=0.0) / where(largest > 0, largest, 1.0)
 
         return ratios, x, y, jnp.maximum(change(step, x, unit), change(y - self.rows_multipliers, y, row_unit))
 
@@ -256,14 +257,14 @@ class Examiner(eqx.Module):
         ``-t J'w`` to those of the bounds changes no stationarity; what reaches zero first gives way, as in the ratio test of the
         dual simplex method.
         """
-        sizes = jnp.where(unknowns.rows, jnp.abs(y) / unknowns.units[1], 0.0)
+        sizes = where(unknowns.rows, jnp.abs(y) / unknowns.units[1], 0.0)
         largest = jnp.max(sizes, initial=0.0)
-        w = jnp.where(sizes >= 1e-4 * largest, jnp.where(unknowns.rows, y, 0.0), 0.0)
+        w = where(sizes >= 1e-4 * largest, where(unknowns.rows, y, 0.0), 0.0)
         pull, most = transposed_times(self.jacobian, w), transposed_times(magnitudes(self.jacobian), jnp.abs(w))
-        pull = jnp.where(jnp.abs(pull) > 1e-6 * most, jnp.abs(pull), 0.0)
+        pull = where(jnp.abs(pull) > 1e-6 * most, jnp.abs(pull), 0.0)
         moves = self._sides(jnp.stack([pull, pull]), jnp.stack([jnp.abs(w), jnp.abs(w)]))
         candidates = active & (moves > 0)
-        ratios = jnp.where(candidates, self.multipliers / jnp.where(moves > 0, moves, 1.0), jnp.inf)
+        ratios = where(candidates, self.multipliers / where(moves > 0, moves, 1.0), jnp.inf)
         limiting = candidates & (ratios == jnp.min(ratios, initial=jnp.inf))
         return limiting, (largest > GROWN) & jnp.any(candidates)
 
@@ -271,14 +272,14 @@ class Examiner(eqx.Module):
         """How far to go along a direction, slopes and curvature along it, and whether curvature matters."""
         n, eps = self.view.n, jnp.finfo(primal.dtype).eps
         unit, moving = unknowns.units[0], unknowns.primal[:n]
-        x, d = self.primal[:n], jnp.where(moving, primal[:n], 0.0)
+        x, d = self.primal[:n], where(moving, primal[:n], 0.0)
         tiny = jnp.finfo(primal.dtype).tiny
         # A fourth root: what a second difference measures is then exact to the square root of the precision.
         length = jnp.maximum(jnp.max(jnp.abs(d) / unit, initial=0.0), tiny)
-        size = jnp.max(jnp.where(moving, jnp.abs(x) / unit, 0.0), initial=0.0)
-        reach = eps**0.25 * jnp.where(size > 0, size, 1.0) / length
+        size = jnp.max(where(moving, jnp.abs(x) / unit, 0.0), initial=0.0)
+        reach = eps**0.25 * where(size > 0, size, 1.0) / length
         has, slack = self.view.has[:, :n], self.slack[:, :n]
-        nearest = jnp.max(jnp.where(has, -bound_steps(d) / slack, 0.0), initial=0.0)
+        nearest = jnp.max(where(has, -bound_steps(d) / slack, 0.0), initial=0.0)
         reach = jnp.minimum(reach, 0.5 / jnp.maximum(nearest, tiny))
         return dict(
             reach=reach,
@@ -303,7 +304,7 @@ def conclusion(
     ``ratio``: of the last system. ``measured``: functions along its solution. ``error``: of the end point.
     """
     d, size = seen.derivatives, before.active.shape[1]
-    y = jnp.where(before.passes > 0, before.rows, seen.iterate.rows)
+    y = where(before.passes > 0, before.rows, seen.iterate.rows)
     here, there = (d.objective, y @ d.rows), (measured.objective, y @ measured.rows)
     sound = c.inertia_correct & c.regular & (c.margin > LEAST_MARGIN)
     slow = (before.passes > 0) & ~(c.change < CONTRACTION * before.change)
@@ -317,7 +318,7 @@ def conclusion(
         rows=c.rows,
         change=c.change,
         # Equations that are not solved confirm nothing.
-        margin=jnp.where(far & ~again, 0.0, c.margin),
+        margin=where(far & ~again, 0.0, c.margin),
         linear_residual=ratio,
         inertia_correct=c.inertia_correct & ~flat(c, here, there, error),
         regular=c.regular,

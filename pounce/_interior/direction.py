@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import select, where
 from .._linalg.kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .._linalg.matrix import (
     Hessian,
@@ -28,7 +29,7 @@ from .._linalg.matrix import (
 from .._linalg.refinement import refined_solve
 from .._once import only_where
 from . import perturbation as ladder
-from .iterate import AUXILIARY_SIGNS, View, select
+from .iterate import AUXILIARY_SIGNS, View
 from .options import Numbers
 from .perturbation import Perturbation
 
@@ -67,27 +68,27 @@ class System(eqx.Module):
 
     def _auxiliary_inverse(self, dw: Float[Array, ""]) -> Float[Array, "3 m"]:
         active = self.active[self.n :]
-        pivot = jnp.where(active, self.sigma[self.n :] + dw, 1.0)
-        return jnp.where(active, 1.0 / pivot, 0.0).reshape(3, -1)
+        pivot = where(active, self.sigma[self.n :] + dw, 1.0)
+        return where(active, 1.0 / pivot, 0.0).reshape(3, -1)
 
     def operator(self, dw: Float[Array, ""], dc: Float[Array, ""]) -> KKTOperator:
         """The condensed operator in ``(x | y)``; fixed variables and absent rows get a unit diagonal."""
         free = self.active[: self.n]
-        hessian: Any = plus_diagonal(self.hessian, jnp.where(free, self.sigma[: self.n] + dw, 1.0))
-        diagonal = jnp.where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
+        hessian: Any = plus_diagonal(self.hessian, where(free, self.sigma[: self.n] + dw, 1.0))
+        diagonal = where(self.present, jnp.sum(self._auxiliary_inverse(dw), axis=0) + dc, 1.0)
         return KKTOperator(hessian, self.jacobian, diagonal)
 
     def apply(self, dw: Float[Array, ""], dc: Float[Array, ""], vector):
         primal, y = vector
         free = self.active[: self.n]
         x, u = primal[: self.n], primal[self.n :].reshape(3, -1)
-        top = symmetric_times(self.hessian, x) + jnp.where(free, self.sigma[: self.n] + dw, 1.0) * x
+        top = symmetric_times(self.hessian, x) + where(free, self.sigma[: self.n] + dw, 1.0) * x
         top = top + transposed_times(self.jacobian, y)
         signs = AUXILIARY_SIGNS.astype(y.dtype)
         active = self.active[self.n :].reshape(3, -1)
-        middle = (self.sigma[self.n :].reshape(3, -1) + dw) * u + jnp.where(active, signs * y, 0.0)
-        bottom = self.jacobian @ x + jnp.sum(signs * u, axis=0) - jnp.where(self.present, dc, 1.0) * y
-        return jnp.concatenate([top, jnp.where(active, middle, u).ravel()]), bottom
+        middle = (self.sigma[self.n :].reshape(3, -1) + dw) * u + where(active, signs * y, 0.0)
+        bottom = self.jacobian @ x + jnp.sum(signs * u, axis=0) - where(self.present, dc, 1.0) * y
+        return jnp.concatenate([top, where(active, middle, u).ravel()]), bottom
 
     def curvature(self, dw: Float[Array, ""], primal: Float[Array, " N"]) -> Float[Array, ""]:
         """``d' (W + Sigma + dw I) d`` of a direction that vanishes on inactive entries."""
@@ -205,12 +206,12 @@ def solve_system(
         accepted = sound & (~stalled | (c.pretended & ~unusable))
         if inertia.doubtful is not None:
             curvature = system.curvature(p.dw, refined.solution[0])
-            accepted = jnp.where(inertia.doubtful, sound & ~stalled & (curvature > 0), accepted)
+            accepted = where(inertia.doubtful, sound & ~stalled & (curvature > 0), accepted)
         singular = (dependent | stalled) & some_rows
         after_singular, fine_s = ladder.for_singularity(p, mu, numbers, always_dc)
         after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
         following = select(singular, after_singular, after_wrong)
-        go_on = ~accepted & jnp.where(singular, fine_s, fine_w) & ~once & (c.count < 100)
+        go_on = ~accepted & where(singular, fine_s, fine_w) & ~once & (c.count < 100)
         examined, solution = c.examined, refined.solution
         if at is not None and unknowns is not None:
             due = examined.asking & (examined.later | ~go_on)
@@ -218,7 +219,7 @@ def solve_system(
             answer = unknowns, solution, inertia, refined.ratio, accepted
             examined = only_where(due, lambda known: at()(known, *answer), examined)
             following, accepted_now = select(due, fresh, following), accepted & ~due
-            go_on = jnp.where(due, examined.asking, go_on)
+            go_on = where(due, examined.asking, go_on)
         else:
             accepted_now = accepted
         return _Rung(

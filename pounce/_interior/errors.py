@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .._linalg.matrix import Matrix, transposed_times
 from .iterate import Iterate, View, maximum_norm
 from .options import Numbers
@@ -64,10 +65,10 @@ def row_violation(view: View, rows: Float[Array, " m"], primal: Float[Array, " N
     _, n, p = view.auxiliary(primal)
     value = rows + n - p
     slack_block = slice(view.n, view.n + m)
-    below = jnp.where(view.has[0, slack_block], view.bound[0, slack_block] - value, 0.0)
-    above = jnp.where(view.has[1, slack_block], value - view.bound[1, slack_block], 0.0)
+    below = where(view.has[0, slack_block], view.bound[0, slack_block] - value, 0.0)
+    above = where(view.has[1, slack_block], value - view.bound[1, slack_block], 0.0)
     inequality = jnp.maximum(jnp.maximum(below, above), 0.0)
-    return jnp.where(view.equality, jnp.abs(value), inequality)
+    return where(view.equality, jnp.abs(value), inequality)
 
 
 def measure(
@@ -84,7 +85,7 @@ def measure(
     """All errors of one iterate; ``gradient`` is that of the phase's objective."""
     z = iterate.bounds
     lagrangian = gradient + view.transposed_rows(jacobian, iterate.rows) - z[0] + z[1]
-    lagrangian = jnp.where(view.active, lagrangian, 0.0)
+    lagrangian = where(view.active, lagrangian, 0.0)
     residual = view.residual(rows, iterate.primal)
     violation = row_violation(view, rows, iterate.primal)
     product = slack * z
@@ -95,18 +96,18 @@ def measure(
     dual_scale = jnp.maximum(floor, (total_y + total_z) / jnp.maximum(present + bounds, 1)) / floor
     comp_scale = jnp.maximum(floor, total_z / jnp.maximum(bounds, 1)) / floor
     some = bounds > 0
-    product_max = jnp.max(jnp.where(view.has, product, -jnp.inf), initial=-jnp.inf)
-    product_min = jnp.min(jnp.where(view.has, product, jnp.inf), initial=jnp.inf)
+    product_max = jnp.max(where(view.has, product, -jnp.inf), initial=-jnp.inf)
+    product_min = jnp.min(where(view.has, product, jnp.inf), initial=jnp.inf)
     system = (
         jnp.sum(jnp.abs(lagrangian)) / jnp.maximum(jnp.sum(view.active), 1)
         + jnp.sum(jnp.abs(residual)) / jnp.maximum(present, 1)
-        + jnp.sum(jnp.where(view.has, jnp.abs(product - mu), 0.0)) / jnp.maximum(bounds, 1)
+        + jnp.sum(where(view.has, jnp.abs(product - mu), 0.0)) / jnp.maximum(bounds, 1)
     )
     # Inside restoration there is no scaling object: its problem is already the scaled one.
-    per_row = jnp.where(view.restoring, 1.0, frame.row_scale)
-    per_objective = jnp.where(view.restoring, 1.0, jnp.abs(frame.objective_scale))
+    per_row = where(view.restoring, 1.0, frame.row_scale)
+    per_objective = where(view.restoring, 1.0, jnp.abs(frame.objective_scale))
     dual = maximum_norm(lagrangian)
-    complementarity = jnp.where(some, jnp.maximum(product_max, 0.0), 0.0)
+    complementarity = where(some, jnp.maximum(product_max, 0.0), 0.0)
     return Errors(
         lagrangian,
         dual,
@@ -114,7 +115,7 @@ def measure(
         maximum_norm(violation),
         product_max,
         product_min,
-        jnp.sum(jnp.where(view.has, product, 0.0)) / jnp.maximum(bounds, 1),
+        jnp.sum(where(view.has, product, 0.0)) / jnp.maximum(bounds, 1),
         dual_scale,
         comp_scale,
         dual / per_objective,

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import where
 from .._linalg.kkt import KKTVector
 
 
@@ -73,7 +74,7 @@ def nothing_known(
     indicated."""
     flags = again & (jnp.arange(len(FLAGS)) == FLAGS.index("indicated"))
     return Examination(
-        stage=jnp.where(wanted, CONFIRMING, IDLE),
+        stage=where(wanted, CONFIRMING, IDLE),
         systems=jnp.array(0),
         active=jnp.zeros((2, size), bool),
         x=x,

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import where
 from .options import Numbers
 
 
@@ -21,9 +22,9 @@ class Filter(eqx.Module):
 
     def cleared(self, when: Bool[Array, ""]) -> "Filter":
         return Filter(
-            jnp.where(when, jnp.inf, self.objective),
-            jnp.where(when, jnp.inf, self.violation),
-            jnp.where(when, 0, self.inserted),
+            where(when, jnp.inf, self.objective),
+            where(when, jnp.inf, self.violation),
+            where(when, 0, self.inserted),
         )
 
     def accepts(self, objective: Float[Array, ""], violation: Float[Array, ""]) -> Bool[Array, ""]:
@@ -32,14 +33,14 @@ class Filter(eqx.Module):
     def augmented(self, objective: Float[Array, ""], violation: Float[Array, ""], when: Bool[Array, ""]) -> "Filter":
         """With one more corner; corners it dominates are dropped. A full filter forgets its oldest slot."""
         dominated = (self.objective >= objective) & (self.violation >= violation)
-        first = jnp.where(dominated, jnp.inf, self.objective)
-        second = jnp.where(dominated, jnp.inf, self.violation)
+        first = where(dominated, jnp.inf, self.objective)
+        second = where(dominated, jnp.inf, self.violation)
         free = jnp.isinf(second)
-        slot = jnp.where(jnp.any(free), jnp.argmax(free), self.inserted % free.shape[0])
+        slot = where(jnp.any(free), jnp.argmax(free), self.inserted % free.shape[0])
         here = jnp.arange(free.shape[0]) == slot
         return Filter(
-            jnp.where(when, jnp.where(here, objective, first), self.objective),
-            jnp.where(when, jnp.where(here, violation, second), self.violation),
+            where(when, where(here, objective, first), self.objective),
+            where(when, where(here, violation, second), self.violation),
             self.inserted + when,
         )
 
@@ -56,13 +57,13 @@ def adjusted_slope(reference: Reference) -> Float[Array, ""]:
     """At a feasible point a slope that is positive by rounding alone counts as a descent direction."""
     eps = jnp.finfo(reference.slope.dtype).eps
     rounding = (reference.violation == 0) & (reference.slope > 0) & (reference.slope < 100 * eps)
-    return jnp.where(rounding, -eps, reference.slope)
+    return where(rounding, -eps, reference.slope)
 
 
 def is_f_type(reference: Reference, alpha: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
     """Switching condition (eq. 19)."""
     slope = adjusted_slope(reference)
-    descent = jnp.where(slope < 0, -slope, 0.0)
+    descent = where(slope < 0, -slope, 0.0)
     return (slope < 0) & (alpha * descent**o.s_phi > o.delta * reference.violation**o.s_theta)
 
 
@@ -86,7 +87,7 @@ def improves(
     if not limit_increase:
         return better
     size = jnp.abs(reference.objective)
-    base = jnp.where(size > 10, jnp.log10(jnp.maximum(size, 10.0)), 1.0)
+    base = where(size > 10, jnp.log10(jnp.maximum(size, 10.0)), 1.0)
     increase = objective - reference.objective
     excessive = (increase > 0) & (jnp.log10(jnp.maximum(increase, jnp.finfo(size.dtype).tiny)) > o.obj_max_inc + base)
     return better & ~excessive
@@ -102,7 +103,7 @@ def acceptable_to_reference(
 ) -> Bool[Array, ""]:
     """The test before the filter: Armijo on f-type steps near feasibility, else progress in either measure."""
     by_objective = (alpha > 0) & is_f_type(reference, alpha, o) & (reference.violation <= theta_min)
-    return jnp.where(
+    return where(
         by_objective,
         armijo(reference, objective, alpha, o),
         improves(reference, objective, violation, o, limit_increase=True),
@@ -112,11 +113,11 @@ def acceptable_to_reference(
 def smallest_step(reference: Reference, theta_min: Float[Array, ""], o: Numbers) -> Float[Array, ""]:
     """Step length below which a line search gives up (eq. 23)."""
     slope, theta = reference.slope, reference.violation
-    descent = jnp.where(slope < 0, -slope, 1.0)
+    descent = where(slope < 0, -slope, 1.0)
     by_filter = jnp.minimum(o.gamma_theta, o.gamma_phi * theta / descent)
     by_switch = jnp.minimum(by_filter, o.delta * theta**o.s_theta / descent**o.s_phi)
-    smallest = jnp.where(theta <= theta_min, by_switch, by_filter)
-    return o.alpha_min_frac * jnp.where(slope < 0, smallest, o.gamma_theta)
+    smallest = where(theta <= theta_min, by_switch, by_filter)
+    return o.alpha_min_frac * where(slope < 0, smallest, o.gamma_theta)
 
 
 def corner(reference: Reference, o: Numbers) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._solution import ActiveSet, Multipliers, Quality, Residuals, Solution, Statistics
-from .iterate import SIDES, Iterate, maximum_norm, select
+from .iterate import SIDES, Iterate, maximum_norm
 from .options import Choices
 from .start import Bounds
 from .state import REGULAR, Frame, State
@@ -18,13 +19,13 @@ def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
     x = iterate.primal[:n]
     lower, upper = iterate.bounds[:, :n] / jnp.abs(objective_scale)
     # A fixed variable's multiplier is whatever makes its stationarity row vanish.
-    rest = jnp.where(frame.free, 0.0, state.lagrangian / objective_scale)
+    rest = where(frame.free, 0.0, state.lagrangian / objective_scale)
     if choices.fixed_variable_treatment != "make_parameter_nodual":
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
     # A problem that is none is not looked at.
     unseen = state.phase < REGULAR
     objective, constraints, lagrangian = (
-        jnp.where(unseen, jnp.nan, value)
+        where(unseen, jnp.nan, value)
         for value in (
             state.objective / objective_scale,
             state.rows / frame.row_scale + frame.row_shift,
@@ -48,7 +49,7 @@ def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
         state.status,
         Residuals(
             state.report.kkt_error,
-            maximum_norm(jnp.where(frame.free, lagrangian - (lower - upper) * jnp.sign(objective_scale), 0.0)),
+            maximum_norm(where(frame.free, lagrangian - (lower - upper) * jnp.sign(objective_scale), 0.0)),
             *_left(frame, bounds, x, constraints, multipliers),
         ),
         Statistics(
@@ -84,9 +85,9 @@ def _left(frame: Frame, bounds: Bounds, x, rows, multipliers: Multipliers) -> tu
         (rows, has_row[0] | equality, 1.0, bounds.cl, jnp.maximum(-y, 0.0)),
         (rows, has_row[1] | equality, -1.0, bounds.cu, jnp.maximum(y, 0.0)),
     ):
-        slack = sign * (value - jnp.where(present, bound, 0.0))
-        violations.append(maximum_norm(jnp.where(present, jnp.minimum(slack, 0.0), 0.0)))
-        products.append(maximum_norm(jnp.where(present, z * slack, 0.0)))
+        slack = sign * (value - where(present, bound, 0.0))
+        violations.append(maximum_norm(where(present, jnp.minimum(slack, 0.0), 0.0)))
+        products.append(maximum_norm(where(present, z * slack, 0.0)))
     return jnp.max(jnp.stack(violations)), jnp.max(jnp.stack(products))
 
 

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from .._choose import where
 from .._linalg.sparse import Pattern
 from . import quasi_newton
 from .filter import Filter, Reference
@@ -61,11 +62,11 @@ def reset_line_search(
     g = eqx.tree_at(
         lambda q: (q.filter, q.filter_rejections),
         g,
-        (g.filter.cleared(when), jnp.where(kept, g.filter_rejections, 0)),
+        (g.filter.cleared(when), where(kept, g.filter_rejections, 0)),
     )
     memory = eqx.tree_at(
         lambda k: (k.watchdog.active, k.soft_count, k.shortened),
         memory,
-        (memory.watchdog.active & kept, jnp.where(kept, memory.soft_count, 0), jnp.where(kept, memory.shortened, 0)),
+        (memory.watchdog.active & kept, where(kept, memory.soft_count, 0), where(kept, memory.shortened, 0)),
     )
     return g, memory, soft & kept

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from .._choose import where
 from .._solution import History
 from .state import Report, Row
 
@@ -35,4 +36,4 @@ def blank_history(row: Row, zero, no, length: int) -> History:
 
 
 def written(history: History, row: History, here: Bool[Array, " h"]) -> History:
-    return jax.tree.map(lambda column, value: jnp.where(here, value, column), history, row)
+    return jax.tree.map(lambda column, value: where(here, value, column), history, row)

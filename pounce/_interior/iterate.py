@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .._linalg.matrix import Matrix, transposed_times
 
 
@@ -47,7 +48,7 @@ class View(eqx.Module):
 
     def slack(self, primal: Float[Array, " N"]) -> Float[Array, "2 N"]:
         """Distance to each bound; one where there is none."""
-        return jnp.where(self.has, SIDES.astype(primal.dtype) * (primal - self.bound), 1.0)
+        return where(self.has, SIDES.astype(primal.dtype) * (primal - self.bound), 1.0)
 
     def guarded_slack(
         self, primal: Float[Array, " N"], z: Float[Array, "2 N"], mu: Float[Array, ""], move: Float[Array, ""]
@@ -57,14 +58,14 @@ class View(eqx.Module):
         eps = jnp.finfo(primal.dtype).eps
         smallest = eps * jnp.minimum(1.0, mu)
         size = jnp.maximum(1.0, jnp.abs(self.bound))
-        wanted = jnp.maximum(mu / jnp.where(z > 0, z, 1.0), smallest)
+        wanted = jnp.maximum(mu / where(z > 0, z, 1.0), smallest)
         repaired = jnp.minimum(wanted, jnp.maximum(slack, 0.0) + move * size)
-        return jnp.where(self.has & (slack < smallest), repaired, slack)
+        return where(self.has & (slack < smallest), repaired, slack)
 
     def residual(self, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:
         """``c(x) - s + n - p``, zero for rows without bounds."""
         s, n, p = self.auxiliary(primal)
-        return jnp.where(self.present, rows - s + n - p, 0.0)
+        return where(self.present, rows - s + n - p, 0.0)
 
     def auxiliary(self, primal: Float[Array, " N"]) -> Float[Array, "3 m"]:
         return primal[self.n :].reshape(3, -1)
@@ -74,31 +75,31 @@ class View(eqx.Module):
         _, n, p = self.auxiliary(primal)
         away = primal[: self.n] - self.reference
         restoration = self.penalty * (jnp.sum(n) + jnp.sum(p)) + 0.5 * jnp.sum(self.proximity * away * away)
-        return jnp.where(self.restoring, restoration, objective)
+        return where(self.restoring, restoration, objective)
 
     def objective_gradient(self, gradient: Float[Array, " n"], primal: Float[Array, " N"]) -> Float[Array, " N"]:
         m = self.equality.shape[0]
-        x = jnp.where(self.restoring, self.proximity * (primal[: self.n] - self.reference), gradient)
-        elastic = jnp.full((2 * m,), jnp.where(self.restoring, self.penalty, 0.0))
-        return jnp.where(self.active, jnp.concatenate([x, jnp.zeros(m, x.dtype), elastic]), 0.0)
+        x = where(self.restoring, self.proximity * (primal[: self.n] - self.reference), gradient)
+        elastic = jnp.full((2 * m,), where(self.restoring, self.penalty, 0.0))
+        return where(self.active, jnp.concatenate([x, jnp.zeros(m, x.dtype), elastic]), 0.0)
 
     def transposed_rows(self, jacobian: Matrix, y: Float[Array, " m"]) -> Float[Array, " N"]:
         """``A'y`` with ``A = [J, -I, I, -I]``, on the unknowns of the phase."""
         auxiliary = (AUXILIARY_SIGNS.astype(y.dtype) * y).ravel()
-        return jnp.where(self.active, jnp.concatenate([transposed_times(jacobian, y), auxiliary]), 0.0)
+        return where(self.active, jnp.concatenate([transposed_times(jacobian, y), auxiliary]), 0.0)
 
     def barrier(
         self, objective: Float[Array, ""], primal: Float[Array, " N"], slack: Float[Array, "2 N"], mu: Float[Array, ""]
     ) -> Float[Array, ""]:
         """``phi = objective - mu sum log(slack) + kappa_d mu sum(slack of one-sided bounds)``."""
-        logs = jnp.sum(jnp.where(self.has, jnp.log(slack), 0.0))
-        single = jnp.where(self.has & (self.has[0] != self.has[1]), slack, 0.0)
+        logs = jnp.sum(where(self.has, jnp.log(slack), 0.0))
+        single = where(self.has & (self.has[0] != self.has[1]), slack, 0.0)
         return self.objective(objective, primal) - mu * logs + self.damping * mu * jnp.sum(single)
 
     def barrier_gradient(
         self, gradient: Float[Array, " N"], slack: Float[Array, "2 N"], mu: Float[Array, ""]
     ) -> Float[Array, " N"]:
-        pull = jnp.where(self.has, mu / slack, 0.0)
+        pull = where(self.has, mu / slack, 0.0)
         return gradient - pull[0] + pull[1] + self.damping * mu * self.one_sided
 
 
@@ -106,7 +107,7 @@ def step_to_boundary(
     value: Float[Array, " *k"], step: Float[Array, " *k"], has: Bool[Array, " *k"], tau: Float[Array, ""] | float
 ):
     """Largest ``a`` in (0, 1] with ``value + a step >= (1 - tau) value`` wherever ``has``."""
-    ratio = jnp.where(has, -step / (tau * value), 0.0)
+    ratio = where(has, -step / (tau * value), 0.0)
     return 1.0 / jnp.maximum(jnp.max(ratio, initial=0.0), 1.0)
 
 
@@ -118,10 +119,3 @@ def bound_steps(step: Float[Array, " N"]) -> Float[Array, "2 N"]:
 def maximum_norm(values: Float[Array, " *k"]) -> Float[Array, ""]:
     """Max norm that is zero for empty arrays and keeps NaN."""
     return jnp.max(jnp.abs(values), initial=0.0)
-
-
-def select(condition: Bool[Array, ""], new, old):
-    """``where`` over equal pytrees of arrays."""
-    import jax
-
-    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), new, old)

@@ -4,11 +4,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from .._choose import select, where
 from .._once import computed_once
 from .._results import Status
 from .errors import Errors, unsupported
 from .history import shown_row, written
-from .iterate import select
 from .observation import Observation, finite_derivatives
 from .options import Choices, Numbers
 from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Report, State
@@ -23,8 +23,8 @@ def judged_state(
     verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
     # The starting passes only look for functions that cannot be evaluated at all.
     broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
-    status = jnp.where(judging, verdict.status, jnp.where(broken, Status.Invalid_Number_Detected, Status.Running))
-    status = jnp.where(state.status == Status.Running, status, state.status).astype(jnp.int32)
+    status = where(judging, verdict.status, where(broken, Status.Invalid_Number_Detected, Status.Running))
+    status = where(state.status == Status.Running, status, state.status).astype(jnp.int32)
     shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
     figures = (
         errors.overall(o.mu_target),
@@ -55,10 +55,10 @@ def judged_state(
         (
             status,
             report,
-            jnp.where(judging, jnp.where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
+            where(judging, where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
             select(fine & ~restoring, seen.iterate, state.memory.acceptable),
             state.memory.has_acceptable | (fine & ~restoring),
-            jnp.where(judging & ~restoring, state.objective, state.memory.last_objective),
+            where(judging & ~restoring, state.objective, state.memory.last_objective),
             tightened,
         ),
     )
@@ -71,4 +71,4 @@ def _supported(state: State, seen: Observation, o: Numbers) -> Errors:
     """The errors of an iterate of the main phase, infinite if its multipliers are not what they seem."""
     errors, jacobian = seen.errors, seen.derivatives.jacobian
     wrong = unsupported(seen.view, seen.iterate, seen.gradient, jacobian, errors, o.tol) & (state.phase == REGULAR)
-    return eqx.tree_at(lambda e: e.violation, errors, jnp.where(wrong, jnp.inf, errors.violation))
+    return eqx.tree_at(lambda e: e.violation, errors, where(wrong, jnp.inf, errors.violation))

@@ -5,12 +5,13 @@ import functools
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._choose import select, where
 from .._linalg.kkt import AbstractKKTSolver
 from . import quasi_newton
 from .certification import Examiner
 from .direction import Solved, System, least_squares_system, newton_system, solve_system
 from .examination import nothing_known
-from .iterate import View, select
+from .iterate import View
 from .observation import Observation
 from .options import Numbers
 from .state import CERTIFYING, Globalization, State
@@ -18,7 +19,7 @@ from .state import CERTIFYING, Globalization, State
 
 def barrier_rhs(view: View, gradient, slack, mu) -> Float[Array, " N"]:
     """Minus the gradient of the barrier objective on the unknowns of the phase."""
-    return jnp.where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
+    return where(view.active, -view.barrier_gradient(gradient, slack, mu), 0.0)
 
 
 def solve_pass(
@@ -37,14 +38,14 @@ def solve_pass(
     solution is certified, unless ``certifying`` is None."""
     d, iterate, slack, view, gradient = seen.derivatives, seen.iterate, seen.slack, seen.view, seen.gradient
     barrier = barrier_rhs(view, gradient, slack, g.mu) - view.transposed_rows(d.jacobian, iterate.rows)
-    z = jnp.where(squared, 0.0, iterate.bounds)
-    dual = jnp.where(view.active, z[0] - z[1] - gradient, 0.0)
+    z = where(squared, 0.0, iterate.bounds)
+    dual = where(view.active, z[0] - z[1] - gradient, 0.0)
     residual = view.residual(d.rows, iterate.primal)
     sigma = jnp.sum(iterate.bounds / slack, axis=0)
     hessian = quasi_newton.hessian(g.quasi_newton, d, view)
     system = newton_system(view, hessian, d.jacobian, sigma)
     system = select(least_squares, least_squares_system(view, hessian, d.jacobian), system)
-    rhs = jnp.where(least_squares, dual, barrier), jnp.where(least_squares, 0.0, -residual)
+    rhs = where(least_squares, dual, barrier), where(least_squares, 0.0, -residual)
     enabled, examination, examiner = searching | least_squares, None, None
     if certifying is not None:
         again = state.phase == CERTIFYING

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .iterate import select
+from .._choose import select, where
 from .options import Numbers
 
 
@@ -53,25 +53,25 @@ def _concluded(p: Perturbation) -> Perturbation:
     j_degenerate = enough & ((t == WITH_DC) | (t == WITH_BOTH))
     return _replace(
         p,
-        hessian=jnp.where(h_degenerate, DEGENERATE, jnp.where(h_regular, REGULAR, p.hessian)),
-        jacobian=jnp.where(j_degenerate, DEGENERATE, jnp.where(j_regular, REGULAR, p.jacobian)),
+        hessian=where(h_degenerate, DEGENERATE, where(h_regular, REGULAR, p.hessian)),
+        jacobian=where(j_degenerate, DEGENERATE, where(j_regular, REGULAR, p.jacobian)),
         trials=trials,
     )
 
 
 def _raised(p: Perturbation, o: Numbers) -> tuple[Perturbation, Bool[Array, ""]]:
     """The next rung of the ladder for ``dw``; False when the ladder ends."""
-    start = jnp.where(
+    start = where(
         p.last_dw == 0,
         o.first_hessian_perturbation,
         jnp.maximum(o.min_hessian_perturbation, p.last_dw * o.perturb_dec_fact),
     )
     far = (p.last_dw == 0) | (1e5 * p.last_dw < p.dw)
-    higher = p.dw * jnp.where(far, o.perturb_inc_fact_first, o.perturb_inc_fact)
-    dw = jnp.where(p.dw == 0, start, higher)
+    higher = p.dw * where(far, o.perturb_inc_fact_first, o.perturb_inc_fact)
+    dw = where(p.dw == 0, start, higher)
     fine = dw <= o.max_hessian_perturbation
     return (
-        _replace(p, dw=dw, last_dw=jnp.where(fine, p.last_dw, 0.0), escalated=p.escalated | fine),
+        _replace(p, dw=dw, last_dw=where(fine, p.last_dw, 0.0), escalated=p.escalated | fine),
         fine,
     )
 
@@ -84,12 +84,12 @@ def begin(p: Perturbation, mu: Float[Array, ""], o: Numbers, always_dc: bool) ->
     """Perturbation to try first on a new system."""
     p = _concluded(p)
     unknown = (p.hessian == UNKNOWN) | (p.jacobian == UNKNOWN)
-    first_test = jnp.where((p.jacobian != REGULAR) & always_dc, WITH_DC, PLAIN)
-    dc = jnp.where((p.jacobian == DEGENERATE) | always_dc, row_perturbation(mu, o), 0.0)
+    first_test = where((p.jacobian != REGULAR) & always_dc, WITH_DC, PLAIN)
+    dc = where((p.jacobian == DEGENERATE) | always_dc, row_perturbation(mu, o), 0.0)
     p = _replace(
         p,
-        last_dw=jnp.where(p.dw > 0, p.dw, p.last_dw),
-        test=jnp.where(unknown, first_test, NO_TEST),
+        last_dw=where(p.dw > 0, p.dw, p.last_dw),
+        test=where(unknown, first_test, NO_TEST),
         dc=dc,
         dw=jnp.zeros_like(p.dw),
         escalated=jnp.array(False),
@@ -110,15 +110,15 @@ def for_singularity(
     no_raise = first_dc | known_first_dc
     drop_dc = testing & (t == WITH_DC) & (not always_dc)
     add_dc = no_raise | (testing & (t == WITH_DW))
-    next_test = jnp.where(
+    next_test = where(
         first_dc,
         WITH_DC,
-        jnp.where(t == PLAIN, WITH_DW, jnp.where(t == WITH_DC, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH)),
+        where(t == PLAIN, WITH_DW, where(t == WITH_DC, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH)),
     )
     p = _replace(
         p,
-        dc=jnp.where(add_dc, dc_value, jnp.where(drop_dc, 0.0, p.dc)),
-        test=jnp.where(testing, next_test, t),
+        dc=where(add_dc, dc_value, where(drop_dc, 0.0, p.dc)),
+        test=where(testing, next_test, t),
     )
     climbed, fine = _raised(p, o)
     return select(no_raise, p, climbed), no_raise | fine
@@ -133,7 +133,7 @@ def for_wrong_inertia(p: Perturbation, mu: Float[Array, ""], o: Numbers) -> tupl
         dc=row_perturbation(mu, o),
         dw=jnp.zeros_like(p.dw),
         test=jnp.array(NO_TEST),
-        hessian=jnp.where(climbed.hessian == DEGENERATE, REGULAR, climbed.hessian),
+        hessian=where(climbed.hessian == DEGENERATE, REGULAR, climbed.hessian),
     )
     restarted, restarted_fine = _raised(restart, o)
     again = ~fine & (p.dc == 0)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import where
 from .iterate import View, bound_steps, maximum_norm, step_to_boundary
 from .options import Choices, Numbers
 
@@ -54,17 +55,17 @@ class StepFamily(eqx.Module):
     ) -> "StepFamily":
         """From the primal steps; the centering one aims at the complementarity ``average``."""
         slack_affine, slack_centering = bound_steps(affine), bound_steps(centering)
-        z_affine = jnp.where(view.has, -z - z / slack * slack_affine, 0.0)
-        z_centering = jnp.where(view.has, (average - z * slack_centering) / slack, 0.0)
+        z_affine = where(view.has, -z - z / slack * slack_affine, 0.0)
+        z_centering = where(view.has, (average - z * slack_centering) / slack, 0.0)
         return StepFamily(view.has, slack, z, slack_affine, slack_centering, z_affine, z_centering)
 
     def taken(self, sigma: Float[Array, ""] | float, tau: Float[Array, ""] | float) -> tuple:
         """Step lengths to the boundary and the complementarity products there."""
         slack_step, z_step = self.slack_affine + sigma * self.slack_centering, self.z_affine + sigma * self.z_centering
         primal = step_to_boundary(self.slack, slack_step, self.has, tau)
-        dual = step_to_boundary(self.z, jnp.where(self.has, z_step, 0.0), self.has, tau)
+        dual = step_to_boundary(self.z, where(self.has, z_step, 0.0), self.has, tau)
         products = (self.slack + primal * slack_step) * (self.z + dual * z_step)
-        return primal, dual, jnp.where(self.has, products, 0.0)
+        return primal, dual, where(self.has, products, 0.0)
 
 
 def quality_function(
@@ -89,7 +90,7 @@ def quality_function(
         complementarity = averaged_norm(products, bounds, kind)
         value = dual + primal + complementarity
         if centrality != "none":
-            smallest = jnp.min(jnp.where(view.has, products, jnp.inf), initial=jnp.inf)
+            smallest = jnp.min(where(view.has, products, jnp.inf), initial=jnp.inf)
             xi = jnp.minimum(1.0, smallest * jnp.maximum(bounds, 1) / jnp.sum(products))
             term = {"log": -jnp.log(xi), "reciprocal": 1 / xi, "cubed-reciprocal": xi**-3}[centrality]
             value = value + complementarity * term
@@ -137,7 +138,7 @@ def best_sigma(
     def bracket(larger):
         """Ends of the search, as values of sigma."""
         smaller_up = jnp.minimum(jnp.maximum(smallest, below), largest)
-        return jnp.where(larger, 1.0, smallest), jnp.where(larger, largest, smaller_up)
+        return where(larger, 1.0, smallest), where(larger, largest, smaller_up)
 
     def wide(c: _Section):
         return c.ends[1] - c.ends[0] >= o.quality_function_section_sigma_tol * c.ends[1]
@@ -150,10 +151,10 @@ def best_sigma(
         value = quality(c.following)
         # The first two values say on which side of one to search.
         second = c.trip == 1
-        larger = jnp.where(second, value > c.at_one, c.larger)
+        larger = where(second, value > c.at_one, c.larger)
         low, up = bracket(larger)
-        ends = jnp.where(second, jnp.stack([low, up]), c.ends)
-        known = jnp.where(larger, jnp.stack([c.at_one, unknown]), jnp.stack([unknown, value]))
+        ends = where(second, jnp.stack([low, up]), c.ends)
+        known = where(larger, jnp.stack([c.at_one, unknown]), jnp.stack([unknown, value]))
         width = ends[1] - ends[0]
         opened = eqx.tree_at(
             lambda s: (s.trip, s.following, s.at_one, s.larger, s.ends, s.end_values, s.middles, s.slot),
@@ -161,15 +162,15 @@ def best_sigma(
             (
                 c.trip + 1,
                 c.following,
-                jnp.where(c.trip == 0, value, c.at_one),
+                where(c.trip == 0, value, c.at_one),
                 larger,
                 ends,
-                jnp.where(second, known, c.end_values),
-                jnp.where(second, ends[0] + jnp.stack([GOLDEN * width, (1 - GOLDEN) * width]), c.middles),
-                jnp.where(second, 0, c.slot),
+                where(second, known, c.end_values),
+                where(second, ends[0] + jnp.stack([GOLDEN * width, (1 - GOLDEN) * width]), c.middles),
+                where(second, 0, c.slot),
             ),
         )
-        values = jnp.where((both == c.slot) & (c.trip >= 2) & ~c.stopped, value, c.values)
+        values = where((both == c.slot) & (c.trip >= 2) & ~c.stopped, value, c.values)
         full = eqx.tree_at(lambda s: s.values, opened, values)
 
         # Then the bracket shrinks towards the better middle.
@@ -177,16 +178,16 @@ def best_sigma(
         advance = sectioning & ~c.stopped & wide(full) & (spread(full) >= o.quality_function_section_qf_tol)
         advance = advance & (c.trip < 3 + steps)
         right = values[0] > values[1]
-        side = jnp.where(right, 0, 1)  # the end that moves, which is also the middle that is kept in its place
-        moved = jnp.where(both == side, full.middles, full.ends)
+        side = where(right, 0, 1)  # the end that moves, which is also the middle that is kept in its place
+        moved = where(both == side, full.middles, full.ends)
         width = moved[1] - moved[0]
-        fresh = moved[0] + jnp.where(right, 1 - GOLDEN, GOLDEN) * width
-        ends_moved = jnp.where(advance, full.ends_moved | (both == side), full.ends_moved)
-        end = jnp.where(ends_moved[1], full.ends[0], full.ends[1])
-        following = jnp.where(
+        fresh = moved[0] + where(right, 1 - GOLDEN, GOLDEN) * width
+        ends_moved = where(advance, full.ends_moved | (both == side), full.ends_moved)
+        end = where(ends_moved[1], full.ends[0], full.ends[1])
+        following = where(
             c.trip == 0,
             below,
-            jnp.where(second, full.middles[0], jnp.where(c.trip == 2, full.middles[1], jnp.where(advance, fresh, end))),
+            where(second, full.middles[0], where(c.trip == 2, full.middles[1], where(advance, fresh, end))),
         )
         stopped = c.stopped | (sectioning & ~advance)
         return _Section(
@@ -194,15 +195,15 @@ def best_sigma(
             following,
             full.at_one,
             larger,
-            jnp.where(advance, moved, full.ends),
-            jnp.where(advance & (both == side), values, full.end_values),
+            where(advance, moved, full.ends),
+            where(advance & (both == side), values, full.end_values),
             ends_moved,
-            jnp.where(advance, jnp.where(both == side, full.middles[1 - side], fresh), full.middles),
-            jnp.where(advance, jnp.where(both == side, values[1 - side], 0.0), values),
-            jnp.where(c.trip == 2, 1, jnp.where(advance, 1 - side, full.slot)),
+            where(advance, where(both == side, full.middles[1 - side], fresh), full.middles),
+            where(advance, where(both == side, values[1 - side], 0.0), values),
+            where(c.trip == 2, 1, where(advance, 1 - side, full.slot)),
             stopped,
             c.stopped,
-            jnp.where(c.stopped, value, c.last),
+            where(c.stopped, value, c.last),
         )
 
     pair, no = jnp.stack([one, one]), jnp.array(False)
@@ -212,11 +213,11 @@ def best_sigma(
     c = lax.while_loop(lambda c: ~c.finished, body, start)
 
     middle = jnp.argmin(c.values)
-    end = jnp.where(c.ends_moved[1], c.ends[0], c.ends[1])
+    end = where(c.ends_moved[1], c.ends[0], c.ends[1])
     use_end = (c.last < c.values[middle]) & ~jnp.all(c.ends_moved)
-    best = jnp.where(use_end, end, c.middles[middle])
+    best = where(use_end, end, c.middles[middle])
     flat = wide(c) & (spread(c) < o.quality_function_section_qf_tol)
     everywhere = jnp.concatenate([c.end_values, c.values])
-    best = jnp.where(flat, jnp.concatenate([c.ends, c.middles])[jnp.argmin(everywhere)], best)
+    best = where(flat, jnp.concatenate([c.ends, c.middles])[jnp.argmin(everywhere)], best)
     low, up = bracket(c.larger)
-    return jnp.where(low >= up, jnp.where(c.larger, up, low), best)
+    return where(low >= up, where(c.larger, up, low), best)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._linalg.low_rank import LowRankMatrix
 from .._linalg.matrix import Hessian, all_finite, plus_diagonal, transposed_times
 from .._linalg.sparse import Pattern, SparseMatrix
 from .._problem.nlp import Derivatives
-from .iterate import Iterate, View, maximum_norm, select
+from .iterate import Iterate, View, maximum_norm
 from .options import Choices, Numbers
 from .state import Globalization, Pairs, QuasiNewton
 
@@ -78,12 +79,12 @@ def updated(
     if memory is None:
         return g
     x, free = iterate.primal[: view.n], view.active[: view.n]
-    step = jnp.where(free, x - memory.previous_x, 0.0)
+    step = where(free, x - memory.previous_x, 0.0)
     stale = (memory.skipped >= o.limited_memory_max_skipping) | (maximum_norm(step) == 0)
     over = ~memory.ready | stale
-    objective = jnp.where(view.restoring, 0.0, d.gradient - memory.previous_gradient)
+    objective = where(view.restoring, 0.0, d.gradient - memory.previous_gradient)
     difference = jax.tree.map(jnp.subtract, d.jacobian, memory.previous_jacobian)
-    change = jnp.where(free, objective + transposed_times(difference, iterate.rows), 0.0)
+    change = where(free, objective + transposed_times(difference, iterate.rows), 0.0)
     # As Ipopt has it; the Hessian of the proximity term would be eta D_R^2.
     proximity = view.proximity * jnp.maximum(1.0, jnp.abs(view.reference))
     old, backup, newest = memory.pairs, memory.backup, change + proximity * step
@@ -101,11 +102,11 @@ def updated(
         sound = sound & _curved(step, newest)
     else:
         # With scalar1 the middle matrix of a lone pair would be zero.
-        sigma = jnp.where(jnp.sum(present) == 1, o.limited_memory_init_val, sigma)
+        sigma = where(jnp.sum(present) == 1, o.limited_memory_init_val, sigma)
         matrix, sound = (sr1_columns if sparse else sr1_matrix)(steps, full, present, sigma)
     taken = sound & (maximum_norm(step) >= SMALLEST_STEP * jnp.finfo(step.dtype).eps) & all_finite(matrix)
     pairs = select(taken, Pairs(steps, changes, present, matrix), old)
-    skipped = jnp.where(taken & clean, 0, memory.skipped + 1)
+    skipped = where(taken & clean, 0, memory.skipped + 1)
     following = eqx.tree_at(lambda q: (q.pairs, q.skipped), memory, (pairs, skipped))
     if backup is not None:
         following = eqx.tree_at(lambda q: q.backup, following, backup)
@@ -130,7 +131,7 @@ def bfgs_columns(
 ) -> tuple[LowRankMatrix, Bool[Array, ""]]:
     """As `bfgs_matrix`, not written out."""
     v, u, sound = _bfgs(steps, changes, present, sigma)
-    signs = jnp.where(present, 1.0, 0.0).astype(v.dtype)
+    signs = where(present, 1.0, 0.0).astype(v.dtype)
     diagonal = jnp.full(v.shape[0], sigma)
     return LowRankMatrix(diagonal, jnp.concatenate([v, u.T], axis=1), jnp.concatenate([signs, -signs])), sound
 
@@ -144,9 +145,9 @@ def _bfgs(
     """
     products = steps.T @ changes
     curvature = jnp.diag(products)
-    root = jnp.sqrt(jnp.where(present & (curvature > 0), curvature, 1.0))
+    root = jnp.sqrt(where(present & (curvature > 0), curvature, 1.0))
     v, r = changes / root, jnp.tril(products, -1) / root
-    middle = sigma * (steps.T @ steps) + r @ r.T + jnp.diag(jnp.where(present, 0.0, 1.0).astype(root.dtype))
+    middle = sigma * (steps.T @ steps) + r @ r.T + jnp.diag(where(present, 0.0, 1.0).astype(root.dtype))
     factor = jnp.linalg.cholesky(middle)
     sound = jnp.all(~present | (curvature > 0)) & jnp.all(jnp.isfinite(factor))
     u = solve_triangular(factor, (sigma * steps + v @ r.T).T, lower=True)
@@ -168,7 +169,7 @@ def sr1_columns(
     w, inverse, sound = _sr1(steps, changes, present, sigma)
     columns = w * jnp.sqrt(jnp.abs(inverse))
     # Absent pairs are mixed into no eigenvector but their own.
-    signs = jnp.where(jnp.any(columns != 0, axis=0), jnp.sign(inverse), 0.0)
+    signs = where(jnp.any(columns != 0, axis=0), jnp.sign(inverse), 0.0)
     return LowRankMatrix(jnp.full(w.shape[0], sigma), columns, signs), sound
 
 
@@ -184,12 +185,12 @@ def _sr1(
     middle = jnp.diag(jnp.diag(products)) + lower + lower.T - sigma * (steps.T @ steps)
     # Absent pairs get an eigenvalue in the midst of the others.
     midst = jnp.sqrt(jnp.sum(middle * middle) / jnp.maximum(jnp.sum(present), 1))
-    middle = middle + jnp.diag(jnp.where(present, 0.0, jnp.where(midst > 0, midst, 1.0)))
+    middle = middle + jnp.diag(where(present, 0.0, where(midst > 0, midst, 1.0)))
     values, vectors = jnp.linalg.eigh(middle)
     size = jnp.abs(values)
     sound = jnp.min(size) > SMALLEST_RATIO * jnp.max(size)
     w = (changes - sigma * steps) @ vectors
-    inverse = jnp.where(sound, 1.0 / jnp.where(sound, values, 1.0), 0.0)
+    inverse = where(sound, 1.0 / where(sound, values, 1.0), 0.0)
     return w, inverse, sound
 
 

@@ -9,11 +9,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._once import only_where
 from .._problem.nlp import Derivatives
 from .._results import Status
 from .._solution import is_solved
-from .iterate import Iterate, select
+from .iterate import Iterate
 from .options import Choices, Numbers
 from .state import REPORTED, REPORTING, RESTORING, STARTING, UNSEEN, Beginning, Frame, State
 
@@ -35,13 +36,13 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
     iterate = select(back, state.memory.stored.iterate, state.iterate)
     no = jnp.zeros_like(failed)
     restart, refuted = only_where(failed, lambda _: _compared_with_start(state, back, o), (no, no))
-    x = jnp.where(restart, first.x, iterate.primal[:n])
+    x = where(restart, first.x, iterate.primal[:n])
     again = back | restart | (phase == RESTORING) | (phase == STARTING) | (phase == UNSEEN)
     if choices.honor_original_bounds:
         has, stated = frame.has[:, :n], frame.stated[:, :n]
-        clipped = jnp.clip(x, jnp.where(has[0], stated[0], -jnp.inf), jnp.where(has[1], stated[1], jnp.inf))
+        clipped = jnp.clip(x, where(has[0], stated[0], -jnp.inf), where(has[1], stated[1], jnp.inf))
         again = again | jnp.any(clipped != x)
-        x = jnp.where(ended, clipped, x)
+        x = where(ended, clipped, x)
     # The step that certifies a verdict of the restoration phase is not counted (nor printed by Ipopt).
     verdict = (status == Status.Infeasible_Problem_Detected) | (status == Status.Restoration_Failed)
     certified = ended & (phase == RESTORING) & verdict & (state.entry.steps > 0)
@@ -49,10 +50,10 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
         lambda s: (s.status, s.iterate, s.iteration, s.phase),
         state,
         (
-            jnp.where(refuted, jnp.asarray(Status.Restoration_Failed, status.dtype), status),
+            where(refuted, jnp.asarray(Status.Restoration_Failed, status.dtype), status),
             eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]])),
             state.iteration - certified,
-            jnp.where(ended & again, REPORTING, jnp.where(failed, REPORTED, phase)),
+            where(ended & again, REPORTING, where(failed, REPORTED, phase)),
         ),
     )
 
@@ -79,8 +80,8 @@ def _stated_violations(frame: Frame, x: Float[Array, "k n"], rows: Float[Array, 
     """Largest violations of the user's bounds of variables and rows, in user units. ``rows`` are scaled and shifted."""
     n, m = x.shape[1], rows.shape[1]
     values, has, stated = jnp.concatenate([x, rows], axis=1), frame.has[:, : n + m], frame.stated[:, : n + m]
-    below, above = jnp.where(has[0], stated[0] - values, 0.0), jnp.where(has[1], values - stated[1], 0.0)
-    missed = jnp.pad(jnp.where(frame.equality, jnp.abs(rows), 0.0), ((0, 0), (n, 0)))
+    below, above = where(has[0], stated[0] - values, 0.0), where(has[1], values - stated[1], 0.0)
+    missed = jnp.pad(where(frame.equality, jnp.abs(rows), 0.0), ((0, 0), (n, 0)))
     size = jnp.maximum(jnp.maximum(below, above), missed)
     return jnp.max(size / jnp.pad(frame.row_scale, (n, 0), constant_values=1.0), axis=1, initial=0.0)
 
@@ -90,7 +91,7 @@ def placed(frame: Frame, iterate: Iterate, rows: Float[Array, " m"]) -> Iterate:
     n, m = frame.free.shape[0], rows.shape[0]
     block = slice(n, n + m)
     has, bound = frame.has[:, block], frame.bound[:, block]
-    slacks = jnp.clip(rows, jnp.where(has[0], bound[0], -jnp.inf), jnp.where(has[1], bound[1], jnp.inf))
-    slacks = jnp.where(frame.inequality, slacks, 0.0)
+    slacks = jnp.clip(rows, where(has[0], bound[0], -jnp.inf), where(has[1], bound[1], jnp.inf))
+    slacks = where(frame.inequality, slacks, 0.0)
     primal = jnp.concatenate([iterate.primal[:n], slacks, jnp.zeros(2 * m, slacks.dtype)])
     return eqx.tree_at(lambda i: i.primal, iterate, primal)

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .filter import improves
 from .iterate import Iterate, View, maximum_norm, step_to_boundary
 from .options import Numbers
@@ -25,7 +26,7 @@ def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers:
     elastic = jnp.tile(restoring & present, 2)
     reference = entry.primal[:n]
     weight = numbers.resto_proximity_weight * jnp.sqrt(mu)
-    proximity = jnp.where(restoring & frame.free, weight / jnp.square(jnp.maximum(1.0, jnp.abs(reference))), 0.0)
+    proximity = where(restoring & frame.free, weight / jnp.square(jnp.maximum(1.0, jnp.abs(reference))), 0.0)
     none = jnp.zeros(2 * m, bool)
     has = jnp.concatenate([frame.has[:, : n + m], jnp.stack([elastic, none])], axis=1)
     active = jnp.concatenate([frame.free, frame.inequality, elastic])
@@ -75,14 +76,14 @@ def entered(view: View, origin: Point, main: Globalization, numbers: Numbers) ->
     iterate = origin.iterate
     s = iterate.primal[n : n + m]
     present = view.present
-    residual = jnp.where(present, origin.rows - s, 0.0)
+    residual = where(present, origin.rows - s, 0.0)
     infeasibility = maximum_norm(residual)
     mu = jnp.maximum(main.mu, infeasibility)
     rho = numbers.resto_penalty_parameter
-    n_p = jnp.where(present, elastics(residual, mu, rho), 0.0)
+    n_p = where(present, elastics(residual, mu, rho), 0.0)
     primal = jnp.concatenate([iterate.primal[: n + m], n_p.ravel()])
     z = jnp.minimum(rho, iterate.bounds[:, : n + m])
-    z_elastic = jnp.where(present, mu / jnp.where(present, n_p, 1.0), 0.0).ravel()
+    z_elastic = where(present, mu / where(present, n_p, 1.0), 0.0).ravel()
     bounds = jnp.concatenate([z, jnp.stack([z_elastic, jnp.zeros_like(z_elastic)])], axis=1)
     first = Iterate(primal, jnp.zeros_like(iterate.rows), bounds)
     tau = jnp.maximum(numbers.tau_min, 1 - numbers.mu_init)
@@ -96,7 +97,7 @@ def recentred(view: View, point: Point, g: Globalization, numbers: Numbers) -> I
     iterate = point.iterate
     residual = point.rows - iterate.primal[n : n + m]
     present = view.present
-    n_p = jnp.where(present, elastics(residual, g.mu, numbers.resto_penalty_parameter), 0.0)
+    n_p = where(present, elastics(residual, g.mu, numbers.resto_penalty_parameter), 0.0)
     return eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([iterate.primal[: n + m], n_p.ravel()]))
 
 
@@ -122,7 +123,7 @@ def may_return(
         & outer.filter.accepts(phi, theta)
         & improves(outer.reference, phi, theta, numbers, limit_increase=False)
     )
-    return jnp.where(square, infeasibility <= smallest, progress)
+    return where(square, infeasibility <= smallest, progress)
 
 
 def returned(main_view: View, point: Point, outer: Globalization, entry: Entry, numbers: Numbers) -> Iterate:
@@ -132,9 +133,9 @@ def returned(main_view: View, point: Point, outer: Globalization, entry: Entry, 
     before = main_view.guarded_slack(entry.primal, entry.bounds, outer.mu, numbers.slack_move)
     after = main_view.guarded_slack(primal, entry.bounds, outer.mu, numbers.slack_move)
     z = entry.bounds
-    step = jnp.where(main_view.has, (outer.mu + z * (before - after)) / before - z, 0.0)
+    step = where(main_view.has, (outer.mu + z * (before - after)) / before - z, 0.0)
     alpha = step_to_boundary(z, step, main_view.has, outer.tau)
     z = z + alpha * step
     reset = jnp.max(z, initial=0.0) > numbers.bound_mult_reset_threshold
-    z = jnp.where(reset, jnp.where(main_view.has, 1.0, 0.0), z)
+    z = where(reset, where(main_view.has, 1.0, 0.0), z)
     return Iterate(primal, jnp.zeros_like(point.iterate.rows), z)

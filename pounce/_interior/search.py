@@ -8,10 +8,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import select, where
 from .._once import computed_once
 from .direction import Correction
 from .filter import Reference, armijo, corner, is_f_type, smallest_step
-from .iterate import Iterate, View, bound_steps, maximum_norm, select, step_to_boundary
+from .iterate import Iterate, View, bound_steps, maximum_norm, step_to_boundary
 from .options import Choices, Numbers
 from .state import Direction, Globalization, Memory, Point, Row, Watchdog
 
@@ -111,7 +112,7 @@ class Search(eqx.Module):
     def first_alpha(self, reverted: Bool[Array, ""], o: Numbers) -> Float[Array, ""]:
         """First step length of an ordinary search (after a watchdog return the full step is known to fail)."""
         again = self.boundary(self.stored_slack, self.watchdog.direction.primal) * o.alpha_red_factor
-        return jnp.where(reverted, again, self.alpha_max)
+        return where(reverted, again, self.alpha_max)
 
     def first_soft_alpha(self, reverted: Bool[Array, ""]) -> Float[Array, ""]:
         """One step length for primal and dual variables."""
@@ -120,13 +121,13 @@ class Search(eqx.Module):
             self.boundary(self.stored_slack, step.primal),
             step_to_boundary(stored, step.bounds, self.view.has, self.globalization.tau),
         )
-        return jnp.where(reverted, again, self.soft_alpha)
+        return where(reverted, again, self.soft_alpha)
 
 
 def bound_direction(view: View, iterate: Iterate, slack, mu, step: Float[Array, " N"]) -> Float[Array, "2 N"]:
     """Newton step of the bound multipliers that goes with a primal step (eq. 12)."""
     z = iterate.bounds
-    return jnp.where(view.has, mu / slack - z - z / slack * bound_steps(step), 0.0)
+    return where(view.has, mu / slack - z - z / slack * bound_steps(step), 0.0)
 
 
 def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers: Numbers) -> Bool[Array, ""]:
@@ -139,8 +140,8 @@ def _is_tiny(view: View, point: Point, direction: Direction, violation, numbers:
 def _relative_step(view: View, point: Point, direction: Direction) -> Float[Array, ""]:
     """The largest change of a variable, relative to its size; of one at zero, to the largest. Zero where all are zero."""
     x, d = (v[: view.n + view.equality.shape[0]] for v in (point.iterate.primal, direction.primal))
-    size = jnp.where(x == 0, maximum_norm(x), jnp.abs(x))
-    return jnp.max(jnp.abs(d) / jnp.where(size > 0, size, jnp.inf), initial=0.0)
+    size = where(x == 0, maximum_norm(x), jnp.abs(x))
+    return jnp.max(jnp.abs(d) / where(size > 0, size, jnp.inf), initial=0.0)
 
 
 def _least_resolved(relative: Float[Array, ""], alpha_max: Float[Array, ""]) -> Float[Array, ""]:
@@ -151,8 +152,8 @@ def _least_resolved(relative: Float[Array, ""], alpha_max: Float[Array, ""]) -> 
     at all. Elsewhere no sound direction has to be cut like that.
     """
     eps = jnp.finfo(relative.dtype).eps
-    share = jnp.where(relative > 0, jnp.minimum(alpha_max, 1 / relative), alpha_max) * jnp.sqrt(eps)
-    return jnp.maximum(share, jnp.where(relative > 0, 10 * eps / relative, 0.0))
+    share = where(relative > 0, jnp.minimum(alpha_max, 1 / relative), alpha_max) * jnp.sqrt(eps)
+    return jnp.maximum(share, where(relative > 0, 10 * eps / relative, 0.0))
 
 
 def begin_search(
@@ -210,7 +211,7 @@ def begin_search(
 
     searching = enabled & ~force & ~tiny
     size = jnp.maximum(1.0, reference.violation)
-    max_factor = jnp.where(view.restoring, THETA_MAX_FACTOR_IN_RESTORATION, o.theta_max_fact)
+    max_factor = where(view.restoring, THETA_MAX_FACTOR_IN_RESTORATION, o.theta_max_fact)
     search = Search(
         view,
         point,
@@ -230,8 +231,8 @@ def begin_search(
         stored,
         view.guarded_slack(stored.iterate.primal, stored.iterate.bounds, mu, o.slack_move),
         reference,
-        jnp.where(searching & (g.theta_max < 0), max_factor * size, g.theta_max),
-        jnp.where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
+        where(searching & (g.theta_max < 0), max_factor * size, g.theta_max),
+        where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
         # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
         smallest_step(reference, g.theta_min, o),
         least,
@@ -244,10 +245,10 @@ def begin_search(
     exhausted = softly & (memory.soft_count + 1 > o.max_soft_resto_iters)
     no, none = jnp.array(False), jnp.array(0)
     first = Trial(
-        jnp.where(softly, SOFT, ORDINARY),
-        jnp.where(softly, search.soft_alpha, search.first_alpha(give_up, o)),
+        where(softly, SOFT, ORDINARY),
+        where(softly, search.soft_alpha, search.first_alpha(give_up, o)),
         none,
-        jnp.where(~searching | exhausted, FAILED, SEARCHING),
+        where(~searching | exhausted, FAILED, SEARCHING),
         give_up,
         no,
         no,
@@ -281,21 +282,19 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     corrected = accepted & (last.kind == CORRECTION)
 
     # Primal step, with the multiplier steps that belong to it
-    primal_step = jnp.where(corrected, last.correction[0], step.primal)
-    rows_step = jnp.where(corrected, last.correction[1], step.rows)
-    z_step = jnp.where(
-        corrected, bound_direction(view, origin.iterate, start_slack, g.mu, last.correction[0]), step.bounds
-    )
-    alpha = jnp.where(tiny, alpha_max, last.alpha)
+    primal_step = where(corrected, last.correction[0], step.primal)
+    rows_step = where(corrected, last.correction[1], step.rows)
+    z_step = where(corrected, bound_direction(view, origin.iterate, start_slack, g.mu, last.correction[0]), step.bounds)
+    alpha = where(tiny, alpha_max, last.alpha)
     alpha_z = step_to_boundary(origin.iterate.bounds, z_step, view.has, g.tau)
     in_soft = soft_good | tentative
     leaving_soft = soft_good & soft
-    alpha_z = jnp.where(in_soft & ~leaving_soft, alpha, alpha_z)
+    alpha_z = where(in_soft & ~leaving_soft, alpha, alpha_z)
     # Where the variables stay where they are, multipliers take their whole step.
-    alpha_x = jnp.where(stalled, alpha_max, alpha)
+    alpha_x = where(stalled, alpha_max, alpha)
     alpha_y = _row_step_length(choices.alpha_for_y, alpha_x, alpha_z, primal_step, view, o)
-    alpha_y = jnp.where(leaving_soft, 0.0, jnp.where(in_soft, alpha, alpha_y))
-    primal = jnp.where(tiny, origin.iterate.primal + alpha_max * step.primal, last.primal)
+    alpha_y = where(leaving_soft, 0.0, where(in_soft, alpha, alpha_y))
+    primal = where(tiny, origin.iterate.primal + alpha_max * step.primal, last.primal)
     primal, objective, rows = select(
         stalled, (origin.iterate.primal, origin.objective, origin.rows), (primal, last.objective, last.rows)
     )
@@ -303,29 +302,29 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     moved = Point(Iterate(primal, y, z), objective, rows)
     took = accepted | passed | in_soft | tiny | stalled
     # Filter, f-type or h-type
-    test_alpha = jnp.where(watching & ~last.reverted, watchdog.alpha, jnp.where(corrected, alpha_max, last.alpha))
+    test_alpha = where(watching & ~last.reverted, watchdog.alpha, where(corrected, alpha_max, last.alpha))
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
     f_type, augment = computed_once((f_type, augment), memory.shortened < 0)
     filter_ = g.filter.cleared(last.cleared).augmented(*search.entry, augment & enabled)
 
-    letter = jnp.where(f_type, ord("f"), ord("h")) - jnp.where(corrected, 32, 0)
-    tag = jnp.where(accepted, letter, ord("w"))
-    tag = jnp.where(soft_good, ord("S"), jnp.where(tentative, ord("s"), tag))
+    letter = where(f_type, ord("f"), ord("h")) - where(corrected, 32, 0)
+    tag = where(accepted, letter, ord("w"))
+    tag = where(soft_good, ord("S"), where(tentative, ord("s"), tag))
     # Steps that are cut to next to nothing, and those that change next to nothing
     eps, change = jnp.finfo(alpha.dtype).eps, jnp.abs(last.barrier - reference.objective)
     slight = (alpha * search.relative <= 10 * jnp.sqrt(eps)) & (change <= jnp.cbrt(eps) * jnp.abs(reference.objective))
     slight = slight & (search.relative > 0) & ~last.reverted & ~watching
     deep = took & ((last.reductions > LEISURELY) | slight) & (reference.violation <= o.tol)
-    deep = jnp.where(deep, memory.deep + 1, 0)
+    deep = where(deep, memory.deep + 1, 0)
     crawling = took & (deep >= MOST_DEEP)
-    again = jnp.where(tiny, search.tiny_again, search.after_tiny | crawling)
-    tag = jnp.where(tiny | stalled | crawling, jnp.where(again, ord("T"), ord("t")), tag)
+    again = where(tiny, search.tiny_again, search.after_tiny | crawling)
+    tag = where(tiny | stalled | crawling, where(again, ord("T"), ord("t")), tag)
     full_step = (last.reductions == 0) | tiny | stalled | in_soft
     ended = accepted & watching
     active = watchdog.active & ~ended & ~last.reverted & ~search.give_up
-    shortened = jnp.where(full_step, 0, jnp.where(last.reverted, 1, memory.shortened + 1))
-    shortened = jnp.where(failed, 0, shortened)
+    shortened = where(full_step, 0, where(last.reverted, 1, memory.shortened + 1))
+    shortened = where(failed, 0, shortened)
     searched = eqx.tree_at(
         lambda s: (s.filter, s.theta_max, s.theta_min, s.reference, s.filter_rejections),
         g,
@@ -338,20 +337,20 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
             eqx.tree_at(lambda w: (w.active, w.trials), watchdog, (active, last.watchdog_trials)),
             select(tentative, origin, search.stored),
             shortened,
-            jnp.where(crawling, 0, deep),
+            where(crawling, 0, deep),
             memory.stalls + stalled,
-            jnp.where(tentative & soft, memory.soft_count + 1, 0),
+            where(tentative & soft, memory.soft_count + 1, 0),
         ),
     )
     return Outcome(
-        jnp.where(enabled, jnp.where(tiny, ACCEPTED, last.result), SEARCHING),
+        where(enabled, where(tiny, ACCEPTED, last.result), SEARCHING),
         select(took, moved, origin),
         origin,
         searched,
         remembered,
-        jnp.where(leaving_soft, 0.0, alpha),
+        where(leaving_soft, 0.0, alpha),
         alpha_z,
-        jnp.where(tiny, 0, last.reductions + 1),
+        where(tiny, 0, last.reductions + 1),
         last.evaluations,
         tag,
         last.reverted,
@@ -370,4 +369,4 @@ def _row_step_length(rule: str, alpha, alpha_z, primal_step, view: View, o: Numb
     if rule == "full":
         return jnp.ones_like(alpha)
     small = jnp.max(jnp.abs(primal_step[: view.n + view.equality.shape[0]]), initial=0.0) <= o.alpha_for_y_tol
-    return jnp.where(small, 1.0, alpha if rule == "primal-and-full" else alpha_z)
+    return where(small, 1.0, alpha if rule == "primal-and-full" else alpha_z)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import merge, select, where
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
 from .._linalg.sparse import Pattern
@@ -27,7 +28,7 @@ from .barrier import monotone_update
 from .direction import Correction, Solved
 from .globalization import first_globalization, first_memory, reset_line_search
 from .history import blank_history, blank_report
-from .iterate import Iterate, maximum_norm, select
+from .iterate import Iterate, maximum_norm
 from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
 from .observation import Observation, observe
@@ -181,7 +182,7 @@ class InteriorPointMethod(eqx.Module):
 
     def asked(self, state: State) -> tuple[Float[Array, " n"], Float[Array, " m"], Float[Array, ""]]:
         """Point, row multipliers and objective weight that the next pass wants the scaled derivatives for."""
-        weight = jnp.where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
+        weight = where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
         x, y = state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows
         if state.finding is not None:
             x, y = select(state.phase == CERTIFYING, (state.finding.x, state.finding.rows), (x, y))
@@ -260,7 +261,7 @@ class InteriorPointMethod(eqx.Module):
         here = Point(iterate, d.objective, d.rows)
         if certifying is not None:
             origin = jnp.concatenate([self.asked(state)[0], iterate.primal[view.n :]])
-            here = eqx.tree_at(lambda p: p.iterate.primal, here, jnp.where(phase == CERTIFYING, origin, iterate.primal))
+            here = eqx.tree_at(lambda p: p.iterate.primal, here, where(phase == CERTIFYING, origin, iterate.primal))
         search, first = begin_search(
             view, here, seen.slack, direction, solved.success, slope, correction, g, memory, state.row, soft, searching,
             force, o, choices,
@@ -288,7 +289,7 @@ class InteriorPointMethod(eqx.Module):
         main = jnp.arange(step.shape[0]) < frame.free.shape[0] + frame.equality.shape[0]
         row = Row(
             g.mu,
-            maximum_norm(jnp.where(main | restoring, step, 0.0)),
+            maximum_norm(where(main | restoring, step, 0.0)),
             solved.perturbation.dw,
             outcome.alpha_dual,
             outcome.alpha,
@@ -308,10 +309,8 @@ class InteriorPointMethod(eqx.Module):
         )
         if found.going_back is not None:
             results += ((found.going_back, gone_back(judged, g)),)
-        result = judged
         conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
-        for condition, (_, candidate_state) in zip(conditions, results, strict=True):
-            result = select(condition, candidate_state, result)
+        result = merge(judged, list(zip(conditions, (case for _, case in results), strict=True)))
         # Seldom, and half of the state: nothing that other passes should pay for.
         result = only_where(took & restoring, lambda now: leaving_restoration(now, seen.square, o), result)
         if found.certifying is not None:  # and nothing else has come of the pass
@@ -323,8 +322,8 @@ class InteriorPointMethod(eqx.Module):
             judged.counts.restoration_iterations + (took & restoring),
         )
         result = eqx.tree_at(lambda s: s.counts, result, counts)
-        looked = jnp.where(phase == REPORTING, REPORTED, jnp.where(result.phase == UNSEEN, REGULAR, result.phase))
-        result = eqx.tree_at(lambda s: s.phase, result, jnp.where(phase >= UNSEEN, looked, result.phase))
+        looked = where(phase == REPORTING, REPORTED, where(result.phase == UNSEEN, REGULAR, result.phase))
+        result = eqx.tree_at(lambda s: s.phase, result, where(phase >= UNSEEN, looked, result.phase))
         return answering(result, self._to_certify(result, result.status), o, self.choices)
 
     def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
@@ -349,7 +348,7 @@ class InteriorPointMethod(eqx.Module):
         """The globalisation state with its new barrier parameter, what is left of the memory, whether the next step is one
         of soft restoration, and whether tiny steps end the solve."""
         g, restoring = judged.globalization, seen.view.restoring
-        scale = jnp.where(restoring, 1.0, jnp.abs(frame.objective_scale))
+        scale = where(restoring, 1.0, jnp.abs(frame.objective_scale))
         # A restoration run keeps its first barrier parameter for its first step.
         skip = restoring & (judged.entry.steps == 0)
         update = monotone_update(
@@ -375,8 +374,8 @@ def _stopped(
     judged: State, seen: Observation, restoring: Bool[Array, ""], acceptable: Bool[Array, ""], o: Numbers
 ) -> State:
     """Tiny steps at the smallest barrier parameter."""
-    end = jnp.where(acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
-    end = jnp.where(restoring, infeasible_or_failed(seen.infeasibility, o), end)
+    end = where(acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
+    end = where(restoring, infeasible_or_failed(seen.infeasibility, o), end)
     return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
 
 

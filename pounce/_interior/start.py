@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import where
 from .._linalg.matrix import masked, row_sizes
 from .._problem.nlp import Derivatives
 from .._results import Status
@@ -52,31 +53,31 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
     # Too few unknowns left after removing fixed variables: keep them as variables between relaxed bounds.
     fixed = fixed & (jnp.sum(~fixed) >= equalities)
     free = ~fixed
-    finite = jnp.where(jnp.concatenate([has_lb, has_cl & inequality]), jnp.concatenate([b.lb, b.cl]), 0.0)
-    finite_upper = jnp.where(jnp.concatenate([has_ub, has_cu & inequality]), jnp.concatenate([b.ub, b.cu]), 0.0)
+    finite = where(jnp.concatenate([has_lb, has_cl & inequality]), jnp.concatenate([b.lb, b.cl]), 0.0)
+    finite_upper = where(jnp.concatenate([has_ub, has_cu & inequality]), jnp.concatenate([b.ub, b.cu]), 0.0)
     lower, upper = _relaxed(finite, finite_upper, o)
     has = jnp.stack(
         [jnp.concatenate([has_lb & free, has_cl & inequality]), jnp.concatenate([has_ub & free, has_cu & inequality])]
     )
-    bound = jnp.where(has, jnp.stack([lower, upper]), 0.0)
+    bound = where(has, jnp.stack([lower, upper]), 0.0)
     pad = ((0, 0), (0, 2 * m))
     frame = Frame(
         jnp.pad(bound, pad),
-        jnp.pad(jnp.where(has, jnp.stack([finite, finite_upper]), 0.0), pad),
+        jnp.pad(where(has, jnp.stack([finite, finite_upper]), 0.0), pad),
         jnp.pad(has, pad),
         free,
         equality,
         inequality,
         jnp.ones((), b.lb.dtype),
         jnp.ones_like(b.cl),
-        jnp.where(equality, b.cl, 0.0),
+        where(equality, b.cl, 0.0),
     )
     # Written so that a NaN bound counts as inconsistent.
     consistent = jnp.all(b.lb <= b.ub) & jnp.all(b.cl <= b.cu) & jnp.all(b.lb < jnp.inf) & jnp.all(b.ub > -jnp.inf)
     consistent = consistent & jnp.all(b.cl < jnp.inf) & jnp.all(b.cu > -jnp.inf)
-    status = jnp.where(
+    status = where(
         consistent & (n > 0),
-        jnp.where(jnp.sum(free) < equalities, Status.Not_Enough_Degrees_Of_Freedom, Status.Running),
+        where(jnp.sum(free) < equalities, Status.Not_Enough_Degrees_Of_Freedom, Status.Running),
         Status.Invalid_Problem_Definition,
     )
     return frame, status.astype(jnp.int32)
@@ -84,31 +85,31 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
 
 def starting_variables(frame: Frame, bounds: Bounds, x0: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
     """The user's point with fixed variables at their values."""
-    return jnp.where(frame.free, x0, bounds.lb)
+    return where(frame.free, x0, bounds.lb)
 
 
 def scaling_factors(frame: Frame, d: Derivatives, numbers: Numbers) -> tuple[Float[Array, ""], Float[Array, " m"]]:
     """Gradient-based scaling of the objective and of the equality and inequality blocks (section 3.8)."""
     o = numbers
-    gradient = jnp.where(frame.free, d.gradient, 0.0)
+    gradient = where(frame.free, d.gradient, 0.0)
     size = maximum_norm(gradient)
-    by_target = o.nlp_scaling_obj_target_gradient / jnp.where(size > 0, size, 1.0)
-    by_limit = jnp.where(size > o.nlp_scaling_max_gradient, o.nlp_scaling_max_gradient / size, 1.0)
-    objective = jnp.where((o.nlp_scaling_obj_target_gradient > 0) & (size > 0), by_target, by_limit)
-    objective = jnp.where(jnp.isfinite(size), jnp.maximum(objective, o.nlp_scaling_min_value), 1.0)
+    by_target = o.nlp_scaling_obj_target_gradient / where(size > 0, size, 1.0)
+    by_limit = where(size > o.nlp_scaling_max_gradient, o.nlp_scaling_max_gradient / size, 1.0)
+    objective = where((o.nlp_scaling_obj_target_gradient > 0) & (size > 0), by_target, by_limit)
+    objective = where(jnp.isfinite(size), jnp.maximum(objective, o.nlp_scaling_min_value), 1.0)
 
     row = row_sizes(masked(d.jacobian, jnp.ones_like(frame.equality), frame.free))
 
     def block(mask):
-        largest = jnp.max(jnp.where(mask, row, 0.0), initial=0.0)
-        each = jnp.minimum(1.0, o.nlp_scaling_max_gradient / jnp.where(row > 0, row, 1.0))
-        limited = jnp.where(largest > o.nlp_scaling_max_gradient, jnp.maximum(each, o.nlp_scaling_min_value), 1.0)
+        largest = jnp.max(where(mask, row, 0.0), initial=0.0)
+        each = jnp.minimum(1.0, o.nlp_scaling_max_gradient / where(row > 0, row, 1.0))
+        limited = where(largest > o.nlp_scaling_max_gradient, jnp.maximum(each, o.nlp_scaling_min_value), 1.0)
         target = o.nlp_scaling_constr_target_gradient
-        common = jnp.maximum(target / jnp.where(largest > 0, largest, 1.0), o.nlp_scaling_min_value)
-        return jnp.where(mask, jnp.where((target > 0) & (largest > 0), common, limited), 1.0)
+        common = jnp.maximum(target / where(largest > 0, largest, 1.0), o.nlp_scaling_min_value)
+        return where(mask, where((target > 0) & (largest > 0), common, limited), 1.0)
 
     rows = block(frame.equality) * block(frame.inequality)
-    return objective, jnp.where(jnp.isfinite(rows), rows, 1.0)
+    return objective, where(jnp.isfinite(rows), rows, 1.0)
 
 
 def scaled_frame(frame: Frame, objective_scale: Float[Array, ""], row_scale: Float[Array, " m"]) -> Frame:
@@ -133,11 +134,11 @@ def pushed(
     """Project on the bounds, then move inside by ``min(push max(1, |bound|), fraction width)``."""
     lower, upper = bound
     both = has[0] & has[1]
-    width = jnp.where(both, fraction * (upper - lower), jnp.inf)
+    width = where(both, fraction * (upper - lower), jnp.inf)
     low = jnp.minimum(push * jnp.maximum(1.0, jnp.abs(lower)), width)
     high = jnp.minimum(push * jnp.maximum(1.0, jnp.abs(upper)), width)
-    values = jnp.where(has[0], jnp.maximum(values, lower + low), values)
-    return jnp.where(has[1], jnp.minimum(values, upper - high), values)
+    values = where(has[0], jnp.maximum(values, lower + low), values)
+    return where(has[1], jnp.minimum(values, upper - high), values)
 
 
 def push_variables(frame: Frame, x: Float[Array, " n"], numbers: Numbers, choices: Choices) -> Float[Array, " n"]:
@@ -145,7 +146,7 @@ def push_variables(frame: Frame, x: Float[Array, " n"], numbers: Numbers, choice
     warm = choices.warm_start_init_point
     push = numbers.warm_start_bound_push if warm else numbers.bound_push
     fraction = numbers.warm_start_bound_frac if warm else numbers.bound_frac
-    return jnp.where(frame.free, pushed(x, frame.bound[:, :n], frame.has[:, :n], push, fraction), x)
+    return where(frame.free, pushed(x, frame.bound[:, :n], frame.has[:, :n], push, fraction), x)
 
 
 def push_slacks(frame: Frame, rows: Float[Array, " m"], numbers: Numbers, choices: Choices) -> Float[Array, " m"]:
@@ -155,7 +156,7 @@ def push_slacks(frame: Frame, rows: Float[Array, " m"], numbers: Numbers, choice
     fraction = numbers.warm_start_slack_bound_frac if warm else numbers.slack_bound_frac
     block = slice(n, n + m)
     values = pushed(rows, frame.bound[:, block], frame.has[:, block], push, fraction)
-    return jnp.where(frame.inequality, values, 0.0)
+    return where(frame.inequality, values, 0.0)
 
 
 def first_multipliers(
@@ -171,20 +172,20 @@ def first_multipliers(
     if not choices.warm_start_init_point or warm is None:
         z = jnp.full(frame.bound.shape, numbers.bound_mult_init_val)
         if choices.bound_mult_init_method == "mu-based":
-            slack = jnp.where(frame.has, jnp.abs(primal - frame.bound), 1.0)
+            slack = where(frame.has, jnp.abs(primal - frame.bound), 1.0)
             z = mu / slack
-        return Iterate(primal, jnp.zeros(m, primal.dtype), jnp.where(frame.has, z, 0.0))
+        return Iterate(primal, jnp.zeros(m, primal.dtype), where(frame.has, z, 0.0))
     limit, least = numbers.warm_start_mult_init_max, numbers.warm_start_mult_bound_push
     scale = frame.objective_scale / frame.row_scale
     present = frame.equality | frame.inequality
-    y = jnp.where(jnp.isnan(warm.rows), 0.0, warm.rows) * scale
-    y = jnp.clip(jnp.where(present, y, 0.0), -limit, limit)
+    y = where(jnp.isnan(warm.rows), 0.0, warm.rows) * scale
+    y = jnp.clip(where(present, y, 0.0), -limit, limit)
     seeds = jnp.stack([warm.lower, warm.upper]) * frame.objective_scale
-    seeds = jnp.minimum(jnp.where(jnp.isnan(seeds), numbers.bound_mult_init_val, seeds), limit)
+    seeds = jnp.minimum(where(jnp.isnan(seeds), numbers.bound_mult_init_val, seeds), limit)
     slack_part = jnp.stack([-y, y])
     z = jnp.concatenate([seeds, slack_part, jnp.zeros((2, 2 * m), y.dtype)], axis=1)
-    z = jnp.where(frame.has, jnp.maximum(z, least), 0.0)
+    z = where(frame.has, jnp.maximum(z, least), 0.0)
     target = numbers.warm_start_target_mu
-    slack = jnp.where(frame.has, jnp.abs(primal - frame.bound), 1.0)
-    z = jnp.where((target > 0) & frame.has, jnp.maximum(target / slack, least), z)
+    slack = where(frame.has, jnp.abs(primal - frame.bound), 1.0)
+    z = where((target > 0) & frame.has, jnp.maximum(target / slack, least), z)
     return Iterate(primal, y, z)

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._choose import where
 from .._results import Status
 from .errors import Errors
 from .iterate import maximum_norm
@@ -22,7 +23,7 @@ class Verdict(eqx.Module):
 def phase_tolerance(state: State, o: Numbers) -> Float[Array, ""]:
     """``tol``; a hundredth of it in a restoration run that has been tightened."""
     tightened = (state.phase == RESTORING) & state.entry.tightened
-    return jnp.where(tightened, 1e-2 * o.tol, o.tol)
+    return where(tightened, 1e-2 * o.tol, o.tol)
 
 
 def converged(errors: Errors, tol: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
@@ -47,7 +48,7 @@ def acceptable(errors: Errors, objective: Float[Array, ""], last: Float[Array, "
 
 def infeasible_or_failed(infeasibility: Float[Array, ""], o: Numbers) -> Int[Array, ""]:
     """Verdict when the restoration problem is solved: no feasible point near, or a feasible one the filter refuses."""
-    return jnp.where(infeasibility > 1e2 * o.tol, Status.Infeasible_Problem_Detected, Status.Restoration_Failed)
+    return where(infeasibility > 1e2 * o.tol, Status.Infeasible_Problem_Detected, Status.Restoration_Failed)
 
 
 def judge(
@@ -64,32 +65,30 @@ def judge(
     tol = phase_tolerance(state, o)
     good = converged(errors, tol, o)
     fine = acceptable(errors, state.objective, state.memory.last_objective, o) & (o.acceptable_iter > 0)
-    count = jnp.where(fine, g.acceptable_count + 1, 0)
+    count = where(fine, g.acceptable_count + 1, 0)
     enough = fine & (count >= o.acceptable_iter)
 
-    regular = jnp.where(
-        good, Status.Solve_Succeeded, jnp.where(enough, Status.Solved_To_Acceptable_Level, Status.Running)
-    )
+    regular = where(good, Status.Solve_Succeeded, where(enough, Status.Solved_To_Acceptable_Level, Status.Running))
     # A restoration problem that converges close to feasibility is first tightened once.
     solved = good | enough
     nearly = original_infeasibility <= 1e2 * tol
     tighten = restoring & solved & nearly & ~state.entry.tightened
-    feasible_end = jnp.where(square, Status.Feasible_Point_Found, Status.Restoration_Failed)
-    end = jnp.where(nearly, feasible_end, Status.Infeasible_Problem_Detected)
-    in_restoration = jnp.where(solved & ~tighten, end, Status.Running)
-    status = jnp.where(restoring, in_restoration, regular)
+    feasible_end = where(square, Status.Feasible_Point_Found, Status.Restoration_Failed)
+    end = where(nearly, feasible_end, Status.Infeasible_Problem_Detected)
+    in_restoration = where(solved & ~tighten, end, Status.Running)
+    status = where(restoring, in_restoration, regular)
 
     x = state.iterate.primal[: state.frame.free.shape[0]]
     # A step that the watchdog lets pass is a trial: nothing is concluded from where it leads.
     diverging = (maximum_norm(x) > o.diverging_iterates_tol) & ~state.memory.watchdog.active
     limit = (state.iteration >= o.max_iter) | (restoring & (state.entry.steps > o.max_resto_iter))
-    later = jnp.where(
+    later = where(
         diverging,
         Status.Diverging_Iterates,
-        jnp.where(limit, Status.Maximum_Iterations_Exceeded, Status.Running),
+        where(limit, Status.Maximum_Iterations_Exceeded, Status.Running),
     )
-    status = jnp.where(status == Status.Running, later, status)
-    status = jnp.where(finite, status, Status.Invalid_Number_Detected)
+    status = where(status == Status.Running, later, status)
+    status = where(finite, status, Status.Invalid_Number_Detected)
     return Verdict(status.astype(jnp.int32), fine & finite, tighten)
 
 
@@ -106,13 +105,11 @@ def after_failed_search(
     """Status when no step was found (running: go to restoration), and whether to go back to the stored acceptable point."""
     almost = (violation <= 1e-2 * tol) & (errors.unscaled_violation <= 0.1 * o.constr_viol_tol)
     recover = almost & has_acceptable & ~is_acceptable
-    failure = jnp.where(restoring, Status.Restoration_Failed, Status.Error_In_Step_Computation)
-    at_acceptable = jnp.where(
-        restoring, infeasible_or_failed(original_infeasibility, o), Status.Solved_To_Acceptable_Level
-    )
-    status = jnp.where(
+    failure = where(restoring, Status.Restoration_Failed, Status.Error_In_Step_Computation)
+    at_acceptable = where(restoring, infeasible_or_failed(original_infeasibility, o), Status.Solved_To_Acceptable_Level)
+    status = where(
         is_acceptable,
         at_acceptable,
-        jnp.where(almost, jnp.where(recover, Status.Solved_To_Acceptable_Level, failure), Status.Running),
+        where(almost, where(recover, Status.Solved_To_Acceptable_Level, failure), Status.Running),
     )
     return status.astype(jnp.int32), recover

@@ -4,12 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._once import computed_once, only_where
 from .._results import Status
 from .certification import conclusion
 from .direction import Solved
 from .errors import measure
-from .iterate import SIDES, Iterate, View, maximum_norm, select
+from .iterate import SIDES, Iterate, View, maximum_norm
 from .observation import Observation
 from .options import Numbers
 from .restoration import entered, may_return, phase_view, recentred, returned
@@ -25,10 +26,10 @@ def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Nu
     """Bounds moved away from iterates that touch them, and bound multipliers kept near ``mu / slack`` (eq. 16)."""
     slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
     moved = slack != view.slack(iterate.primal)
-    bound = jnp.where(moved, iterate.primal - SIDES.astype(slack.dtype) * slack, frame.bound)
+    bound = where(moved, iterate.primal - SIDES.astype(slack.dtype) * slack, frame.bound)
     least, most = mu / (numbers.kappa_sigma * slack), numbers.kappa_sigma * mu / slack
-    z = jnp.where(view.has, jnp.clip(iterate.bounds, least, most), 0.0)
-    z = jnp.where(numbers.kappa_sigma >= 1, z, iterate.bounds)
+    z = where(view.has, jnp.clip(iterate.bounds, least, most), 0.0)
+    z = where(numbers.kappa_sigma >= 1, z, iterate.bounds)
     return eqx.tree_at(lambda f: f.bound, frame, bound), eqx.tree_at(lambda i: i.bounds, iterate, z)
 
 
@@ -37,16 +38,16 @@ def clipping_mu(view: View, iterate: Iterate, g: Globalization, numbers: Numbers
     if g.adaptive is None:
         return g.mu
     slack = view.guarded_slack(iterate.primal, iterate.bounds, g.mu, numbers.slack_move)
-    total = jnp.sum(jnp.where(view.has, slack * iterate.bounds, 0.0))
+    total = jnp.sum(where(view.has, slack * iterate.bounds, 0.0))
     average = jnp.minimum(total / jnp.maximum(jnp.sum(view.has), 1), LARGEST_CLIPPING_MU)
-    return jnp.where(g.adaptive.free, average, g.mu)
+    return where(g.adaptive.free, average, g.mu)
 
 
 def _system_error(seen: Observation, g: Globalization) -> Float[Array, ""]:
     """The primal-dual error that a soft restoration step has to reduce. It is taken at the mu of
     the step, which may just have changed."""
     products, has = seen.slack * seen.iterate.bounds, seen.view.has
-    change = jnp.where(has, jnp.abs(products - g.mu) - jnp.abs(products - seen.mu), 0.0)
+    change = where(has, jnp.abs(products - g.mu) - jnp.abs(products - seen.mu), 0.0)
     return seen.errors.system + jnp.sum(change) / jnp.maximum(jnp.sum(has), 1)
 
 
@@ -64,10 +65,8 @@ def accepted(
     """The state after a step."""
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
     tentative = outcome.result == SOFT_TENTATIVE
-    error = jnp.where(outcome.reverted, jnp.inf, _system_error(seen, g))
-    memory = eqx.tree_at(
-        lambda k: k.stored_error, outcome.memory, jnp.where(tentative, error, judged.memory.stored_error)
-    )
+    error = where(outcome.reverted, jnp.inf, _system_error(seen, g))
+    memory = eqx.tree_at(lambda k: k.stored_error, outcome.memory, where(tentative, error, judged.memory.stored_error))
     return eqx.tree_at(
         lambda s: (
             s.iterate, s.frame, s.globalization, s.memory, s.row, s.iteration, s.estimated, s.objective, s.rows, s.entry.steps,
@@ -127,13 +126,13 @@ def restoration(
     iterate = select(restoring, again, first)
     iterate = select(running, iterate, select(recover, memory.acceptable, origin.iterate))
     n_m = frame.free.shape[0] + frame.equality.shape[0]
-    bound = jnp.where(jnp.arange(frame.bound.shape[1]) < n_m, frame.bound, 0.0)
+    bound = where(jnp.arange(frame.bound.shape[1]) < n_m, frame.bound, 0.0)
     row = eqx.tree_at(
         lambda r: (r.mu, r.step, r.tag, r.alpha_dual),
         row,
         (
-            jnp.where(restoring, g.mu, fresh.mu), jnp.where(restoring, row.step, 0.0),
-            jnp.where(restoring, row.tag, ord("R")), jnp.zeros_like(row.step),
+            where(restoring, g.mu, fresh.mu), where(restoring, row.step, 0.0),
+            where(restoring, row.tag, ord("R")), jnp.zeros_like(row.step),
         ),
     )  # fmt: skip
     counts = eqx.tree_at(lambda c: c.restorations, judged.counts, judged.counts.restorations + (running & ~restoring))
@@ -144,7 +143,7 @@ def restoration(
         ),
         judged,
         (
-            jnp.where(running, RESTORING, UNSEEN), status, iterate, bound,
+            where(running, RESTORING, UNSEEN), status, iterate, bound,
             select(restoring, g, fresh), select(restoring, judged.outer, g), forgotten(memory),
             select(restoring, judged.entry, entry), row, judged.iteration + (running & ~relapse), jnp.array(False),
             origin.objective, origin.rows, counts,
@@ -157,7 +156,7 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
 
     Square problems are left to their own estimate.
     """
-    moved = jnp.where(seen.view.restoring, state.entry.steps > 0, state.iteration > 0)
+    moved = where(seen.view.restoring, state.entry.steps > 0, state.iteration > 0)
     theta = jnp.sum(jnp.abs(seen.view.residual(seen.derivatives.rows, seen.iterate.primal)))
     return moved & ~state.estimated & ~seen.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
 
@@ -168,7 +167,7 @@ def certified(judged: State, seen: Observation, solved: Solved, measured: Trial,
     assert judged.finding is not None
     learnt = solved.examined, solved.ratio, seen, measured, judged.report.kkt_error
     found = only_where(wanted, lambda before: conclusion(before, *learnt), judged.finding)
-    phase = jnp.where(wanted & ~found.settled, CERTIFYING, judged.phase)
+    phase = where(wanted & ~found.settled, CERTIFYING, judged.phase)
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 
@@ -187,22 +186,22 @@ def estimated(
     bound multipliers; otherwise (``recalc_y``) always.
     """
     o, starting = numbers, judged.phase == STARTING
-    y = jnp.where(solved.success & seen.view.present, solved.rows, 0.0)
+    y = where(solved.success & seen.view.present, solved.rows, 0.0)
     moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
-    first = jnp.where(moderate, y, 0.0)
+    first = where(moderate, y, 0.0)
     if keep_rows:
         first = seen.iterate.rows
     bare = Iterate(seen.iterate.primal, y, jnp.zeros_like(seen.iterate.bounds))
     d = seen.derivatives
     errors = measure(seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o)
     optimal = squared & solved.success & converged(errors, phase_tolerance(judged, o), o)
-    replaced = jnp.where(starting, first, jnp.where(solved.success, y, seen.iterate.rows))
-    kept = eqx.tree_at(lambda i: i.rows, seen.iterate, jnp.where(squared, seen.iterate.rows, replaced))
+    replaced = where(starting, first, where(solved.success, y, seen.iterate.rows))
+    kept = eqx.tree_at(lambda i: i.rows, seen.iterate, where(squared, seen.iterate.rows, replaced))
     return eqx.tree_at(
         lambda s: (s.phase, s.frame, s.iterate, s.estimated),
         judged,
         (
-            jnp.where(starting, REGULAR, judged.phase), frame, select(optimal, bare, kept),
+            where(starting, REGULAR, judged.phase), frame, select(optimal, bare, kept),
             ~starting,
         ),
     )  # fmt: skip

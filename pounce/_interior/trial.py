@@ -9,9 +9,9 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import select, where
 from .._once import only_where
 from .filter import acceptable_to_reference
-from .iterate import select
 from .options import Choices, Numbers
 from .search import (
     ACCEPTED,
@@ -35,7 +35,7 @@ from .search import (
 def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
     """Where the functions are wanted for this trial."""
     origin, step, _ = search.origin(c.reverted)
-    primal_step = jnp.where(c.kind == CORRECTION, c.correction[0], step.primal)
+    primal_step = where(c.kind == CORRECTION, c.correction[0], step.primal)
     return origin.iterate.primal + c.alpha * primal_step
 
 
@@ -67,10 +67,8 @@ def judge_trial(
     phi = view.barrier(f, primal, new_slack, mu)
     finite = finite & jnp.isfinite(phi) & jnp.isfinite(theta)
 
-    full = jnp.where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
-    test_alpha = jnp.where(
-        softly, 0.0, jnp.where(watching & ~c.reverted, watchdog.alpha, jnp.where(correcting, full, c.alpha))
-    )
+    full = where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
+    test_alpha = where(softly, 0.0, where(watching & ~c.reverted, watchdog.alpha, where(correcting, full, c.alpha)))
     within = theta <= search.theta_max
     progress = acceptable_to_reference(reference, phi, theta, test_alpha, search.theta_min, o)
     corners = g.filter.cleared(c.cleared)
@@ -78,16 +76,16 @@ def judge_trial(
     in_filter = corners.accepts(phi, theta) & by_entry
     accepted = finite & within & progress & in_filter
     if choices.accept_every_trial_step:
-        accepted = jnp.where(softly, accepted, finite)
+        accepted = where(softly, accepted, finite)
     else:
         enough = (o.accept_after_max_steps >= 0) & (c.reductions >= o.accept_after_max_steps)
-        accepted = jnp.where(enough & ~softly, finite, accepted)
+        accepted = where(enough & ~softly, finite, accepted)
 
     # Filter reset heuristic: five searches in a row whose last rejection came from the filter.
     tested = finite & within
-    by_filter = jnp.where(tested, progress & ~in_filter, c.by_filter)
+    by_filter = where(tested, progress & ~in_filter, c.by_filter)
     counting = accepted & c.by_filter & (o.max_filter_resets > 0)
-    rejections = jnp.where(accepted, jnp.where(counting, c.rejections + 1, 0), c.rejections)
+    rejections = where(accepted, where(counting, c.rejections + 1, 0), c.rejections)
     reset = counting & (rejections >= o.filter_reset_trigger)
     by_filter = by_filter & ~accepted
 
@@ -113,45 +111,45 @@ def judge_trial(
     # little less.
     feasible = reference.violation <= o.tol
     hasty = feasible & ((reductions > LEISURELY) | search.after_tiny)
-    factor = jnp.where(hasty, o.alpha_red_factor**4, o.alpha_red_factor)
-    shorter = jnp.where(correcting, alpha_max, c.alpha) * factor
+    factor = where(hasty, o.alpha_red_factor**4, o.alpha_red_factor)
+    shorter = where(correcting, alpha_max, c.alpha) * factor
     soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
     exhausted = ~(shorter > jnp.minimum(search.alpha_min, search.first_alpha(c.reverted, o)))
-    unresolved = shorter <= jnp.where(c.reverted, watchdog.least, search.least)
+    unresolved = shorter <= where(c.reverted, watchdog.least, search.least)
     exhausted = exhausted | (unresolved & ~feasible)
     stalls = unresolved & feasible & ~exhausted & ~softly & ~want_soc & ~watch_failed
     to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
-    fails = jnp.where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
+    fails = where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
 
     residual = view.residual(rows, primal)
-    accumulated = residual + c.alpha * jnp.where(
+    accumulated = residual + c.alpha * where(
         first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
     )
 
     correction = only_where(want_soc, lambda _: search.correction(accumulated), c.correction)
     alpha_soc = search.boundary(start_slack, correction[0])
 
-    result = jnp.where(
+    result = where(
         accepted,
-        jnp.where(softly, SOFT_ACCEPTED, ACCEPTED),
-        jnp.where(passed, PASSED, jnp.where(fails, FAILED, jnp.where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
+        where(softly, SOFT_ACCEPTED, ACCEPTED),
+        where(passed, PASSED, where(fails, FAILED, where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
     )
-    result = jnp.where(stalls & (result == SEARCHING), STALLED, result)
+    result = where(stalls & (result == SEARCHING), STALLED, result)
     measured = c.result == MEASURING
-    result = jnp.where(measured, MEASURED, result)
+    result = where(measured, MEASURED, result)
     ongoing = result == SEARCHING
-    kind = jnp.where(want_soc, CORRECTION, jnp.where(to_soft, SOFT, ORDINARY))
+    kind = where(want_soc, CORRECTION, where(to_soft, SOFT, ORDINARY))
     reverted = c.reverted | (revert & ongoing)
     back_soft = search.first_soft_alpha(c.reverted)
-    alpha = jnp.where(
+    alpha = where(
         want_soc,
         alpha_soc,
-        jnp.where(to_soft, back_soft, jnp.where(revert, search.first_alpha(jnp.array(True), o), shorter)),
+        where(to_soft, back_soft, where(revert, search.first_alpha(jnp.array(True), o), shorter)),
     )
     return Trial(
-        jnp.where(ongoing, kind, c.kind),
-        jnp.where(ongoing, alpha, c.alpha),
-        jnp.where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
+        where(ongoing, kind, c.kind),
+        where(ongoing, alpha, c.alpha),
+        where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
         result,
         reverted,
         c.from_search | (to_soft & ongoing),
@@ -160,9 +158,9 @@ def judge_trial(
         c.cleared | reset,
         by_filter,
         rejections,
-        jnp.where(want_soc, jnp.where(first_soc, 1, c.corrections + 1), c.corrections),
-        jnp.where(want_soc, theta, c.corrected_violation),
-        jnp.where(want_soc, accumulated, c.corrected_rows),
+        where(want_soc, where(first_soc, 1, c.corrections + 1), c.corrections),
+        where(want_soc, theta, c.corrected_violation),
+        where(want_soc, accumulated, c.corrected_rows),
         correction,
         phi,
         f,

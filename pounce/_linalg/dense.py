@@ -14,6 +14,7 @@ from jax.scipy import linalg as jsl
 from jaxtyping import Array, Bool, Float, Int
 from lineax import RESULTS
 
+from .._choose import where
 from .equilibrate import symmetric_scale
 from .householder import orthogonal_basis
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
@@ -35,7 +36,7 @@ def _scaled(operator: KKTOperator, exponent: float) -> _Scaled:
     norms = jnp.sum(jacobian * jacobian, axis=1)
     # An equality row (D = 0) is condensed with a small multiple of its own size; refinement removes the difference.
     delta = jnp.finfo(jacobian.dtype).eps ** exponent
-    floor = delta * jnp.where(norms > 0, norms, 1.0)
+    floor = delta * where(norms > 0, norms, 1.0)
     return _Scaled(scale, hessian, jacobian, jnp.maximum(operator.diagonal, floor))
 
 
@@ -91,7 +92,7 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
         scaled = _scaled(operator, self.exponent)
         n, m = operator.hessian.shape[0], operator.diagonal.shape[0]
         norms = jnp.sqrt(jnp.sum(scaled.jacobian * scaled.jacobian, axis=1))
-        order = jnp.argsort(scaled.diagonal / jnp.where(norms > 0, norms * norms, 1.0))
+        order = jnp.argsort(scaled.diagonal / where(norms > 0, norms * norms, 1.0))
         jacobian, diagonal = scaled.jacobian[order], scaled.diagonal[order]
         basis, rows, form = orthogonal_basis(jacobian, scaled.hessian)
         weighted = rows * lax.rsqrt(diagonal)
@@ -137,7 +138,7 @@ class PivotedLU(AbstractKKTSolver[LUFactor]):
         matrix = KKTOperator(scaled.hessian, scaled.jacobian, operator.diagonal).as_matrix()
         if self.exact_inertia:
             finite = jnp.all(jnp.isfinite(matrix))
-            values = jnp.linalg.eigvalsh(jnp.where(finite, matrix, 0.0))
+            values = jnp.linalg.eigvalsh(where(finite, matrix, 0.0))
             correct = finite & (jnp.sum(values < 0) <= m) & (jnp.sum(values > 0) >= n)
         else:
             rows = scaled.jacobian * lax.rsqrt(scaled.diagonal)[:, None]

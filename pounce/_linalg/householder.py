@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._choose import where
+
 
 # Up to so many variables a loop of reflections over the whole batch beats LAPACK, which is called once a lane.
 LOOP_UP_TO = 6
@@ -34,14 +36,14 @@ def _reflected(jacobian: Float[Array, "m n"], hessian: Float[Array, "n n"]) -> O
 
     def reflect(k, carry):
         basis, rows, form = carry
-        column = jnp.where(index >= k, lax.dynamic_index_in_dim(rows, k, 1, keepdims=False), 0.0)
+        column = where(index >= k, lax.dynamic_index_in_dim(rows, k, 1, keepdims=False), 0.0)
         size = jnp.max(jnp.abs(column))
-        column = column / jnp.where(size > 0, size, 1.0)
-        head = jnp.sum(jnp.where(index == k, column, 0.0))
+        column = column / where(size > 0, size, 1.0)
+        head = jnp.sum(where(index == k, column, 0.0))
         norm = jnp.sqrt(jnp.sum(column * column))
-        v = column + jnp.where(index == k, jnp.where(head < 0, -norm, norm), 0.0)
+        v = column + where(index == k, where(head < 0, -norm, norm), 0.0)
         # `v` over its norm; nothing is reflected where the column is zero already.
-        v = v * lax.rsqrt(jnp.where(norm > 0, 2 * norm * (norm + jnp.abs(head)), 1.0))
+        v = v * lax.rsqrt(where(norm > 0, 2 * norm * (norm + jnp.abs(head)), 1.0))
         once = jnp.sum(form * v, axis=1)
         twice = jnp.sum(once * v)
         side = 2 * (once - twice * v)
@@ -53,4 +55,4 @@ def _reflected(jacobian: Float[Array, "m n"], hessian: Float[Array, "n n"]) -> O
 
     start = (jnp.eye(n, dtype=hessian.dtype), jacobian.T, hessian)
     basis, rows, form = lax.fori_loop(0, min(m, n), reflect, start)
-    return OrthogonalBasis(basis, jnp.where(index[:, None] <= jnp.arange(m), rows, 0.0), form)
+    return OrthogonalBasis(basis, where(index[:, None] <= jnp.arange(m), rows, 0.0), form)

@@ -4,6 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
+
 
 class LowRankMatrix(eqx.Module):
     """``diag(d) + C diag(w) C'`` with signs ``w``. A column whose sign is zero counts as absent."""
@@ -27,7 +29,7 @@ class LowRankMatrix(eqx.Module):
 
     def masked(self, wanted: Bool[Array, " n"]) -> "LowRankMatrix":
         """Zero wherever the row or the column is not wanted."""
-        diagonal, columns = jnp.where(wanted, self.diagonal, 0.0), jnp.where(wanted[:, None], self.columns, 0.0)
+        diagonal, columns = where(wanted, self.diagonal, 0.0), where(wanted[:, None], self.columns, 0.0)
         return LowRankMatrix(diagonal, columns, self.signs)
 
     def scaled(self, factors: Float[Array, " n"]) -> "LowRankMatrix":

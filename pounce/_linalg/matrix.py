@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .gather import taken
 from .low_rank import LowRankMatrix
 from .sparse import Pattern, SparseMatrix
@@ -39,9 +40,9 @@ def masked(matrix: Hessian, rows: Bool[Array, " m"], columns: Bool[Array, " n"])
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
         return SparseMatrix(
-            jnp.where(taken(rows, pattern.rows) & taken(columns, pattern.columns), matrix.values, 0.0), pattern
+            where(taken(rows, pattern.rows) & taken(columns, pattern.columns), matrix.values, 0.0), pattern
         )
-    return jnp.where(rows[:, None] & columns, matrix, 0.0)
+    return where(rows[:, None] & columns, matrix, 0.0)
 
 
 @overload
@@ -56,7 +57,7 @@ def plus_diagonal(matrix: Hessian, diagonal: Float[Array, " n"]) -> Hessian:
         # Every entry gets what belongs to its row or, off the diagonal, nothing.
         pattern = matrix.pattern
         return SparseMatrix(
-            matrix.values + jnp.where(pattern.rows == pattern.columns, taken(diagonal, pattern.rows), 0.0), pattern
+            matrix.values + where(pattern.rows == pattern.columns, taken(diagonal, pattern.rows), 0.0), pattern
         )
     return matrix + jnp.diag(diagonal)
 

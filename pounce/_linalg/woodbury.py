@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from lineax import RESULTS
 
+from .._choose import where
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .low_rank import LowRankMatrix
 from .sparse import Pattern, SparseMatrix
@@ -45,7 +46,7 @@ class Woodbury(AbstractKKTSolver[WoodburyFactor]):
         base = KKTOperator(SparseMatrix(hessian.diagonal, pattern), operator.jacobian, operator.diagonal)
         factor = self.solver.init(base, options)
         there = hessian.signs != 0
-        columns, signs = jnp.where(there, hessian.columns, 0.0), jnp.where(there, hessian.signs, 1.0)
+        columns, signs = where(there, hessian.columns, 0.0), where(there, hessian.signs, 1.0)
         nothing = jnp.zeros((signs.shape[0], operator.diagonal.shape[0]), columns.dtype)
         images = jax.vmap(lambda v, zero: self.solver.compute(factor, (v, zero), options)[0])(columns.T, nothing)
         small = images[0] @ columns
@@ -54,7 +55,7 @@ class Woodbury(AbstractKKTSolver[WoodburyFactor]):
         sizes = jnp.abs(values)
         agrees = jnp.sum(values > 0) == jnp.sum(signs > 0)
         unsure = ~(jnp.min(sizes, initial=jnp.inf) > UNSURE * jnp.max(sizes, initial=0.0))
-        inverse = (vectors / jnp.where(values == 0, 1.0, values)) @ vectors.T
+        inverse = (vectors / where(values == 0, 1.0, values)) @ vectors.T
         return WoodburyFactor(factor, columns, images, inverse, agrees, unsure)
 
     def inertia(self, state: WoodburyFactor) -> Inertia:
