@@ -5,44 +5,41 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import where
+from .._once import only_where
 from .options import Numbers
 
 
 class Filter(eqx.Module):
-    """Forbidden corners in the plane (barrier objective, constraint violation); empty slots are +inf."""
+    """Forbidden corners in the plane (barrier objective, constraint violation); empty slots are +inf, and so are all of a filter
+    into which nothing has been inserted, whatever its slots hold."""
 
-    objective: Float[Array, " F"]
-    violation: Float[Array, " F"]
+    corners: Float[Array, "2 F"]  # barrier objectives, then violations
     inserted: Int[Array, ""]
 
     @staticmethod
     def empty(capacity: int, dtype) -> "Filter":
-        blank = jnp.full((capacity,), jnp.inf, dtype)
-        return Filter(blank, blank, jnp.array(0))
+        return Filter(jnp.full((2, capacity), jnp.inf, dtype), jnp.array(0))
 
     def cleared(self, when: Bool[Array, ""]) -> "Filter":
-        return Filter(
-            where(when, jnp.inf, self.objective),
-            where(when, jnp.inf, self.violation),
-            where(when, 0, self.inserted),
-        )
+        return Filter(self.corners, where(when, 0, self.inserted))
 
     def accepts(self, objective: Float[Array, ""], violation: Float[Array, ""]) -> Bool[Array, ""]:
-        return jnp.all((objective <= self.objective) | (violation <= self.violation))
+        within = (objective <= self.corners[0]) | (violation <= self.corners[1])
+        return (self.inserted == 0) | jnp.all(within)
 
     def augmented(self, objective: Float[Array, ""], violation: Float[Array, ""], when: Bool[Array, ""]) -> "Filter":
         """With one more corner; corners it dominates are dropped. A full filter forgets its oldest slot."""
-        dominated = (self.objective >= objective) & (self.violation >= violation)
-        first = where(dominated, jnp.inf, self.objective)
-        second = where(dominated, jnp.inf, self.violation)
-        free = jnp.isinf(second)
-        slot = where(jnp.any(free), jnp.argmax(free), self.inserted % free.shape[0])
-        here = jnp.arange(free.shape[0]) == slot
-        return Filter(
-            where(when, where(here, objective, first), self.objective),
-            where(when, where(here, violation, second), self.violation),
-            self.inserted + when,
-        )
+        corner = jnp.stack([objective, violation])[:, None]
+
+        def insert(old: Filter) -> Filter:
+            dominated = jnp.all(old.corners >= corner, axis=0)
+            corners = where(dominated | (old.inserted == 0), jnp.inf, old.corners)
+            slots, capacity = jnp.arange(dominated.size), dominated.size
+            free = jnp.min(where(jnp.isinf(corners[1]), slots, capacity))
+            slot = where(free < capacity, free, old.inserted % capacity)
+            return Filter(where(slots == slot, corner, corners), old.inserted + 1)
+
+        return only_where(when, insert, self)
 
 
 class Reference(eqx.Module):
