@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import PyTree
 
 
 CACHE_BYTES = 2**20
@@ -22,7 +24,7 @@ def in_cache(function: Callable, lane_bytes: int) -> Callable:
     most = max(1, CACHE_BYTES // max(lane_bytes, 1))
     size = 1 << (most.bit_length() - 1)
 
-    @jax.custom_batching.custom_vmap
+    @custom_vmap
     def call(*arguments: Any):
         return function(*arguments)
 
@@ -60,3 +62,25 @@ def by_parts(function: Callable, lanes: Any, count: int, size: int) -> Any:
 
     result = jax.lax.map(function, jax.tree.map(divided, lanes))
     return jax.tree.map(lambda leaf: leaf.reshape(parts * size, *leaf.shape[2:])[:count], result)
+
+
+def in_each_lane(tree: PyTree, along: PyTree) -> PyTree:
+    """``tree`` as it is; in a batch, with a copy for each lane of what is the same in all, if anything in it or ``along`` is not.
+
+    The loop that starts with it is then known to have lanes everywhere. `vmap` would find that out by going through its body,
+    and the bodies of the loops in it, once for each array that follows from another.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+
+    @custom_vmap
+    def spread(leaves, along):
+        return leaves
+
+    @spread.def_vmap
+    def _(size, batched, leaves, along):
+        everywhere = [
+            leaf if yes else jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))) for leaf, yes in zip(leaves, batched[0])
+        ]
+        return everywhere, [True] * len(leaves)
+
+    return jax.tree.unflatten(structure, spread(leaves, jax.tree.leaves(along)))

@@ -1,5 +1,6 @@
 """The compiled driver: a whole solve as one JAX function."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._interior.state import REPORTING, State
+from ._lanes import in_each_lane
 from ._linalg.kkt import KKTOperator, KKTVector
 from ._problem.nlp import AbstractNLP
 from ._solution import Solution
@@ -48,12 +50,25 @@ class ActiveFactor(eqx.Module):
 def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> Solution:
     """Run the method to its end with ``lax.while_loop``. Traceable; not differentiable by itself."""
     numbers = start.numbers(method)
-    last = jax.lax.while_loop(
-        lambda state: ~method.terminate(state),
-        lambda state: method.step(nlp, start.warm, state, numbers),
-        method.init(start.x0, start.bounds, start.scaling, numbers),
-    )
+    first = method.init(start.x0, start.bounds, start.scaling, numbers)
+    first = in_each_lane(first, (nlp, start))
+    last = _repeated(method, lambda state: method.step(nlp, start.warm, state, numbers), first)
     return finish(last, start.bounds, method.choices)
+
+
+def _repeated(method: InteriorPointMethod, step: Callable, first: Any, state: Callable = lambda carry: carry) -> Any:
+    """``step`` from ``first`` until the ``state`` in what it returns has ended.
+
+    Whether it has is carried along: lanes of a batch are chosen by it, array by array, in as many kernels, and each would find it
+    out by itself.
+    """
+    start = first, ~method.terminate(state(first))
+
+    def body(carry):
+        new = step(carry[0])
+        return new, ~method.terminate(state(new))
+
+    return jax.lax.while_loop(lambda carry: carry[1], body, start)[0]
 
 
 def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> tuple[Solution, tuple[ActiveFactor]]:
@@ -72,9 +87,7 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
         return state, ActiveFactor(solved.factor, usable, moving, rows, *scales, units)
 
     first = method.init(start.x0, start.bounds, start.scaling, numbers)
-    last, kept = jax.lax.while_loop(
-        lambda carry: ~method.terminate(carry[0]), step, (first, _blank(method, nlp, first))
-    )
+    last, kept = _repeated(method, step, (first, _blank(method, nlp, first)), lambda carry: carry[0])
     return finish(last, start.bounds, method.choices), (kept,)
 
 
