@@ -49,7 +49,8 @@ def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
     """Before there is a solution."""
     unknown, no = jnp.full((), jnp.nan, x.dtype), jnp.array(False)
     active = jnp.zeros((2, x.size + rows.size), bool)
-    return Finding(jnp.array(0), no, active, x, rows, unknown, unknown, unknown, no, no)
+    figures, flags = jnp.stack([unknown] * 3), jnp.stack([no, no])
+    return Finding(passes=jnp.array(0), settled=no, active=active, x=x, rows=rows, figures=figures, flags=flags)
 
 
 class Examiner(eqx.Module):
@@ -305,7 +306,7 @@ def conclusion(
     """
     d, size = seen.derivatives, before.active.shape[1]
     y = where(before.passes > 0, before.rows, seen.iterate.rows)
-    here, there = (d.objective, y @ d.rows), (measured.objective, y @ measured.rows)
+    here, there = (d.objective, y @ d.rows), (measured.last.objective, y @ measured.last.rows)
     sound = c.inertia_correct & c.regular & (c.margin > LEAST_MARGIN)
     slow = (before.passes > 0) & ~(c.change < CONTRACTION * before.change)
     far = c.change > NEAR * jnp.finfo(error.dtype).eps ** 0.5
@@ -316,12 +317,9 @@ def conclusion(
         active=c.active[:, :size],
         x=c.x,
         rows=c.rows,
-        change=c.change,
         # Equations that are not solved confirm nothing.
-        margin=where(far & ~again, 0.0, c.margin),
-        linear_residual=ratio,
-        inertia_correct=c.inertia_correct & ~flat(c, here, there, error),
-        regular=c.regular,
+        figures=jnp.stack([c.change, where(far & ~again, 0.0, c.margin), ratio]),
+        flags=jnp.stack([c.inertia_correct & ~flat(c, here, there, error), c.regular]),
     )
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._choose import where
 from .._once import only_where
 from .options import Numbers
+from .records import entry
 
 
 class Filter(eqx.Module):
@@ -45,9 +46,15 @@ class Filter(eqx.Module):
 class Reference(eqx.Module):
     """The point a line search starts from: barrier objective, violation, and slope of the barrier objective."""
 
-    objective: Float[Array, ""]
-    violation: Float[Array, ""]
-    slope: Float[Array, ""]
+    figures: Float[Array, " 3"]
+
+    objective = entry("figures", 0)
+    violation = entry("figures", 1)
+    slope = entry("figures", 2)
+
+    @staticmethod
+    def of(objective: Float[Array, ""], violation: Float[Array, ""], slope: Float[Array, ""]) -> "Reference":
+        return Reference(jnp.stack([objective, violation, slope]))
 
 
 def adjusted_slope(reference: Reference) -> Float[Array, ""]:

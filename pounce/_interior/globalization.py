@@ -10,7 +10,8 @@ from . import quasi_newton
 from .filter import Filter, Reference
 from .options import Choices, Numbers
 from .perturbation import Perturbation
-from .state import Adaptive, Direction, Globalization, Memory, Point, Watchdog
+from .records import Packed
+from .state import Adaptive, Departure, Direction, Globalization, Memory, Point
 
 
 def first_globalization(
@@ -28,7 +29,7 @@ def first_globalization(
         filter=Filter.empty(capacity, dtype),
         theta_max=zero - 1,
         theta_min=zero - 1,
-        reference=Reference(zero, zero, zero),
+        reference=Reference.of(zero, zero, zero),
         filter_rejections=none,
         perturbation=Perturbation.fresh(dtype),
         acceptable_count=none,
@@ -48,10 +49,17 @@ def _first_adaptive(point: Point, choices: Choices, capacity: int) -> Adaptive:
 
 def first_memory(point: Point) -> Memory:
     """Nothing to remember yet."""
-    iterate, zero, none, no = point.iterate, jnp.zeros_like(point.objective), jnp.array(0), jnp.array(False)
+    iterate, zero, no = point.iterate, jnp.zeros_like(point.objective), jnp.array(False)
     direction = Direction(*(jnp.zeros_like(leaf) for leaf in (iterate.primal, iterate.rows, iterate.bounds)))
-    watchdog = Watchdog(no, none, direction, zero, zero, Reference(zero, zero, zero))
-    return Memory(watchdog, point, zero, none, none, none, none, iterate, no, zero + jnp.inf)
+    return Memory(
+        watchdog=no,
+        stored=Packed.of(Departure(point, direction, zero, zero)),
+        stored_error=zero,
+        counters=jnp.zeros(5, int),
+        acceptable=Packed.of(iterate),
+        has_acceptable=no,
+        last_objective=zero + jnp.inf,
+    )
 
 
 def reset_line_search(
@@ -64,9 +72,4 @@ def reset_line_search(
         g,
         (g.filter.cleared(when), where(kept, g.filter_rejections, 0)),
     )
-    memory = eqx.tree_at(
-        lambda k: (k.watchdog.active, k.soft_count, k.shortened),
-        memory,
-        (memory.watchdog.active & kept, where(kept, memory.soft_count, 0), where(kept, memory.shortened, 0)),
-    )
-    return g, memory, soft & kept
+    return g, memory.forgotten(when), soft & kept

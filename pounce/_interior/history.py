@@ -27,7 +27,7 @@ def shown_row(objective, report: Report, row: Row, restoring) -> History:
 
 
 def blank_report(zero) -> Report:
-    return Report(zero, zero, zero)
+    return Report(jnp.stack([zero] * 3))
 
 
 def blank_history(row: Row, zero, no, length: int) -> History:

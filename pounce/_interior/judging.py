@@ -11,6 +11,7 @@ from .errors import Errors, unsupported
 from .history import shown_row, written
 from .observation import Observation, finite_derivatives
 from .options import Choices, Numbers
+from .records import Packed
 from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Report, State
 from .termination import judge
 
@@ -26,13 +27,9 @@ def judged_state(
     status = where(judging, verdict.status, where(broken, Status.Invalid_Number_Detected, Status.Running))
     status = where(state.status == Status.Running, status, state.status).astype(jnp.int32)
     shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
-    figures = (
-        errors.overall(o.mu_target),
-        shown,
-        errors.dual,
-    )
+    figures = jnp.stack([errors.overall(o.mu_target), shown, errors.dual])
     # Where a solution is looked at again, functions are those of another point.
-    report = select(state.phase == CERTIFYING, state.report, Report(*figures))
+    report = select(state.phase == CERTIFYING, state.report, Report(figures))
     fine = verdict.acceptable & judging
     history = state.history
     if history is not None:
@@ -56,7 +53,7 @@ def judged_state(
             status,
             report,
             where(judging, where(fine, g.acceptable_count + 1, 0), g.acceptable_count),
-            select(fine & ~restoring, seen.iterate, state.memory.acceptable),
+            select(fine & ~restoring, Packed.of(seen.iterate), state.memory.acceptable),
             state.memory.has_acceptable | (fine & ~restoring),
             where(judging & ~restoring, state.objective, state.memory.last_objective),
             tightened,

@@ -9,20 +9,20 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._choose import select, where
+from .._choose import where
 from .._once import only_where
 from .._problem.nlp import Derivatives
 from .._results import Status
 from .._solution import is_solved
 from .iterate import Iterate
 from .options import Choices, Numbers
-from .state import REPORTED, REPORTING, RESTORING, STARTING, UNSEEN, Beginning, Frame, State
+from .state import REPORTED, REPORTING, RESTORING, STARTING, UNSEEN, Beginning, Frame, Point, State
 
 
 def begun(beginning: Beginning, d: Derivatives, frame: Frame, now: Bool[Array, ""]) -> Beginning:
     """Where ``now``, with the functions at its point, which ``d`` has in the scale of ``frame``."""
-    figures = d.objective / frame.objective_scale, d.rows / frame.row_scale
-    return Beginning(beginning.x, *select(now, figures, (beginning.objective, beginning.rows)))
+    values = jnp.concatenate([(d.objective / frame.objective_scale)[None], d.rows / frame.row_scale])
+    return Beginning(beginning.x, where(now, values, beginning.values))
 
 
 def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices) -> State:
@@ -32,10 +32,13 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
     # A problem that is none has been looked at nowhere.
     ended = (status != Status.Running) & ~more & (phase < REPORTING) & (first.objective != jnp.inf)
     failed = ended & ~is_solved(status)
-    back = failed & state.memory.watchdog.active
-    iterate = select(back, state.memory.stored.iterate, state.iterate)
+    back = failed & state.memory.watchdog
+    point = only_where(
+        back, lambda here: state.memory.departure(here.iterate.primal.size, here.rows.size).point, point_of(state)
+    )
+    iterate = point.iterate
     no = jnp.zeros_like(failed)
-    restart, refuted = only_where(failed, lambda _: _compared_with_start(state, back, o), (no, no))
+    restart, refuted = only_where(failed, lambda _: _compared_with_start(state, point, o), (no, no))
     x = where(restart, first.x, iterate.primal[:n])
     again = back | restart | (phase == RESTORING) | (phase == STARTING) | (phase == UNSEEN)
     if choices.honor_original_bounds:
@@ -58,13 +61,16 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
     )
 
 
-def _compared_with_start(state: State, back: Bool[Array, ""], o: Numbers) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+def point_of(state: State) -> Point:
+    """Where the state stands."""
+    return Point(state.iterate, state.objective, state.rows)
+
+
+def _compared_with_start(state: State, point: Point, o: Numbers) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """Whether a solve that failed answers with the user's point, as it found none better or calls a problem infeasible which that
     point proves feasible; and whether it is the latter."""
-    frame, first, stored = state.frame, state.beginning, state.memory.stored
-    iterate, objective, rows = select(
-        back, (stored.iterate, stored.objective, stored.rows), (state.iterate, state.objective, state.rows)
-    )
+    frame, first = state.frame, state.beginning
+    iterate, objective, rows = point.iterate, point.objective, point.rows
     x = iterate.primal[: first.x.size]
     values = jnp.sign(frame.objective_scale) * jnp.stack([first.objective, objective / frame.objective_scale])
     violations = _stated_violations(frame, jnp.stack([first.x, x]), jnp.stack([first.rows * frame.row_scale, rows]))

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import select, where
-from .._once import computed_once
+from .._once import computed_once, only_where
 from .direction import Correction
 from .filter import Reference, armijo, corner, is_f_type, smallest_step
 from .iterate import Iterate, View, bound_steps, maximum_norm, step_to_boundary
 from .options import Choices, Numbers
-from .state import Direction, Globalization, Memory, Point, Row, Watchdog
+from .records import Packed, entry
+from .state import Departure, Direction, Globalization, Memory, Point, Row
 
 
 # Kinds of trial
@@ -31,97 +32,139 @@ THETA_MAX_FACTOR_IN_RESTORATION = 1e8  # Ipopt's default for `resto.theta_max_fa
 
 
 class Outcome(eqx.Module):
-    """Where the search ended. ``point`` is the new iterate except after FAILED, where it is the point to restore from."""
+    """Where the search ended. ``point`` is the new iterate, unless it failed; ``base`` the `Departure` of the step."""
 
     result: Int[Array, ""]
     point: Point
-    origin: Point  # where the step started (the stored point after a watchdog return)
+    base: Packed
     globalization: Globalization
     memory: Memory
     alpha: Float[Array, ""]
     alpha_dual: Float[Array, ""]
-    trials: Int[Array, ""]
-    evaluations: Int[Array, ""]
     tag: Int[Array, ""]
-    reverted: Bool[Array, ""]
+
+
+class Tried(eqx.Module):
+    """A trial point with its scaled function values and barrier objective."""
+
+    primal: Float[Array, " N"]
+    objective: Float[Array, ""]
+    rows: Float[Array, " m"]
+    barrier: Float[Array, ""]
+
+
+class SecondOrder(eqx.Module):
+    """The second-order correction: its direction, the residuals that make it, and the violation that it is to reduce."""
+
+    primal: Float[Array, " N"]
+    dual: Float[Array, " m"]
+    rows: Float[Array, " m"]
+    violation: Float[Array, ""]
 
 
 class Trial(eqx.Module):
     """The trial to make next while ``result`` is SEARCHING, else the one that ended the search."""
 
     kind: Int[Array, ""]
-    alpha: Float[Array, ""]
-    reductions: Int[Array, ""]
     result: Int[Array, ""]
-    reverted: Bool[Array, ""]
-    from_search: Bool[Array, ""]  # the soft trial follows a failed search
-    evaluation_error: Bool[Array, ""]
-    watchdog_trials: Int[Array, ""]
-    cleared: Bool[Array, ""]
-    by_filter: Bool[Array, ""]
-    rejections: Int[Array, ""]
-    corrections: Int[Array, ""]
-    corrected_violation: Float[Array, ""]
-    corrected_rows: Float[Array, " m"]
-    correction: tuple  # direction (primal, rows)
-    barrier: Float[Array, ""]
-    objective: Float[Array, ""]
-    rows: Float[Array, " m"]
-    primal: Float[Array, " N"]
-    evaluations: Int[Array, ""]
+    alpha: Float[Array, ""]
+    first_alpha: Float[Array, ""]  # of the ordinary trials from the same base
+    counters: Int[Array, " 5"]
+    flags: Bool[Array, " 5"]
+    correction: SecondOrder
+    last: Tried
+
+    reductions = entry("counters", 0)
+    watchdog_trials = entry("counters", 1)
+    rejections = entry("counters", 2)
+    corrections = entry("counters", 3)
+    evaluations = entry("counters", 4)
+    reverted = entry("flags", 0)  # from where the watchdog began
+    from_search = entry("flags", 1)  # the soft trial follows a failed search
+    evaluation_error = entry("flags", 2)
+    cleared = entry("flags", 3)  # the filter is
+    by_filter = entry("flags", 4)
+
+
+class Limits(eqx.Module):
+    """Numbers that trials are compared with."""
+
+    figures: Float[Array, " 8"]
+
+    theta_max = entry("figures", 0)
+    theta_min = entry("figures", 1)
+    alpha_min = entry("figures", 2)
+    watched_alpha = entry("figures", 3)  # step length in the tests of a trial that the watchdog may let pass
+    stored_least = entry("figures", 4)  # `Departure.least` of where the watchdog began
+    relative = entry("figures", 5)  # the direction's largest relative change of a variable
+    # The corner that leaving the reference point adds to the filter
+    objective = entry("figures", 6)
+    violation = entry("figures", 7)
+
+
+class Mode(eqx.Module):
+    """What kind of search it is."""
+
+    flags: Bool[Array, " 8"]
+
+    enabled = entry("flags", 0)
+    soft = entry("flags", 1)  # it belongs to the soft restoration phase
+    tiny = entry("flags", 2)
+    tiny_again = entry("flags", 3)
+    after_tiny = entry("flags", 4)  # the step before was one, or none at all
+    give_up = entry("flags", 5)  # the watchdog ends before the first trial
+    woken = entry("flags", 6)  # it begins here
+    watching = entry("flags", 7)
+
+
+class Base(eqx.Module):
+    """The `Departure` of this pass and that of the watchdog, packed; slacks are of the former."""
+
+    here: Packed
+    stored: Packed
+    slack: Float[Array, "2 N"]
+
+    def chosen(self, back: Bool[Array, ""]) -> Packed:
+        return select(back, self.stored, self.here)
 
 
 class Search(eqx.Module):
     """What a search knows from its beginning to its end. ``globalization`` and ``memory`` are those it began with."""
 
     view: View
-    point: Point
-    slack: Float[Array, "2 N"]
-    direction: Direction
+    base: Base
     correction: Correction
     globalization: Globalization
     memory: Memory
-    enabled: Bool[Array, ""]
-    soft: Bool[Array, ""]  # the search belongs to the soft restoration phase
-    tiny: Bool[Array, ""]
-    tiny_again: Bool[Array, ""]
-    after_tiny: Bool[Array, ""]  # the step before was one, or none at all
-    give_up: Bool[Array, ""]  # the watchdog ends before the first trial
-    watchdog: Watchdog
-    watching: Bool[Array, ""]
-    stored: Point  # where the watchdog goes back to
-    stored_slack: Float[Array, "2 N"]
+    mode: Mode
     reference: Reference
-    theta_max: Float[Array, ""]
-    theta_min: Float[Array, ""]
-    alpha_min: Float[Array, ""]
-    least: Float[Array, ""]  # as of `Watchdog`
-    relative: Float[Array, ""]  # the direction's largest relative change of a variable
-    alpha_max: Float[Array, ""]
-    soft_alpha: Float[Array, ""]
-    entry: tuple[Float[Array, ""], Float[Array, ""]]  # the corner that leaving the reference point adds to the filter
+    limits: Limits
 
-    def origin(self, reverted: Bool[Array, ""]) -> tuple[Point, Direction, Float[Array, "2 N"]]:
-        """Point, direction and slacks that trials start from."""
-        here, back = (self.point, self.direction, self.slack), (self.stored, self.watchdog.direction, self.stored_slack)
-        return select(reverted, back, here)
+    @property
+    def _departure(self) -> Departure:
+        return Departure.shapes(self.base.slack.shape[1], self.view.equality.size, self.base.slack.dtype)
+
+    def departure(self, reverted: Bool[Array, ""]) -> Departure:
+        """Point and direction that trials start from."""
+        return self.base.chosen(reverted & ~self.mode.woken).unpacked(self._departure)
+
+    def slack(self, reverted: Bool[Array, ""], point: Point, o: Numbers) -> Float[Array, "2 N"]:
+        """The slacks there."""
+        iterate = point.iterate
+        again = self.view.guarded_slack(iterate.primal, iterate.bounds, self.globalization.mu, o.slack_move)
+        return where(reverted, again, self.base.slack)
 
     def boundary(self, slack: Float[Array, "2 N"], step: Float[Array, " N"]) -> Float[Array, ""]:
         return step_to_boundary(slack, bound_steps(step), self.view.has, self.globalization.tau)
 
-    def first_alpha(self, reverted: Bool[Array, ""], o: Numbers) -> Float[Array, ""]:
-        """First step length of an ordinary search (after a watchdog return the full step is known to fail)."""
-        again = self.boundary(self.stored_slack, self.watchdog.direction.primal) * o.alpha_red_factor
-        return where(reverted, again, self.alpha_max)
-
-    def first_soft_alpha(self, reverted: Bool[Array, ""]) -> Float[Array, ""]:
-        """One step length for primal and dual variables."""
-        stored, step = self.stored.iterate.bounds, self.watchdog.direction
-        again = jnp.minimum(
-            self.boundary(self.stored_slack, step.primal),
-            step_to_boundary(stored, step.bounds, self.view.has, self.globalization.tau),
-        )
-        return where(reverted, again, self.soft_alpha)
+    def lengths(self, reverted: Bool[Array, ""], step: Float[Array, " N"] | None, o: Numbers) -> tuple:
+        """Longest lengths of a ``step`` (by default the direction) and of a step of soft restoration, which is one length for
+        primal and dual variables."""
+        base = self.departure(reverted)
+        step = base.direction.primal if step is None else step
+        longest = self.boundary(self.slack(reverted, base.point, o), step)
+        dual = step_to_boundary(base.point.iterate.bounds, base.direction.bounds, self.view.has, self.globalization.tau)
+        return longest, jnp.minimum(longest, dual)
 
 
 def bound_direction(view: View, iterate: Iterate, slack, mu, step: Float[Array, " N"]) -> Float[Array, "2 N"]:
@@ -181,18 +224,17 @@ def begin_search(
     o, mu, tau = numbers, g.mu, g.tau
     iterate = point.iterate
     violation = jnp.sum(jnp.abs(view.residual(point.rows, iterate.primal)))
-    here = Reference(view.barrier(point.objective, iterate.primal, slack, mu), violation, slope)
-    watchdog = memory.watchdog
+    here = Reference.of(view.barrier(point.objective, iterate.primal, slack, mu), violation, slope)
 
     # A failed or tiny step inside the watchdog ends it; ten shortened steps start it.
     tiny = computed & _is_tiny(view, point, direction, violation, o)
     force = force_restoration | ~computed
-    give_up = watchdog.active & (force | tiny)
+    give_up = memory.watchdog & (force | tiny)
     force, tiny = force & ~give_up, tiny & ~give_up
     alpha_max = step_to_boundary(slack, bound_steps(direction.primal), view.has, tau)
     wake = (
         (o.watchdog_shortened_iter_trigger > 0)
-        & ~watchdog.active
+        & ~memory.watchdog
         & ~give_up
         & ~force
         & ~tiny
@@ -205,76 +247,69 @@ def begin_search(
     here, alpha_max, enabled, tiny, force, give_up, wake = computed_once(settled, memory.shortened < 0)
     relative = _relative_step(view, point, direction)
     least = _least_resolved(relative, alpha_max)
-    fresh = Watchdog(jnp.array(True), jnp.array(0), direction, alpha_max, least, here)
-    watchdog, stored = select(wake, (fresh, point), (watchdog, memory.stored))
-    reference = select(watchdog.active, watchdog.reference, here)
+    # While the watchdog lets steps pass, trials are compared with where it began.
+    watched, reference = memory.watchdog, select(memory.watchdog, g.reference, here)
+    base = Base(Packed.of(Departure(point, direction, alpha_max, least)), memory.stored, slack)
 
     searching = enabled & ~force & ~tiny
+    softly = soft & searching
     size = jnp.maximum(1.0, reference.violation)
     max_factor = where(view.restoring, THETA_MAX_FACTOR_IN_RESTORATION, o.theta_max_fact)
-    search = Search(
-        view,
-        point,
-        slack,
-        direction,
-        correction,
-        g,
-        memory,
-        enabled,
-        soft,
-        tiny & enabled,
-        tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol),
-        last_row.tiny,
-        give_up,
-        watchdog,
-        watchdog.active & ~give_up,
-        stored,
-        view.guarded_slack(stored.iterate.primal, stored.iterate.bounds, mu, o.slack_move),
-        reference,
+    tiny_again = tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol)
+    flags = enabled, soft, tiny & enabled, tiny_again, last_row.tiny, give_up, wake, (watched | wake) & ~give_up
+    figures = (
         where(searching & (g.theta_max < 0), max_factor * size, g.theta_max),
         where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
         # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
         smallest_step(reference, g.theta_min, o),
-        least,
+        where(watched, memory.stored.last(2), alpha_max),
+        where(watched, memory.stored.last(1), least),
         relative,
-        alpha_max,
-        jnp.minimum(alpha_max, step_to_boundary(iterate.bounds, direction.bounds, view.has, tau)),
-        corner(reference, o),
+        *corner(reference, o),
     )
-    softly = soft & searching
+    search = Search(
+        view=view,
+        base=base,
+        correction=correction,
+        globalization=g,
+        memory=memory,
+        mode=Mode(jnp.stack(flags)),
+        reference=reference,
+        limits=Limits(jnp.stack(figures)),
+    )
+
+    def other_lengths(_):
+        longest, softened = search.lengths(give_up, None, o)
+        # After a watchdog return the full step is known to fail.
+        ordinary = where(give_up, longest * o.alpha_red_factor, alpha_max)
+        return where(softly, softened, ordinary), ordinary
+
+    alpha, first_alpha = only_where(softly | give_up, other_lengths, (alpha_max, alpha_max))
     exhausted = softly & (memory.soft_count + 1 > o.max_soft_resto_iters)
     no, none = jnp.array(False), jnp.array(0)
+    y, zero = iterate.rows, jnp.zeros_like
     first = Trial(
-        where(softly, SOFT, ORDINARY),
-        where(softly, search.soft_alpha, search.first_alpha(give_up, o)),
-        none,
-        where(~searching | exhausted, FAILED, SEARCHING),
-        give_up,
-        no,
-        no,
-        watchdog.trials,
-        no,
-        no,
-        g.filter_rejections,
-        none,
-        violation,
-        jnp.zeros_like(point.rows),
-        (jnp.zeros_like(iterate.primal), jnp.zeros_like(iterate.rows)),
-        here.objective,
-        point.objective,
-        point.rows,
-        iterate.primal,
-        none,
+        kind=where(softly, SOFT, ORDINARY),
+        result=where(~searching | exhausted, FAILED, SEARCHING),
+        alpha=alpha,
+        first_alpha=first_alpha,
+        counters=jnp.stack([none, where(wake, 0, memory.trials), g.filter_rejections, none, none]),
+        flags=jnp.stack([give_up, no, no, no, no]),
+        correction=SecondOrder(zero(iterate.primal), zero(y), zero(y), violation),
+        last=Tried(iterate.primal, point.objective, point.rows, here.objective),
     )
     return search, first
 
 
 def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) -> Outcome:
     """What the last trial of a search makes of it."""
-    o, view, g, memory = numbers, search.view, search.globalization, search.memory
-    enabled, tiny, soft = search.enabled, search.tiny, search.soft
-    watchdog, watching, reference, alpha_max = search.watchdog, search.watching, search.reference, search.alpha_max
-    origin, step, start_slack = search.origin(last.reverted)
+    o, view, g, memory, mode, limits = (
+        numbers, search.view, search.globalization, search.memory, search.mode, search.limits,
+    )  # fmt: skip
+    enabled, tiny, soft, reference = mode.enabled, mode.tiny, mode.soft, search.reference
+    base = search.base.chosen(last.reverted & ~mode.woken)
+    departure = search.departure(last.reverted)
+    origin, step, alpha_max = departure.point, departure.direction, search.base.here.last(2)
     accepted, passed = last.result == ACCEPTED, last.result == PASSED
     soft_good, tentative = last.result == SOFT_ACCEPTED, last.result == SOFT_TENTATIVE
     failed = enabled & ~tiny & (last.result == FAILED)
@@ -282,79 +317,84 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     corrected = accepted & (last.kind == CORRECTION)
 
     # Primal step, with the multiplier steps that belong to it
-    primal_step = where(corrected, last.correction[0], step.primal)
-    rows_step = where(corrected, last.correction[1], step.rows)
-    z_step = where(corrected, bound_direction(view, origin.iterate, start_slack, g.mu, last.correction[0]), step.bounds)
+    def of_correction(_):
+        slack = search.slack(last.reverted, origin, o)
+        bounds = bound_direction(view, origin.iterate, slack, g.mu, last.correction.primal)
+        return Direction(last.correction.primal, last.correction.dual, bounds)
+
+    step = only_where(corrected, of_correction, step)
     alpha = where(tiny, alpha_max, last.alpha)
-    alpha_z = step_to_boundary(origin.iterate.bounds, z_step, view.has, g.tau)
+    alpha_z = step_to_boundary(origin.iterate.bounds, step.bounds, view.has, g.tau)
     in_soft = soft_good | tentative
     leaving_soft = soft_good & soft
     alpha_z = where(in_soft & ~leaving_soft, alpha, alpha_z)
     # Where the variables stay where they are, multipliers take their whole step.
     alpha_x = where(stalled, alpha_max, alpha)
-    alpha_y = _row_step_length(choices.alpha_for_y, alpha_x, alpha_z, primal_step, view, o)
+    alpha_y = _row_step_length(choices.alpha_for_y, alpha_x, alpha_z, step.primal, view, o)
     alpha_y = where(leaving_soft, 0.0, where(in_soft, alpha, alpha_y))
-    primal = where(tiny, origin.iterate.primal + alpha_max * step.primal, last.primal)
+    tried = last.last
+    primal = where(tiny, origin.iterate.primal + alpha_max * step.primal, tried.primal)
     primal, objective, rows = select(
-        stalled, (origin.iterate.primal, origin.objective, origin.rows), (primal, last.objective, last.rows)
+        stalled, (origin.iterate.primal, origin.objective, origin.rows), (primal, tried.objective, tried.rows)
     )
-    y, z = origin.iterate.rows + alpha_y * rows_step, origin.iterate.bounds + alpha_z * z_step
-    moved = Point(Iterate(primal, y, z), objective, rows)
+    y, z = origin.iterate.rows + alpha_y * step.rows, origin.iterate.bounds + alpha_z * step.bounds
     took = accepted | passed | in_soft | tiny | stalled
     # Filter, f-type or h-type
-    test_alpha = where(watching & ~last.reverted, watchdog.alpha, where(corrected, alpha_max, last.alpha))
-    f_type = is_f_type(reference, test_alpha, o) & armijo(reference, last.barrier, test_alpha, o)
+    watched = mode.watching & ~last.reverted
+    test_alpha = where(watched, limits.watched_alpha, where(corrected, alpha_max, last.alpha))
+    f_type = is_f_type(reference, test_alpha, o) & armijo(reference, tried.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
     f_type, augment = computed_once((f_type, augment), memory.shortened < 0)
-    filter_ = g.filter.cleared(last.cleared).augmented(*search.entry, augment & enabled)
+    filter_ = g.filter.cleared(last.cleared).augmented(limits.objective, limits.violation, augment & enabled)
 
     letter = where(f_type, ord("f"), ord("h")) - where(corrected, 32, 0)
     tag = where(accepted, letter, ord("w"))
     tag = where(soft_good, ord("S"), where(tentative, ord("s"), tag))
     # Steps that are cut to next to nothing, and those that change next to nothing
-    eps, change = jnp.finfo(alpha.dtype).eps, jnp.abs(last.barrier - reference.objective)
-    slight = (alpha * search.relative <= 10 * jnp.sqrt(eps)) & (change <= jnp.cbrt(eps) * jnp.abs(reference.objective))
-    slight = slight & (search.relative > 0) & ~last.reverted & ~watching
+    eps, change = jnp.finfo(alpha.dtype).eps, jnp.abs(tried.barrier - reference.objective)
+    slight = (alpha * limits.relative <= 10 * jnp.sqrt(eps)) & (change <= jnp.cbrt(eps) * jnp.abs(reference.objective))
+    slight = slight & (limits.relative > 0) & ~last.reverted & ~mode.watching
     deep = took & ((last.reductions > LEISURELY) | slight) & (reference.violation <= o.tol)
     deep = where(deep, memory.deep + 1, 0)
     crawling = took & (deep >= MOST_DEEP)
-    again = where(tiny, search.tiny_again, search.after_tiny | crawling)
+    again = where(tiny, mode.tiny_again, mode.after_tiny | crawling)
     tag = where(tiny | stalled | crawling, where(again, ord("T"), ord("t")), tag)
     full_step = (last.reductions == 0) | tiny | stalled | in_soft
-    ended = accepted & watching
-    active = watchdog.active & ~ended & ~last.reverted & ~search.give_up
+    ended = accepted & mode.watching
+    active = (memory.watchdog | mode.woken) & ~ended & ~last.reverted & ~mode.give_up
     shortened = where(full_step, 0, where(last.reverted, 1, memory.shortened + 1))
-    shortened = where(failed, 0, shortened)
+    counters = (
+        last.watchdog_trials,
+        where(failed, 0, shortened),
+        where(tentative & soft, memory.soft_count + 1, 0),
+        where(crawling, 0, deep),
+        memory.stalls + stalled,
+    )
     searched = eqx.tree_at(
         lambda s: (s.filter, s.theta_max, s.theta_min, s.reference, s.filter_rejections),
         g,
-        (filter_, search.theta_max, search.theta_min, reference, last.rejections),
+        (filter_, limits.theta_max, limits.theta_min, reference, last.rejections),
     )
     remembered = eqx.tree_at(
-        lambda k: (k.watchdog, k.stored, k.shortened, k.deep, k.stalls, k.soft_count),
+        lambda k: (k.watchdog, k.stored, k.counters),
         memory,
-        (
-            eqx.tree_at(lambda w: (w.active, w.trials), watchdog, (active, last.watchdog_trials)),
-            select(tentative, origin, search.stored),
-            shortened,
-            where(crawling, 0, deep),
-            memory.stalls + stalled,
-            where(tentative & soft, memory.soft_count + 1, 0),
-        ),
+        (active, select(mode.woken | tentative, base, memory.stored), jnp.stack(counters)),
     )
     return Outcome(
-        where(enabled, where(tiny, ACCEPTED, last.result), SEARCHING),
-        select(took, moved, origin),
-        origin,
-        searched,
-        remembered,
-        where(leaving_soft, 0.0, alpha),
-        alpha_z,
-        where(tiny, 0, last.reductions + 1),
-        last.evaluations,
-        tag,
-        last.reverted,
+        result=where(enabled, where(tiny, ACCEPTED, last.result), SEARCHING),
+        point=Point(Iterate(primal, y, z), objective, rows),
+        base=base,
+        globalization=searched,
+        memory=remembered,
+        alpha=where(leaving_soft, 0.0, alpha),
+        alpha_dual=alpha_z,
+        tag=tag,
     )
+
+
+def trials_of(search: Search, last: Trial) -> Int[Array, ""]:
+    """The number of trials that the iteration table shows."""
+    return where(search.mode.tiny, 0, last.reductions + 1)
 
 
 def _row_step_length(rule: str, alpha, alpha_z, primal_step, view: View, o: Numbers):

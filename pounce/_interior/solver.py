@@ -33,9 +33,10 @@ from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
 from .observation import Observation, observe
 from .options import Choices, Numbers
+from .records import Packed
 from .reporting import answering, begun, placed
 from .restoration import phase_view
-from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search
+from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search, trials_of
 from .start import Bounds, WarmStart
 from .state import (
     CERTIFYING,
@@ -121,7 +122,7 @@ class InteriorPointMethod(eqx.Module):
         iterate = Iterate(jnp.concatenate([x, jnp.zeros(3 * m, x.dtype)]), y, jnp.zeros(frame.bound.shape, x.dtype))
         point = Point(iterate, zero, y)
         globalization = first_globalization(point, numbers, choices, self.filter_capacity, self.sparse)
-        row = Row(globalization.mu, zero, zero, zero, zero, none, none)
+        row = Row(jnp.stack([globalization.mu, *[zero] * 4]), none, none)
         history = None
         if self.history:
             history = blank_history(row, zero, no, self.history)
@@ -130,10 +131,10 @@ class InteriorPointMethod(eqx.Module):
             status,
             none,
             iterate,
-            Beginning(x, zero + jnp.inf, y),
+            Beginning(x, jnp.concatenate([zero[None] + jnp.inf, y])),
             frame,
             globalization,
-            globalization,
+            Packed.of(globalization),
             first_memory(point),
             Entry(iterate.primal, iterate.bounds, zero, none, no),
             no,
@@ -143,7 +144,7 @@ class InteriorPointMethod(eqx.Module):
             jnp.zeros_like(x),
             zero,
             y,
-            Counts(none, none, none, none),
+            Counts(jnp.zeros(4, int)),
             history,
         )
 
@@ -278,31 +279,30 @@ class InteriorPointMethod(eqx.Module):
     def conclude(self, found: Pass, last: Trial, numbers: Numbers) -> State:
         """The second half: the state that the last trial of a pass leads to."""
         o, judged, seen, frame, search = numbers, found.judged, found.seen, found.frame, found.search
-        solved, relapse, searching, g = found.solved, found.relapse, search.enabled, search.globalization
+        solved, relapse, searching, g = found.solved, found.relapse, search.mode.enabled, search.globalization
         phase, restoring, view = judged.phase, judged.phase == RESTORING, search.view
         outcome = end_search(search, last, o, self.choices)
         g = select(searching, outcome.globalization, g)
         failed = searching & (outcome.result == FAILED)
         took = searching & ~failed
 
-        step = search.direction.primal
+        step = search.departure(jnp.zeros_like(searching)).direction.primal
         main = jnp.arange(step.shape[0]) < frame.free.shape[0] + frame.equality.shape[0]
-        row = Row(
+        figures = (
             g.mu,
             maximum_norm(where(main | restoring, step, 0.0)),
             solved.perturbation.dw,
             outcome.alpha_dual,
             outcome.alpha,
-            outcome.tag,
-            outcome.trials,
         )
-        origin = select(relapse, judged.memory.stored, outcome.origin)
-        sure = found.is_acceptable & ~relapse & ~outcome.reverted
+        row = Row(jnp.stack(figures), outcome.tag, trials_of(search, last))
+        base = select(relapse, judged.memory.stored, outcome.base)
+        sure = found.is_acceptable & ~relapse & ~last.reverted
         clip_mu = clipping_mu(view, outcome.point.iterate, g, o)
         keep_rows = self.choices.warm_start_init_point
         results = (
-            (took, accepted(judged, seen, view, frame, g, outcome, clip_mu, row, o)),
-            (failed | relapse, restoration(judged, seen, g, search.memory, frame, origin, sure, relapse, row, o)),
+            (took, accepted(judged, seen, view, frame, g, outcome, last.reverted, clip_mu, row, o)),
+            (failed | relapse, restoration(judged, seen, g, search.memory, frame, base, sure, relapse, row, o)),
             (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
             (found.stuck, _stopped(judged, seen, restoring, found.is_acceptable, o)),
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
@@ -315,12 +315,9 @@ class InteriorPointMethod(eqx.Module):
         result = only_where(took & restoring, lambda now: leaving_restoration(now, seen.square, o), result)
         if found.certifying is not None:  # and nothing else has come of the pass
             result = certified(result, seen, solved, last, found.certifying)
-        counts = Counts(
-            judged.counts.evaluations + outcome.evaluations,
-            judged.counts.factorizations + solved.factorizations,
-            result.counts.restorations,
-            judged.counts.restoration_iterations + (took & restoring),
-        )
+        restored = (failed | relapse) & (result.status == Status.Running) & ~restoring
+        done = last.evaluations, solved.factorizations, restored.astype(int), (took & restoring).astype(int)
+        counts = Counts(judged.counts.numbers + jnp.stack(done))
         result = eqx.tree_at(lambda s: s.counts, result, counts)
         looked = where(phase == REPORTING, REPORTED, where(result.phase == UNSEEN, REGULAR, result.phase))
         result = eqx.tree_at(lambda s: s.phase, result, where(phase >= UNSEEN, looked, result.phase))

@@ -1,7 +1,11 @@
 """What an interior-point solve carries from one pass to the next."""
 
+from typing import Any
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.matrix import Hessian, Matrix
@@ -10,6 +14,7 @@ from .._solution import History
 from .filter import Filter, Reference
 from .iterate import Iterate
 from .perturbation import Perturbation
+from .records import Packed, entry
 
 
 # Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one. The
@@ -52,15 +57,24 @@ class Direction(eqx.Module):
     bounds: Float[Array, "2 N"]
 
 
-class Watchdog(eqx.Module):
-    """The direction the watchdog started with, and how many steps it has let pass; its point is `Memory.stored`."""
+class Departure(eqx.Module):
+    """Where a search starts and along what."""
 
-    active: Bool[Array, ""]
-    trials: Int[Array, ""]
+    point: Point
     direction: Direction
-    alpha: Float[Array, ""]
+    alpha: Float[Array, ""]  # largest step length that keeps away from the bounds
     least: Float[Array, ""]  # step length from which on the step is out of proportion
-    reference: Reference
+
+    @staticmethod
+    def shapes(primal: int, rows: int, dtype) -> "Departure":
+        """Those of its arrays, for so many primal unknowns and rows."""
+
+        def array(*shape: int) -> Any:
+            return jax.ShapeDtypeStruct(shape, dtype)
+
+        iterate = Iterate(array(primal), array(rows), array(2, primal))
+        direction = Direction(array(primal), array(rows), array(2, primal))
+        return Departure(Point(iterate, array(), array(rows)), direction, array(), array())
 
 
 class Adaptive(eqx.Module):
@@ -130,16 +144,29 @@ class Globalization(eqx.Module):
 class Memory(eqx.Module):
     """What a search remembers beside its filter; forgotten when a restoration run begins or ends."""
 
-    watchdog: Watchdog
-    stored: Point  # where the watchdog or a tentative soft restoration step would go back to
+    watchdog: Bool[Array, ""]  # steps are let pass
+    stored: Packed  # `Departure` that the watchdog or a tentative soft restoration step would go back to
     stored_error: Float[Array, ""]  # primal-dual error there
-    shortened: Int[Array, ""]  # successive steps that were cut
-    deep: Int[Array, ""]  # successive steps that came to next to nothing
-    stalls: Int[Array, ""]  # searches of the whole solve that ended where they began
-    soft_count: Int[Array, ""]
-    acceptable: Iterate  # latest iterate of the main phase that met the acceptable tolerances
+    counters: Int[Array, " 5"]
+    acceptable: Packed  # latest `Iterate` of the main phase that met the acceptable tolerances
     has_acceptable: Bool[Array, ""]
     last_objective: Float[Array, ""]
+
+    trials = entry("counters", 0)  # steps that the watchdog has let pass
+    shortened = entry("counters", 1)  # successive steps that were cut
+    soft_count = entry("counters", 2)  # successive soft restoration steps
+    deep = entry("counters", 3)  # successive steps that came to next to nothing
+    stalls = entry("counters", 4)  # searches of the whole solve that ended where they began
+
+    def departure(self, primal: int, rows: int) -> Departure:
+        """What is stored, for so many primal unknowns and rows."""
+        return self.stored.unpacked(Departure.shapes(primal, rows, self.stored_error.dtype))
+
+    def forgotten(self, when: Bool[Array, ""]) -> "Memory":
+        """Without what belongs to one barrier problem, where ``when``."""
+        kept = ~when
+        counters = self.counters * (kept | np.array([True, False, False, True, True]))
+        return eqx.tree_at(lambda k: (k.watchdog, k.counters), self, (self.watchdog & kept, counters))
 
 
 class Entry(eqx.Module):
@@ -155,13 +182,15 @@ class Entry(eqx.Module):
 class Row(eqx.Module):
     """The step into the present iterate, as the iteration table shows it. ``tag`` is a character code, zero in row 0."""
 
-    mu: Float[Array, ""]
-    step: Float[Array, ""]
-    regularization: Float[Array, ""]
-    alpha_dual: Float[Array, ""]
-    alpha_primal: Float[Array, ""]
+    figures: Float[Array, " 5"]
     tag: Int[Array, ""]
     trials: Int[Array, ""]
+
+    mu = entry("figures", 0)
+    step = entry("figures", 1)
+    regularization = entry("figures", 2)
+    alpha_dual = entry("figures", 3)
+    alpha_primal = entry("figures", 4)
 
     @property
     def soft(self) -> Bool[Array, ""]:
@@ -181,16 +210,24 @@ class Beginning(eqx.Module):
     """The first point that functions are looked at: the user's, where its derivatives give scaling factors."""
 
     x: Float[Array, " n"]
-    objective: Float[Array, ""]  # user units, as the next; infinite before anybody looks
-    rows: Float[Array, " m"]  # less the right-hand sides of equality rows
+    values: Float[Array, " k"]  # user units; infinite before anybody looks
+
+    objective = entry("values", 0)
+
+    @property
+    def rows(self) -> Float[Array, " m"]:
+        """Less the right-hand sides of equality rows."""
+        return self.values[1:]
 
 
 class Report(eqx.Module):
     """What the present iterate says about itself."""
 
-    kkt_error: Float[Array, ""]  # E_0, scaled
-    primal_infeasibility: Float[Array, ""]  # as the iteration table shows it
-    dual_infeasibility: Float[Array, ""]
+    figures: Float[Array, " 3"]
+
+    kkt_error = entry("figures", 0)  # E_0, scaled
+    primal_infeasibility = entry("figures", 1)  # as the iteration table shows it
+    dual_infeasibility = entry("figures", 2)
 
 
 class Finding(eqx.Module):
@@ -201,20 +238,25 @@ class Finding(eqx.Module):
     active: Bool[Array, "2 k"]  # lower and upper bounds of variables and rows
     x: Float[Array, " n"]  # where the equations of the active set hold, and the multipliers there
     rows: Float[Array, " m"]
-    change: Float[Array, ""]  # the last change of these, relative
-    margin: Float[Array, ""]
-    linear_residual: Float[Array, ""]
-    inertia_correct: Bool[Array, ""]
-    regular: Bool[Array, ""]
+    figures: Float[Array, " 3"]
+    flags: Bool[Array, " 2"]
+
+    change = entry("figures", 0)  # the last change of the point, relative
+    margin = entry("figures", 1)
+    linear_residual = entry("figures", 2)
+    inertia_correct = entry("flags", 0)
+    regular = entry("flags", 1)
 
 
 class Counts(eqx.Module):
     """How much work was done."""
 
-    evaluations: Int[Array, ""]
-    factorizations: Int[Array, ""]
-    restorations: Int[Array, ""]
-    restoration_iterations: Int[Array, ""]
+    numbers: Int[Array, " 4"]
+
+    evaluations = entry("numbers", 0)
+    factorizations = entry("numbers", 1)
+    restorations = entry("numbers", 2)
+    restoration_iterations = entry("numbers", 3)
 
 
 class State(eqx.Module):
@@ -227,7 +269,7 @@ class State(eqx.Module):
     beginning: Beginning
     frame: Frame
     globalization: Globalization
-    outer: Globalization  # the main phase's, while restoring
+    outer: Packed  # the `Globalization` of the main phase, while restoring
     memory: Memory
     entry: Entry
     estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate

@@ -80,7 +80,7 @@ def judge(
 
     x = state.iterate.primal[: state.frame.free.shape[0]]
     # A step that the watchdog lets pass is a trial: nothing is concluded from where it leads.
-    diverging = (maximum_norm(x) > o.diverging_iterates_tol) & ~state.memory.watchdog.active
+    diverging = (maximum_norm(x) > o.diverging_iterates_tol) & ~state.memory.watchdog
     limit = (state.iteration >= o.max_iter) | (restoring & (state.entry.steps > o.max_resto_iter))
     later = where(
         diverging,

@@ -13,9 +13,23 @@ from .errors import measure
 from .iterate import SIDES, Iterate, View, maximum_norm
 from .observation import Observation
 from .options import Numbers
+from .records import Packed
 from .restoration import entered, may_return, phase_view, recentred, returned
 from .search import SOFT_TENTATIVE, Outcome, Trial
-from .state import CERTIFYING, REGULAR, RESTORING, STARTING, UNSEEN, Frame, Globalization, Memory, Point, Row, State
+from .state import (
+    CERTIFYING,
+    REGULAR,
+    RESTORING,
+    STARTING,
+    UNSEEN,
+    Departure,
+    Frame,
+    Globalization,
+    Memory,
+    Point,
+    Row,
+    State,
+)
 from .termination import after_failed_search, converged, phase_tolerance
 
 
@@ -58,6 +72,7 @@ def accepted(
     frame: Frame,
     g: Globalization,
     outcome: Outcome,
+    reverted: Bool[Array, ""],
     clip_mu: Float[Array, ""],
     row: Row,
     numbers: Numbers,
@@ -65,7 +80,7 @@ def accepted(
     """The state after a step."""
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
     tentative = outcome.result == SOFT_TENTATIVE
-    error = where(outcome.reverted, jnp.inf, _system_error(seen, g))
+    error = where(reverted, jnp.inf, _system_error(seen, g))
     memory = eqx.tree_at(lambda k: k.stored_error, outcome.memory, where(tentative, error, judged.memory.stored_error))
     return eqx.tree_at(
         lambda s: (
@@ -81,22 +96,16 @@ def accepted(
 
 def leaving_restoration(now: State, square: Bool[Array, ""], numbers: Numbers) -> State:
     """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
-    outer, point = now.outer, Point(now.iterate, now.objective, now.rows)
+    outer, point = now.outer.unpacked(now.globalization), Point(now.iterate, now.objective, now.rows)
     view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
     leaving = may_return(view, point, outer, now.entry, square, numbers)
     back = returned(view, point, outer, now.entry, numbers)
     _, back = corrected_bounds(view, now.frame, back, clipping_mu(view, back, outer, numbers), numbers)
-    changed = jnp.array(REGULAR), back, outer, forgotten(now.memory)
+    changed = jnp.array(REGULAR), back, outer, now.memory.forgotten(jnp.array(True))
     kept = now.phase, now.iterate, now.globalization, now.memory
     return eqx.tree_at(
         lambda s: (s.phase, s.iterate, s.globalization, s.memory), now, select(leaving, changed, kept)
     )  # fmt: skip
-
-
-def forgotten(memory: Memory) -> Memory:
-    """As a restoration run begins or ends with it."""
-    no, none = jnp.array(False), jnp.array(0)
-    return eqx.tree_at(lambda k: (k.watchdog.active, k.shortened, k.soft_count), memory, (no, none, none))
 
 
 def restoration(
@@ -105,7 +114,7 @@ def restoration(
     g: Globalization,
     memory: Memory,
     frame: Frame,
-    origin: Point,
+    base: Packed,
     is_acceptable: Bool[Array, ""],
     relapse: Bool[Array, ""],
     row: Row,
@@ -113,6 +122,7 @@ def restoration(
 ) -> State:
     """The state after a search that found no step: in restoration, or ended."""
     view, restoring = seen.view, judged.phase == RESTORING
+    origin = base.unpacked(Departure.shapes(seen.slack.shape[1], view.equality.size, seen.slack.dtype)).point
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
     status, recover = after_failed_search(
         phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.infeasibility, restoring,
@@ -124,29 +134,28 @@ def restoration(
     # Restoration of the restoration phase only recomputes its elastic variables.
     again = recentred(view, origin, g, numbers)
     iterate = select(restoring, again, first)
-    iterate = select(running, iterate, select(recover, memory.acceptable, origin.iterate))
+    iterate = select(running, iterate, select(recover, memory.acceptable.unpacked(origin.iterate), origin.iterate))
     n_m = frame.free.shape[0] + frame.equality.shape[0]
     bound = where(jnp.arange(frame.bound.shape[1]) < n_m, frame.bound, 0.0)
-    row = eqx.tree_at(
-        lambda r: (r.mu, r.step, r.tag, r.alpha_dual),
-        row,
-        (
-            where(restoring, g.mu, fresh.mu), where(restoring, row.step, 0.0),
-            where(restoring, row.tag, ord("R")), jnp.zeros_like(row.step),
-        ),
-    )  # fmt: skip
-    counts = eqx.tree_at(lambda c: c.restorations, judged.counts, judged.counts.restorations + (running & ~restoring))
+    figures = (
+        where(restoring, g.mu, fresh.mu),
+        where(restoring, row.step, 0.0),
+        row.regularization,
+        jnp.zeros_like(row.step),
+        row.alpha_primal,
+    )
+    row = Row(jnp.stack(figures), where(restoring, row.tag, ord("R")), row.trials)
     return eqx.tree_at(
         lambda s: (
             s.phase, s.status, s.iterate, s.frame.bound, s.globalization, s.outer, s.memory, s.entry, s.row, s.iteration,
-            s.estimated, s.objective, s.rows, s.counts,
+            s.estimated, s.objective, s.rows,
         ),
         judged,
         (
             where(running, RESTORING, UNSEEN), status, iterate, bound,
-            select(restoring, g, fresh), select(restoring, judged.outer, g), forgotten(memory),
+            select(restoring, g, fresh), select(restoring, judged.outer, Packed.of(g)), memory.forgotten(jnp.array(True)),
             select(restoring, judged.entry, entry), row, judged.iteration + (running & ~relapse), jnp.array(False),
-            origin.objective, origin.rows, counts,
+            origin.objective, origin.rows,
         ),
     )  # fmt: skip
 

@@ -28,15 +28,17 @@ from .search import (
     SOFT_TENTATIVE,
     STALLED,
     Search,
+    SecondOrder,
     Trial,
+    Tried,
 )
 
 
 def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
     """Where the functions are wanted for this trial."""
-    origin, step, _ = search.origin(c.reverted)
-    primal_step = where(c.kind == CORRECTION, c.correction[0], step.primal)
-    return origin.iterate.primal + c.alpha * primal_step
+    base = search.departure(c.reverted)
+    step = where(c.kind == CORRECTION, c.correction.primal, base.direction.primal)
+    return base.point.iterate.primal + c.alpha * step
 
 
 def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) -> Trial:
@@ -45,7 +47,7 @@ def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) ->
         first,
         result=jnp.full_like(first.result, MEASURING),
         alpha=reach,
-        reverted=jnp.zeros_like(first.reverted),
+        flags=jnp.zeros_like(first.flags),
         kind=jnp.full_like(first.kind, ORDINARY),
     )
     return select(wanted, there, first)
@@ -56,23 +58,25 @@ def judge_trial(
 ) -> Trial:
     """The trial that follows, given the scaled functions at the candidate. Of a measurement, which is not counted, these are all
     there is to know."""
-    o, view, g, alpha_max = numbers, search.view, search.globalization, search.alpha_max
-    mu, reference, watchdog, watching = g.mu, search.reference, search.watchdog, search.watching
-    origin, _, start_slack = search.origin(c.reverted)
-    correcting, softly = c.kind == CORRECTION, c.kind == SOFT
+    o, view, g, mode, limits = numbers, search.view, search.globalization, search.mode, search.limits
+    mu, reference, watching, alpha_max = g.mu, search.reference, mode.watching, search.base.here.last(2)
+    origin = search.departure(c.reverted).point
+    correcting, softly, reverted = c.kind == CORRECTION, c.kind == SOFT, c.reverted
     primal = candidate(search, c)
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(rows))
     new_slack = view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move)
-    theta = jnp.sum(jnp.abs(view.residual(rows, primal)))
+    residual = view.residual(rows, primal)
+    theta = jnp.sum(jnp.abs(residual))
     phi = view.barrier(f, primal, new_slack, mu)
     finite = finite & jnp.isfinite(phi) & jnp.isfinite(theta)
 
-    full = where(c.reverted, jnp.ones_like(alpha_max), alpha_max)
-    test_alpha = where(softly, 0.0, where(watching & ~c.reverted, watchdog.alpha, where(correcting, full, c.alpha)))
-    within = theta <= search.theta_max
-    progress = acceptable_to_reference(reference, phi, theta, test_alpha, search.theta_min, o)
+    full = where(reverted, jnp.ones_like(alpha_max), alpha_max)
+    tested_alpha = where(watching & ~reverted, limits.watched_alpha, where(correcting, full, c.alpha))
+    tested_alpha = where(softly, 0.0, tested_alpha)
+    within = theta <= limits.theta_max
+    progress = acceptable_to_reference(reference, phi, theta, tested_alpha, limits.theta_min, o)
     corners = g.filter.cleared(c.cleared)
-    by_entry = ~(softly & c.from_search) | (phi <= search.entry[0]) | (theta <= search.entry[1])
+    by_entry = ~(softly & c.from_search) | (phi <= limits.objective) | (theta <= limits.violation)
     in_filter = corners.accepts(phi, theta) & by_entry
     accepted = finite & within & progress & in_filter
     if choices.accept_every_trial_step:
@@ -91,43 +95,36 @@ def judge_trial(
 
     # What comes next if this one is rejected
     error = c.evaluation_error | (~finite & ~correcting)
-    watch_failed = watching & ~c.reverted & (c.kind == ORDINARY)
+    watch_failed = watching & ~reverted & (c.kind == ORDINARY)
     watchdog_trials = c.watchdog_trials + (watch_failed & ~accepted)
     revert = watch_failed & (error | (watchdog_trials > o.watchdog_trial_iter_max))
     passed = watch_failed & ~revert
     first_soc = (
         (c.kind == ORDINARY)
         & (c.reductions == 0)
-        & ~c.reverted
+        & ~reverted
         & ~watch_failed
         & finite
         & (theta >= reference.violation)
         & (o.max_soc > 0)
     )
-    next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.corrected_violation)
+    next_soc = correcting & finite & (c.corrections < o.max_soc) & (theta <= o.kappa_soc * c.correction.violation)
     want_soc = (first_soc | next_soc) & ~accepted
     reductions = c.reductions + 1
     # Where only the objective is to fall, after a dozen cuts, or after a search without success, it is no longer a matter of a
     # little less.
     feasible = reference.violation <= o.tol
-    hasty = feasible & ((reductions > LEISURELY) | search.after_tiny)
+    hasty = feasible & ((reductions > LEISURELY) | mode.after_tiny)
     factor = where(hasty, o.alpha_red_factor**4, o.alpha_red_factor)
     shorter = where(correcting, alpha_max, c.alpha) * factor
     soft_allowed = (o.soft_resto_pderror_reduction_factor != 0) & (not choices.expect_infeasible_problem)
-    exhausted = ~(shorter > jnp.minimum(search.alpha_min, search.first_alpha(c.reverted, o)))
-    unresolved = shorter <= where(c.reverted, watchdog.least, search.least)
+    exhausted = ~(shorter > jnp.minimum(limits.alpha_min, c.first_alpha))
+    unresolved = shorter <= where(reverted, limits.stored_least, search.base.here.last(1))
     exhausted = exhausted | (unresolved & ~feasible)
-    stalls = unresolved & feasible & ~exhausted & ~softly & ~want_soc & ~watch_failed
-    to_soft = exhausted & soft_allowed & ~softly & ~want_soc & ~watch_failed
-    fails = where(softly, ~finite, exhausted & ~soft_allowed & ~want_soc & ~watch_failed)
-
-    residual = view.residual(rows, primal)
-    accumulated = residual + c.alpha * where(
-        first_soc, view.residual(origin.rows, origin.iterate.primal), c.corrected_rows
-    )
-
-    correction = only_where(want_soc, lambda _: search.correction(accumulated), c.correction)
-    alpha_soc = search.boundary(start_slack, correction[0])
+    backtracking = ~want_soc & ~watch_failed
+    stalls = unresolved & feasible & ~exhausted & ~softly & backtracking
+    to_soft = exhausted & soft_allowed & ~softly & backtracking
+    fails = where(softly, ~finite, exhausted & ~soft_allowed & backtracking)
 
     result = where(
         accepted,
@@ -138,33 +135,40 @@ def judge_trial(
     measured = c.result == MEASURING
     result = where(measured, MEASURED, result)
     ongoing = result == SEARCHING
-    kind = where(want_soc, CORRECTION, where(to_soft, SOFT, ORDINARY))
-    reverted = c.reverted | (revert & ongoing)
-    back_soft = search.first_soft_alpha(c.reverted)
-    alpha = where(
-        want_soc,
-        alpha_soc,
-        where(to_soft, back_soft, where(revert, search.first_alpha(jnp.array(True), o), shorter)),
+
+    def of_another_kind(known):
+        """Of trials that are not the one before, shortened."""
+        correction, _, first_alpha = known
+        before = view.residual(origin.rows, origin.iterate.primal)
+        accumulated = residual + c.alpha * where(first_soc, before, correction.rows)
+        direction = search.correction(accumulated)
+        corrected = SecondOrder(*direction, accumulated, theta)
+        back, base = reverted | revert, search.departure(reverted | revert)
+        step = where(want_soc, direction[0], base.direction.primal)
+        longest, softened = search.lengths(back, step, o)
+        again = longest * o.alpha_red_factor
+        alpha = where(want_soc, longest, where(to_soft, softened, again))
+        return select(want_soc, corrected, correction), alpha, where(revert, again, first_alpha)
+
+    correction, alpha, first_alpha = only_where(
+        ongoing & (want_soc | to_soft | revert), of_another_kind, (c.correction, shorter, c.first_alpha)
     )
-    return Trial(
-        where(ongoing, kind, c.kind),
-        where(ongoing, alpha, c.alpha),
+    kind = where(want_soc, CORRECTION, where(to_soft, SOFT, ORDINARY))
+    counters = (
         where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
-        result,
-        reverted,
-        c.from_search | (to_soft & ongoing),
-        error,
         watchdog_trials,
-        c.cleared | reset,
-        by_filter,
         rejections,
         where(want_soc, where(first_soc, 1, c.corrections + 1), c.corrections),
-        where(want_soc, theta, c.corrected_violation),
-        where(want_soc, accumulated, c.corrected_rows),
-        correction,
-        phi,
-        f,
-        rows,
-        primal,
         c.evaluations + ~measured,
+    )
+    flags = reverted | (revert & ongoing), c.from_search | (to_soft & ongoing), error, c.cleared | reset, by_filter
+    return Trial(
+        kind=where(ongoing, kind, c.kind),
+        result=result,
+        alpha=where(ongoing, alpha, c.alpha),
+        first_alpha=first_alpha,
+        counters=jnp.stack(counters),
+        flags=jnp.stack(flags),
+        correction=correction,
+        last=Tried(primal, f, rows, phi),
     )
