@@ -17,8 +17,19 @@ def computed_once(values: PyTree, never: Bool[Array, ""]) -> PyTree:
 
     ``never`` is false whatever the numbers are, in a way that a compiler cannot see: a counter below zero.
     """
-    blank = jax.tree.map(jnp.zeros_like, values)
-    return lax.while_loop(lambda carry: carry[1], lambda carry: (blank, carry[1]), (values, never))[0]
+    leaves, structure = jax.tree.flatten(values)
+    # Scalars of a kind go together, as a kernel for each would do next to nothing.
+    scalars = {}
+    for k, leaf in enumerate(leaves):
+        if jnp.ndim(leaf) == 0:
+            scalars.setdefault(jnp.asarray(leaf).dtype, []).append(k)
+    together = [jnp.stack([leaves[k] for k in places]) for places in scalars.values()]
+    held = together, [leaf for leaf in leaves if jnp.ndim(leaf) > 0]
+    blank = jax.tree.map(jnp.zeros_like, held)
+    together, arrays = lax.while_loop(lambda carry: carry[1], lambda carry: (blank, carry[1]), (held, never))[0]
+    found = {k: vector[i] for places, vector in zip(scalars.values(), together) for i, k in enumerate(places)}
+    rest = iter(arrays)
+    return jax.tree.unflatten(structure, [found[k] if k in found else next(rest) for k in range(len(leaves))])
 
 
 def only_where(wanted: Bool[Array, ""], update: Callable[[PyTree], PyTree], value: PyTree) -> PyTree:

@@ -26,7 +26,7 @@ from .._choose import select, where
 from .._linalg import matrix
 from .._linalg.equilibrated import natural_units
 from .._linalg.kkt import Inertia, KKTOperator
-from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, transposed_times
+from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, times, transposed_times
 from .._solution import LEAST_MARGIN
 from .direction import Unknowns
 from .examination import AFFINE, CONFIRMING, DONE, PROBING, Examination
@@ -222,7 +222,7 @@ class Examiner(eqx.Module):
         themselves."""
         shift, n, m = self._shift(active), self.view.n, self.rows.size
         target = jnp.sum(where(active, self.view.bound, 0.0), axis=0)[n : n + m]
-        left = target - self.rows - self.jacobian @ shift
+        left = target - self.rows - times(self.jacobian, shift)
         return unit * (-self.gradient - symmetric_times(self.hessian, shift)), row_unit * left
 
     def _after_step(self, active: Bool[Array, "2 N"], unknowns: Unknowns, solution: tuple) -> tuple:
@@ -233,7 +233,7 @@ class Examiner(eqx.Module):
         step = solution[0][:n] + self._shift(active)
         y = where(unknowns.rows, solution[1], 0.0)
         slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
-        x, rows = self.primal[:n] + step, self.rows + self.jacobian @ step
+        x, rows = self.primal[:n] + step, self.rows + times(self.jacobian, step)
         slack = self._sides(sides * (x - bound[:, :n]), sides * (rows - bound[:, n : n + m]))
         z = self._sides(sides * slope, -sides * y)
         ratios = where(active, z / self.multipliers, slack / self.slack)
@@ -284,10 +284,10 @@ class Examiner(eqx.Module):
         reach = jnp.minimum(reach, 0.5 / jnp.maximum(nearest, tiny))
         return dict(
             reach=reach,
-            slope=self.gradient @ d,
-            slope_of_rows=self.rows_multipliers @ (self.jacobian @ d),
-            curvature=d @ symmetric_times(self.hessian, d),
-            terms=jnp.abs(matrix.diagonal(self.hessian)) @ (d * d),
+            slope=jnp.sum(self.gradient * d),
+            slope_of_rows=jnp.sum(self.rows_multipliers * times(self.jacobian, d)),
+            curvature=jnp.sum(d * symmetric_times(self.hessian, d)),
+            terms=jnp.sum(jnp.abs(matrix.diagonal(self.hessian)) * d * d),
             curved=jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows),
         )
 
@@ -306,7 +306,7 @@ def conclusion(
     """
     d, size = seen.derivatives, before.active.shape[1]
     y = where(before.passes > 0, before.rows, seen.iterate.rows)
-    here, there = (d.objective, y @ d.rows), (measured.last.objective, y @ measured.last.rows)
+    here, there = (d.objective, jnp.sum(y * d.rows)), (measured.last.objective, jnp.sum(y * measured.last.rows))
     sound = c.inertia_correct & c.regular & (c.margin > LEAST_MARGIN)
     slow = (before.passes > 0) & ~(c.change < CONTRACTION * before.change)
     far = c.change > NEAR * jnp.finfo(error.dtype).eps ** 0.5

@@ -24,6 +24,7 @@ from .._linalg.matrix import (
     scaled,
     symmetric_scaled,
     symmetric_times,
+    times,
     transposed_times,
 )
 from .._linalg.refinement import refined_solve
@@ -87,7 +88,7 @@ class System(eqx.Module):
         signs = AUXILIARY_SIGNS.astype(y.dtype)
         active = self.active[self.n :].reshape(3, -1)
         middle = (self.sigma[self.n :].reshape(3, -1) + dw) * u + where(active, signs * y, 0.0)
-        bottom = self.jacobian @ x + jnp.sum(signs * u, axis=0) - where(self.present, dc, 1.0) * y
+        bottom = times(self.jacobian, x) + jnp.sum(signs * u, axis=0) - where(self.present, dc, 1.0) * y
         return jnp.concatenate([top, where(active, middle, u).ravel()]), bottom
 
     def curvature(self, dw: Float[Array, ""], primal: Float[Array, " N"]) -> Float[Array, ""]:
@@ -259,7 +260,11 @@ class Correction(eqx.Module):
     def __call__(self, rows: Float[Array, " m"]) -> tuple[Float[Array, " N"], Float[Array, " m"]]:
         """The direction for the residuals ``rows``, with one refinement and no test."""
         wanted, dw, dc = (self.primal_rhs, -rows), self.perturbation.dw, self.perturbation.dc
-        step = self.system.solve(self.linear_solver, self.factor, dw, wanted)
-        left = [a - b for a, b in zip(wanted, self.system.apply(dw, dc, step))]
-        more = self.system.solve(self.linear_solver, self.factor, dw, tuple(left))
-        return step[0] + more[0], step[1] + more[1]
+
+        def corrected(_, known):
+            step, left = known
+            more = self.system.solve(self.linear_solver, self.factor, dw, left)
+            step = jax.tree.map(jnp.add, step, more)
+            return step, jax.tree.map(jnp.subtract, wanted, self.system.apply(dw, dc, step))
+
+        return lax.fori_loop(0, 2, corrected, (jax.tree.map(jnp.zeros_like, wanted), wanted))[0]

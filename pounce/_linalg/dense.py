@@ -18,6 +18,7 @@ from .._choose import where
 from .equilibrate import symmetric_scale
 from .householder import orthogonal_basis
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
+from .matrix import times, transposed_times
 
 
 class _Scaled(eqx.Module):
@@ -63,14 +64,15 @@ class CondensedCholesky(AbstractKKTSolver[CondensedFactor]):
         del options
         r_x, r_y = vector
         s = state.scaled
-        rhs = s.scale * r_x + (r_y / s.diagonal) @ s.jacobian
+        rhs = s.scale * r_x + transposed_times(s.jacobian, r_y / s.diagonal)
         x = _cholesky_solve(state.lower, rhs)
-        return (s.scale * x, (s.jacobian @ x - r_y) / s.diagonal), RESULTS.successful, {}
+        return (s.scale * x, (times(s.jacobian, x) - r_y) / s.diagonal), RESULTS.successful, {}
 
 
 class NullSpaceFactor(eqx.Module):
     scaled: _Scaled
     order: Int[Array, " m"]
+    place: Int[Array, " m"]  # of each row in that order
     basis: Float[Array, "n n"]
     rows: Float[Array, "n m"]
     lower: Float[Array, "n n"]
@@ -101,7 +103,7 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
         pivot, size, nominal = jnp.abs(jnp.diagonal(rows)), norms[order][:k], operator.diagonal[order][:k]
         threshold = 100 * max(n, m) * jnp.finfo(lower.dtype).eps
         singular = jnp.any((nominal == 0) & (pivot <= threshold * size))
-        return NullSpaceFactor(scaled, order, basis, rows, lower, singular)
+        return NullSpaceFactor(scaled, order, jnp.argsort(order), basis, rows, lower, singular)
 
     def inertia(self, state: NullSpaceFactor) -> Inertia:
         return Inertia(_finite(state.lower), state.singular)
@@ -110,11 +112,10 @@ class NullSpaceCholesky(AbstractKKTSolver[NullSpaceFactor]):
         del options
         r_x, r_y = vector
         s = state.scaled
-        diagonal, r_y = s.diagonal[state.order], r_y[state.order]
-        rhs = (s.scale * r_x) @ state.basis + state.rows @ (r_y / diagonal)
+        rhs = transposed_times(state.basis, s.scale * r_x) + times(state.rows, (r_y / s.diagonal)[state.order])
         x = _cholesky_solve(state.lower, rhs)
-        y = (x @ state.rows - r_y) / diagonal
-        return (s.scale * (state.basis @ x), jnp.zeros_like(y).at[state.order].set(y)), RESULTS.successful, {}
+        y = (transposed_times(state.rows, x)[state.place] - r_y) / s.diagonal
+        return (s.scale * times(state.basis, x), y), RESULTS.successful, {}
 
 
 class LUFactor(eqx.Module):

@@ -33,7 +33,7 @@ class KKTOperator(lx.AbstractLinearOperator, Generic[M]):
     def mv(self, vector: KKTVector) -> KKTVector:
         x, y = vector
         top = matrix.symmetric_times(self.hessian, x) + matrix.transposed_times(self.jacobian, y)
-        return top, self.jacobian @ x - self.diagonal * y
+        return top, matrix.times(self.jacobian, x) - self.diagonal * y
 
     def as_matrix(self) -> Float[Array, "k k"]:
         hessian, jacobian = matrix.symmetric_dense(self.hessian), matrix.dense(self.jacobian)

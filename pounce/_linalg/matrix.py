@@ -19,14 +19,28 @@ Matrix = Float[Array, "m n"] | SparseMatrix
 Hessian = Matrix | LowRankMatrix
 
 
+# A product of a matrix with so few entries is a sum that becomes part of whatever uses it; larger ones are a call of a library,
+# which XLA surrounds with kernels of their own.
+FEW_ENTRIES = 64
+
+
+def times(matrix: Matrix, x: Float[Array, " n"]) -> Float[Array, " m"]:
+    """``A x``."""
+    if isinstance(matrix, SparseMatrix) or matrix.size > FEW_ENTRIES:
+        return matrix @ x
+    return jnp.sum(matrix * x, axis=1)
+
+
 def transposed_times(matrix: Matrix, y: Float[Array, " m"]) -> Float[Array, " n"]:
     """``A'y``."""
-    return matrix.transposed_times(y) if isinstance(matrix, SparseMatrix) else y @ matrix
+    if isinstance(matrix, SparseMatrix):
+        return matrix.transposed_times(y)
+    return y @ matrix if matrix.size > FEW_ENTRIES else jnp.sum(matrix * y[:, None], axis=0)
 
 
 def symmetric_times(matrix: Hessian, x: Float[Array, " n"]) -> Float[Array, " n"]:
     """``H x``."""
-    return matrix.symmetric_times(x) if isinstance(matrix, SparseMatrix | LowRankMatrix) else matrix @ x
+    return matrix.symmetric_times(x) if isinstance(matrix, SparseMatrix | LowRankMatrix) else times(matrix, x)
 
 
 @overload
