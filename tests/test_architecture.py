@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_waiting",
             "_solution",
             "_check",
+            "_choose",
             "_compile",
             "_weak",
             "_packing",

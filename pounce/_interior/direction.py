@@ -209,10 +209,8 @@ def solve_system(
             curvature = system.curvature(p.dw, refined.solution[0])
             accepted = where(inertia.doubtful, sound & ~stalled & (curvature > 0), accepted)
         singular = (dependent | stalled) & some_rows
-        after_singular, fine_s = ladder.for_singularity(p, mu, numbers, always_dc)
-        after_wrong, fine_w = ladder.for_wrong_inertia(p, mu, numbers)
-        following = select(singular, after_singular, after_wrong)
-        go_on = ~accepted & where(singular, fine_s, fine_w) & ~once & (c.count < 100)
+        following, more = ladder.following(p, singular, mu, numbers, always_dc)
+        go_on = ~accepted & more & ~once & (c.count < 100)
         examined, solution = c.examined, refined.solution
         if at is not None and unknowns is not None:
             due = examined.asking & (examined.later | ~go_on)

@@ -4,12 +4,15 @@ Waechter and Biegler 2006, section 3.1 (Algorithm IC), with Ipopt's detection of
 Jacobians: while it is not known whether one of them is singular by structure, the first singular systems are used as a test.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import select, where
 from .options import Numbers
+from .records import entry
 
 
 UNKNOWN, REGULAR, DEGENERATE = 0, 1, 2
@@ -20,121 +23,131 @@ TRIALS_BEFORE_DEGENERATE = 3
 class Perturbation(eqx.Module):
     """``dw`` on the Hessian, ``dc`` on the rows, and the memory of what earlier systems needed."""
 
-    dw: Float[Array, ""]
-    dc: Float[Array, ""]
-    last_dw: Float[Array, ""]
-    hessian: Int[Array, ""]  # UNKNOWN, REGULAR or DEGENERATE
-    jacobian: Int[Array, ""]
-    trials: Int[Array, ""]
-    test: Int[Array, ""]
+    figures: Float[Array, " 3"]
+    known: Int[Array, " 4"]
     escalated: Bool[Array, ""]  # dw was raised for the present system
+
+    dw = entry("figures", 0)
+    dc = entry("figures", 1)
+    last_dw = entry("figures", 2)
+    hessian = entry("known", 0)  # UNKNOWN, REGULAR or DEGENERATE
+    jacobian = entry("known", 1)
+    trials = entry("known", 2)
+    test = entry("known", 3)
 
     @staticmethod
     def fresh(dtype) -> "Perturbation":
-        zero, none = jnp.zeros((), dtype), jnp.array(0)
-        return Perturbation(zero, zero, zero, none, none, none, none, jnp.array(False))
+        return Perturbation(jnp.zeros(3, dtype), jnp.zeros(4, int), jnp.array(False))
 
 
-def _replace(p: Perturbation, **changes) -> Perturbation:
-    names = list(changes)
-    return eqx.tree_at(lambda q: [getattr(q, name) for name in names], p, [changes[name] for name in names])
+class _Rung(eqx.Module):
+    """A perturbation while the next one is worked out: its numbers apart."""
+
+    dw: Float[Array, ""]
+    dc: Float[Array, ""]
+    last_dw: Float[Array, ""]
+    hessian: Int[Array, ""]
+    jacobian: Int[Array, ""]
+    trials: Int[Array, ""]
+    test: Int[Array, ""]
+
+    @staticmethod
+    def of(p: Perturbation) -> "_Rung":
+        return _Rung(*(p.figures[k] for k in range(3)), *(p.known[k] for k in range(4)))
+
+    def perturbation(self, escalated: Bool[Array, ""]) -> Perturbation:
+        figures, known = (self.dw, self.dc, self.last_dw), (self.hessian, self.jacobian, self.trials, self.test)
+        return Perturbation(jnp.stack(figures), jnp.stack(known), escalated)
 
 
-def _concluded(p: Perturbation) -> Perturbation:
+def _concluded(p: _Rung) -> _Rung:
     """Draw the conclusion from the test that just succeeded."""
     unknown_h, unknown_j = p.hessian == UNKNOWN, p.jacobian == UNKNOWN
-    t = p.test
-    counted = ((t == WITH_DC) & unknown_j) | ((t == WITH_DW) & unknown_h) | (t == WITH_BOTH)
+    with_dc, with_dw, both = p.test == WITH_DC, p.test == WITH_DW, p.test == WITH_BOTH
+    plain = p.test == PLAIN
+    counted = (with_dc & unknown_j) | (with_dw & unknown_h) | both
     trials = p.trials + counted
     enough = counted & (trials >= TRIALS_BEFORE_DEGENERATE)
-    h_regular = unknown_h & ((t == PLAIN) | (t == WITH_DC))
-    j_regular = unknown_j & ((t == PLAIN) | (t == WITH_DW))
-    h_degenerate = enough & ((t == WITH_DW) | (t == WITH_BOTH))
-    j_degenerate = enough & ((t == WITH_DC) | (t == WITH_BOTH))
-    return _replace(
+    hessian = where(unknown_h & (plain | with_dc), REGULAR, p.hessian)
+    jacobian = where(unknown_j & (plain | with_dw), REGULAR, p.jacobian)
+    return dataclasses.replace(
         p,
-        hessian=where(h_degenerate, DEGENERATE, where(h_regular, REGULAR, p.hessian)),
-        jacobian=where(j_degenerate, DEGENERATE, where(j_regular, REGULAR, p.jacobian)),
+        hessian=where(enough & (with_dw | both), DEGENERATE, hessian),
+        jacobian=where(enough & (with_dc | both), DEGENERATE, jacobian),
         trials=trials,
     )
 
 
-def _raised(p: Perturbation, o: Numbers) -> tuple[Perturbation, Bool[Array, ""]]:
-    """The next rung of the ladder for ``dw``; False when the ladder ends."""
-    start = where(
-        p.last_dw == 0,
-        o.first_hessian_perturbation,
-        jnp.maximum(o.min_hessian_perturbation, p.last_dw * o.perturb_dec_fact),
-    )
-    far = (p.last_dw == 0) | (1e5 * p.last_dw < p.dw)
-    higher = p.dw * where(far, o.perturb_inc_fact_first, o.perturb_inc_fact)
-    dw = where(p.dw == 0, start, higher)
-    fine = dw <= o.max_hessian_perturbation
-    return (
-        _replace(p, dw=dw, last_dw=where(fine, p.last_dw, 0.0), escalated=p.escalated | fine),
-        fine,
-    )
+def _raised(dw: Float[Array, ""], last_dw: Float[Array, ""], o: Numbers) -> Float[Array, ""]:
+    """The next rung of the ladder for ``dw``."""
+    least = jnp.maximum(o.min_hessian_perturbation, last_dw * o.perturb_dec_fact)
+    start = where(last_dw == 0, o.first_hessian_perturbation, least)
+    far = (last_dw == 0) | (1e5 * last_dw < dw)
+    return where(dw == 0, start, dw * where(far, o.perturb_inc_fact_first, o.perturb_inc_fact))
 
 
 def row_perturbation(mu: Float[Array, ""], o: Numbers) -> Float[Array, ""]:
     return o.jacobian_regularization_value * mu**o.jacobian_regularization_exponent
 
 
-def begin(p: Perturbation, mu: Float[Array, ""], o: Numbers, always_dc: bool) -> Perturbation:
+def begin(given: Perturbation, mu: Float[Array, ""], o: Numbers, always_dc: bool) -> Perturbation:
     """Perturbation to try first on a new system."""
-    p = _concluded(p)
+    p = _concluded(_Rung.of(given))
     unknown = (p.hessian == UNKNOWN) | (p.jacobian == UNKNOWN)
     first_test = where((p.jacobian != REGULAR) & always_dc, WITH_DC, PLAIN)
     dc = where((p.jacobian == DEGENERATE) | always_dc, row_perturbation(mu, o), 0.0)
-    p = _replace(
+    last_dw = where(p.dw > 0, p.dw, p.last_dw)
+    climbing = p.hessian == DEGENERATE
+    dw = where(climbing, _raised(jnp.zeros_like(p.dw), last_dw, o), 0.0)
+    begun = dataclasses.replace(
         p,
-        last_dw=where(p.dw > 0, p.dw, p.last_dw),
-        test=where(unknown, first_test, NO_TEST),
+        dw=dw,
         dc=dc,
-        dw=jnp.zeros_like(p.dw),
-        escalated=jnp.array(False),
+        last_dw=where(climbing & ~(dw <= o.max_hessian_perturbation), 0.0, last_dw),
+        test=where(unknown, first_test, NO_TEST),
     )
-    climbed, _ = _raised(p, o)
-    return _replace(select(p.hessian == DEGENERATE, climbed, p), escalated=jnp.array(False))
+    return begun.perturbation(jnp.array(False))
 
 
-def for_singularity(
-    p: Perturbation, mu: Float[Array, ""], o: Numbers, always_dc: bool
+def following(
+    given: Perturbation, singular: Bool[Array, ""], mu: Float[Array, ""], o: Numbers, always_dc: bool
 ) -> tuple[Perturbation, Bool[Array, ""]]:
-    """Next perturbation after a singular system; False when there is none left."""
-    dc_value = row_perturbation(mu, o)
-    testing = (p.hessian == UNKNOWN) | (p.jacobian == UNKNOWN)
-    t = p.test
-    first_dc = testing & (t == PLAIN) & (p.jacobian == UNKNOWN)
-    known_first_dc = ~testing & ~((p.dc > 0) | p.escalated)
-    no_raise = first_dc | known_first_dc
-    drop_dc = testing & (t == WITH_DC) & (not always_dc)
-    add_dc = no_raise | (testing & (t == WITH_DW))
-    next_test = where(
-        first_dc,
-        WITH_DC,
-        where(t == PLAIN, WITH_DW, where(t == WITH_DC, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH)),
+    """Next perturbation after a ``singular`` system, or one with too many negative eigenvalues; False when there is none left.
+
+    Of a singular system that is being tested, or whose rows are not perturbed yet, the rows come first. A ladder that ends is
+    climbed once more from the bottom with the rows perturbed, if it ended for the inertia.
+    """
+    now, dc_value = _Rung.of(given), row_perturbation(mu, o)
+    # After a singular system
+    testing = (now.hessian == UNKNOWN) | (now.jacobian == UNKNOWN)
+    plain, with_dc = now.test == PLAIN, now.test == WITH_DC
+    first_dc = testing & plain & (now.jacobian == UNKNOWN)
+    no_raise = first_dc | (~testing & ~((now.dc > 0) | given.escalated))
+    drop_dc = testing & with_dc & (not always_dc)
+    add_dc = no_raise | (testing & (now.test == WITH_DW))
+    next_test = where(plain, WITH_DW, where(with_dc, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH))
+    next_test = where(first_dc, WITH_DC, next_test)
+    dependent = dataclasses.replace(
+        now,
+        dc=where(add_dc, dc_value, where(drop_dc, 0.0, now.dc)),
+        test=where(testing, next_test, now.test),
     )
-    p = _replace(
+    p = select(singular, dependent, _concluded(now))
+    no_raise = singular & no_raise
+    # One rung up
+    higher = _raised(p.dw, p.last_dw, o)
+    fine = higher <= o.max_hessian_perturbation
+    again = ~singular & ~fine & (p.dc == 0)
+    # The ladder has ended for good in what is remembered, so it begins with its first rung.
+    first = jnp.asarray(o.first_hessian_perturbation, p.dw.dtype)
+    refined = first <= o.max_hessian_perturbation
+    climbed = dataclasses.replace(
         p,
-        dc=where(add_dc, dc_value, where(drop_dc, 0.0, p.dc)),
-        test=where(testing, next_test, t),
+        dw=where(no_raise, p.dw, where(again, first, higher)),
+        dc=where(again, dc_value, p.dc),
+        last_dw=where(no_raise | fine, p.last_dw, 0.0),
+        hessian=where(again & (p.hessian == DEGENERATE), REGULAR, p.hessian),
+        test=where(again, NO_TEST, p.test),
     )
-    climbed, fine = _raised(p, o)
-    return select(no_raise, p, climbed), no_raise | fine
-
-
-def for_wrong_inertia(p: Perturbation, mu: Float[Array, ""], o: Numbers) -> tuple[Perturbation, Bool[Array, ""]]:
-    """Next perturbation after too many negative eigenvalues; False when there is none left."""
-    p = _concluded(p)
-    climbed, fine = _raised(p, o)
-    restart = _replace(
-        climbed,
-        dc=row_perturbation(mu, o),
-        dw=jnp.zeros_like(p.dw),
-        test=jnp.array(NO_TEST),
-        hessian=where(climbed.hessian == DEGENERATE, REGULAR, climbed.hessian),
-    )
-    restarted, restarted_fine = _raised(restart, o)
-    again = ~fine & (p.dc == 0)
-    return select(again, restarted, climbed), fine | (again & restarted_fine)
+    raised = ~no_raise & (fine | (again & refined))
+    return climbed.perturbation(given.escalated | raised), no_raise | raised
