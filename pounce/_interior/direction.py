@@ -209,7 +209,9 @@ def solve_system(
             curvature = system.curvature(p.dw, refined.solution[0])
             accepted = where(inertia.doubtful, sound & ~stalled & (curvature > 0), accepted)
         singular = (dependent | stalled) & some_rows
-        following, more = ladder.following(p, singular, mu, numbers, always_dc)
+        following, more = only_where(
+            ~accepted, lambda known: ladder.following(known[0], singular, mu, numbers, always_dc), (p, accepted)
+        )
         go_on = ~accepted & more & ~once & (c.count < 100)
         examined, solution = c.examined, refined.solution
         if at is not None and unknowns is not None:
@@ -217,12 +219,10 @@ def solve_system(
             solution = unknowns.out_of_units(solution)
             answer = unknowns, solution, inertia, refined.ratio, accepted
             examined = only_where(due, lambda known: at()(known, *answer), examined)
-            following, accepted_now = select(due, fresh, following), accepted & ~due
+            following = select(due, fresh, following)
             go_on = where(due, examined.asking, go_on)
-        else:
-            accepted_now = accepted
         return _Rung(
-            select(accepted_now, p, following),
+            following,
             factor,
             solution,
             go_on,

@@ -98,7 +98,7 @@ def leaving_restoration(now: State, square: Bool[Array, ""], numbers: Numbers) -
     """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
     outer, point = now.outer.unpacked(now.globalization), Point(now.iterate, now.objective, now.rows)
     view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
-    leaving = may_return(view, point, outer, now.entry, square, numbers)
+    leaving = computed_once(may_return(view, point, outer, now.entry, square, numbers), now.iteration < 0)
     back = returned(view, point, outer, now.entry, numbers)
     _, back = corrected_bounds(view, now.frame, back, clipping_mu(view, back, outer, numbers), numbers)
     changed = jnp.array(REGULAR), back, outer, now.memory.forgotten(jnp.array(True))
