@@ -31,8 +31,10 @@ from ._weak import held
 
 
 NO_BOUND = 1e19
-# How many numbers a sparse solve works on for each variable, slack and multiplier, and for each unknown of a linear system.
+# How many numbers a sparse solve works on for each variable, slack and multiplier, and for each unknown of a linear system; and a
+# dense one for each of the former, and each entry of the matrix of a system.
 STATE, FACTOR = 100, 40
+DENSE_STATE, DENSE_FACTOR = 40, 4
 
 
 class Approximated(eqx.Module):
@@ -71,9 +73,13 @@ class Program(eqx.Module):
         return jax.tree.unflatten(structure, map(held, leaves))
 
     def lane_bytes(self, data: "Data") -> int:
-        """What a sparse solve works on: its state and its factor."""
+        """What a solve works on: its state and its factor."""
         n, m = data.start.x0.size, data.start.bounds.cl.size
-        return (STATE * (n + 4 * m) + FACTOR * (n + m)) * data.start.x0.dtype.itemsize
+        if self.structure is None:
+            numbers = DENSE_STATE * (n + 4 * m) + DENSE_FACTOR * (n + m) ** 2
+        else:
+            numbers = STATE * (n + 4 * m) + FACTOR * (n + m)
+        return numbers * data.start.x0.dtype.itemsize
 
     def inputs(self, data: "Data") -> Inputs:
         """What the solution depends on."""
@@ -91,12 +97,14 @@ class Program(eqx.Module):
             method = eqx.tree_at(lambda m: m.linear_solver, self.method, self._solver(inputs))
             return function(method, inputs.nlp, Start(x0, inputs.bounds, warm, scaling, numbers))
 
-        def sparse(*given):
+        def by_parts(*given):
             arrays, static = eqx.partition(given, eqx.is_array)
             solve = lambda arrays: whole(*eqx.combine(arrays, static))
             return in_cache(solve, lane_bytes)(arrays)
 
-        return whole if self.structure is None else sparse
+        # Lanes on several devices go side by side there, as parts of a loop would not.
+        alone = jax.default_backend() == "cpu" and jax.local_device_count() == 1
+        return by_parts if alone or self.structure is not None else whole
 
     @property
     def reusable(self) -> bool:

@@ -75,20 +75,16 @@ def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
 
 def _left(frame: Frame, bounds: Bounds, x, rows, multipliers: Multipliers) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Violation of the user's bounds and rows, and what is left of complementarity with them."""
-    n, y = x.shape[0], multipliers.constraints
-    fixed, has, equality = ~frame.free, frame.has[:, :n], frame.equality
-    has_row = frame.has[:, n : n + rows.shape[0]]
-    violations, products = [], []
-    for value, present, sign, bound, z in (
-        (x, has[0] | fixed, 1.0, bounds.lb, multipliers.lower),
-        (x, has[1] | fixed, -1.0, bounds.ub, multipliers.upper),
-        (rows, has_row[0] | equality, 1.0, bounds.cl, jnp.maximum(-y, 0.0)),
-        (rows, has_row[1] | equality, -1.0, bounds.cu, jnp.maximum(y, 0.0)),
-    ):
-        slack = sign * (value - where(present, bound, 0.0))
-        violations.append(maximum_norm(where(present, jnp.minimum(slack, 0.0), 0.0)))
-        products.append(maximum_norm(where(present, z * slack, 0.0)))
-    return jnp.max(jnp.stack(violations)), jnp.max(jnp.stack(products))
+    y, k = multipliers.constraints, x.size + rows.size
+    present = frame.has[:, :k] | jnp.concatenate([~frame.free, frame.equality])
+    bound = jnp.stack([jnp.concatenate([bounds.lb, bounds.cl]), jnp.concatenate([bounds.ub, bounds.cu])])
+    slack = jnp.asarray(SIDES, x.dtype) * (jnp.concatenate([x, rows]) - where(present, bound, 0.0))
+    lower, upper = (jnp.concatenate(pair) for pair in ((multipliers.lower, -y), (multipliers.upper, y)))
+    # The multiplier of a side of a row is its positive part.
+    z = jnp.stack([lower, upper])
+    z = where(jnp.arange(k) < x.size, z, jnp.maximum(z, 0.0))
+    violation = maximum_norm(where(present, jnp.minimum(slack, 0.0), 0.0))
+    return violation, maximum_norm(where(present, z * slack, 0.0))
 
 
 def _larger_multipliers(state: State, iterate: Iterate) -> Bool[Array, "2 k"]:

@@ -28,16 +28,29 @@ def begun(beginning: Beginning, d: Derivatives, frame: Frame, now: Bool[Array, "
 def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices) -> State:
     """The state; where it has ended and ``more`` is not to be found out about it, with the iterate that it answers with, and in
     the phase REPORTING where one more pass is to look at that."""
-    frame, first, phase, status, n = state.frame, state.beginning, state.phase, state.status, state.frame.free.size
     # A problem that is none has been looked at nowhere.
-    ended = (status != Status.Running) & ~more & (phase < REPORTING) & (first.objective != jnp.inf)
-    failed = ended & ~is_solved(status)
+    looked_at = (state.phase < REPORTING) & (state.beginning.objective != jnp.inf)
+    ended = (state.status != Status.Running) & ~more & looked_at
+
+    def answer(known: tuple) -> tuple:
+        return _answer(eqx.tree_at(_of_an_answer, state, known), o, choices)
+
+    return eqx.tree_at(_of_an_answer, state, only_where(ended, answer, _of_an_answer(state)))
+
+
+def _of_an_answer(state: State) -> tuple:
+    return state.status, state.iterate, state.iteration, state.phase
+
+
+def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
+    """What `_of_an_answer` becomes at the end."""
+    frame, first, phase, status, n = state.frame, state.beginning, state.phase, state.status, state.frame.free.size
+    failed = ~is_solved(status)
     back = failed & state.memory.watchdog
     point = only_where(
         back, lambda here: state.memory.departure(here.iterate.primal.size, here.rows.size).point, point_of(state)
     )
-    iterate = point.iterate
-    no = jnp.zeros_like(failed)
+    iterate, no = point.iterate, jnp.zeros_like(failed)
     restart, refuted = only_where(failed, lambda _: _compared_with_start(state, point, o), (no, no))
     x = where(restart, first.x, iterate.primal[:n])
     again = back | restart | (phase == RESTORING) | (phase == STARTING) | (phase == UNSEEN)
@@ -45,19 +58,15 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
         has, stated = frame.has[:, :n], frame.stated[:, :n]
         clipped = jnp.clip(x, where(has[0], stated[0], -jnp.inf), where(has[1], stated[1], jnp.inf))
         again = again | jnp.any(clipped != x)
-        x = where(ended, clipped, x)
+        x = clipped
     # The step that certifies a verdict of the restoration phase is not counted (nor printed by Ipopt).
     verdict = (status == Status.Infeasible_Problem_Detected) | (status == Status.Restoration_Failed)
-    certified = ended & (phase == RESTORING) & verdict & (state.entry.steps > 0)
-    return eqx.tree_at(
-        lambda s: (s.status, s.iterate, s.iteration, s.phase),
-        state,
-        (
-            where(refuted, jnp.asarray(Status.Restoration_Failed, status.dtype), status),
-            eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]])),
-            state.iteration - certified,
-            where(ended & again, REPORTING, where(failed, REPORTED, phase)),
-        ),
+    certified = (phase == RESTORING) & verdict & (state.entry.steps > 0)
+    return (
+        where(refuted, jnp.asarray(Status.Restoration_Failed, status.dtype), status),
+        eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]])),
+        state.iteration - certified,
+        where(again, REPORTING, where(failed, REPORTED, phase)),
     )
 
 

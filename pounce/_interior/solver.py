@@ -325,7 +325,18 @@ class InteriorPointMethod(eqx.Module):
 
     def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what the two starting phases add to them."""
-        frame, iterate, choices = state.frame, state.iterate, self.choices
+        phase = state.phase
+        return only_where(
+            (phase == SCALING) | (phase == STARTING) | (phase == REPORTING),
+            lambda known: self._prepared(state, *known, d, warm, o),
+            (state.frame, state.iterate),
+        )
+
+    def _prepared(
+        self, state: State, frame: Frame, iterate: Iterate, d: Derivatives, warm: WarmStart | None, o: Numbers
+    ) -> tuple[Frame, Iterate]:
+        """Frame and iterate, with what such a phase adds to them."""
+        choices = self.choices
         n, m = frame.free.shape[0], frame.equality.shape[0]
         if choices.nlp_scaling_method == "gradient-based":
             objective, rows = start.scaling_factors(frame, d, o)
