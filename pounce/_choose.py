@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Shaped
 
 def where(condition: Any, new: Any, old: Any) -> Shaped[Array, "..."]:
     """`jnp.where` with three arguments, as one `lax.select_n` of operands that are broadcast only where they have to be."""
+    if isinstance(new, float) and isinstance(old, float):
+        return jnp.where(condition, new, old)  # of no dtype of its own, as Python's numbers are
     dtype = jnp.result_type(new, old)
     shape = jnp.broadcast_shapes(jnp.shape(condition), jnp.shape(new), jnp.shape(old))
     if jnp.ndim(condition):

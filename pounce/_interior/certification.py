@@ -32,8 +32,8 @@ from .direction import Unknowns
 from .examination import AFFINE, CONFIRMING, DONE, PROBING, Examination
 from .iterate import SIDES, View, bound_steps
 from .observation import Observation
-from .search import Trial
 from .state import Finding, State
+from .trial_records import Trial
 
 
 MOST_CHANGES = 8  # systems until a set is left unconfirmed

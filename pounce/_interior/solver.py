@@ -36,7 +36,7 @@ from .options import Choices, Numbers
 from .records import Packed
 from .reporting import answering, begun, placed
 from .restoration import phase_view
-from .search import FAILED, MEASURING, SEARCHING, Search, begin_search, bound_direction, end_search, trials_of
+from .search import begin_search, bound_direction, end_search, trials_of
 from .start import Bounds, WarmStart
 from .state import (
     CERTIFYING,
@@ -60,7 +60,8 @@ from .state import (
 )
 from .termination import infeasible_or_failed, phase_tolerance
 from .transitions import accepted, certified, clipping_mu, estimated, leaving_restoration, restoration, rows_outdated
-from .trial import Trial, candidate, judge_trial, measuring
+from .trial import candidate, judge_trial, measuring
+from .trial_records import FAILED, MEASURING, SEARCHING, Search, Trial
 
 
 MOST_STALLS = 6

@@ -15,7 +15,6 @@ from .observation import Observation
 from .options import Numbers
 from .records import Packed
 from .restoration import entered, may_return, phase_view, recentred, returned
-from .search import SOFT_TENTATIVE, Outcome, Trial
 from .state import (
     CERTIFYING,
     REGULAR,
@@ -31,6 +30,7 @@ from .state import (
     State,
 )
 from .termination import after_failed_search, converged, phase_tolerance
+from .trial_records import SOFT_TENTATIVE, Outcome, Trial
 
 
 LARGEST_CLIPPING_MU = 1e3  # as Ipopt's free mode

@@ -13,7 +13,7 @@ from .._choose import select, where
 from .._once import only_where
 from .filter import acceptable_to_reference
 from .options import Choices, Numbers
-from .search import (
+from .trial_records import (
     ACCEPTED,
     CORRECTION,
     FAILED,

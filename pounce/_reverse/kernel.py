@@ -15,11 +15,11 @@ from .._interior.finish import finish
 from .._interior.history import shown_row
 from .._interior.options import Choices, Numbers
 from .._interior.reporting import answering
-from .._interior.search import SEARCHING
 from .._interior.solver import InteriorPointMethod
 from .._interior.start import Bounds, WarmStart
 from .._interior.state import RESTORING
 from .._interior.trial import candidate, judge_trial
+from .._interior.trial_records import SEARCHING
 from .._linalg.choice import sparse_solver
 from .._linalg.hints import FirstSeen, PivotHints
 from .._linalg.sparse import SparseMatrix
