@@ -329,7 +329,7 @@ class InteriorPointMethod(eqx.Module):
         phase = state.phase
         return only_where(
             (phase == SCALING) | (phase == STARTING) | (phase == REPORTING),
-            lambda known: self._prepared(state, *known, d, warm, o),
+            lambda known: self._prepared(state, known[0], known[1], d, warm, o),
             (state.frame, state.iterate),
         )
 
