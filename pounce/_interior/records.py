@@ -5,11 +5,13 @@ for each. So small numbers of a record lie in one vector, under names, and what 
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from .._packing import LARGEST_GROUP
@@ -33,22 +35,35 @@ class Packed(eqx.Module):
         groups = _groups(leaves)
         return Packed(tuple(jnp.concatenate([leaf.ravel().astype(dtype) for leaf in group]) for group in groups))
 
-    def unpacked(self, like: PyTree) -> Any:
-        """The pytree that was packed, of the structure, shapes and dtypes of ``like``."""
+    def unpacked(self, like: PyTree, which: Callable[[Any], Any] = lambda tree: tree) -> Any:
+        """Which part is wanted of the pytree that was packed, of the structure, shapes and dtypes of ``like``."""
         leaves, structure = jax.tree.flatten(like)
-        taken = []
+        places = []
         for vector, group in zip(self.vectors, _groups(leaves), strict=True):
             begin = 0
             for leaf in group:
-                end = begin + math.prod(leaf.shape)
-                part = vector[begin:end].reshape(leaf.shape)
-                taken.append(part != 0 if leaf.dtype == bool else part.astype(leaf.dtype))
-                begin = end
-        return jax.tree.unflatten(structure, taken)
+                places.append(_Place(vector, begin, leaf))
+                begin += math.prod(leaf.shape)
+        wanted = which(jax.tree.unflatten(structure, places))
+        return jax.tree.map(_Place.numbers, wanted, is_leaf=lambda leaf: isinstance(leaf, _Place))
 
     def last(self, k: int) -> Float[Array, ""]:
         """The ``k``-th number from the end."""
         return self.vectors[-1][-k]
+
+
+class _Place(NamedTuple):
+    """Where a leaf lies."""
+
+    vector: Float[Array, " k"]
+    begin: int
+    like: Any
+
+    def numbers(self) -> Array:
+        shape, dtype = self.like.shape, self.like.dtype
+        part = lax.slice_in_dim(self.vector, self.begin, self.begin + math.prod(shape))
+        part = part if part.shape == shape else part.reshape(shape)
+        return part != 0 if dtype == bool else part.astype(dtype)
 
 
 def _groups(leaves: list[Any]) -> list[list[Any]]:

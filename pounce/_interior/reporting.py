@@ -48,7 +48,7 @@ def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
     failed = ~is_solved(status)
     back = failed & state.memory.watchdog
     point = only_where(
-        back, lambda here: state.memory.departure(here.iterate.primal.size, here.rows.size).point, point_of(state)
+        back, lambda here: state.memory.stored_point(here.iterate.primal.size, here.rows.size), point_of(state)
     )
     iterate, no = point.iterate, jnp.zeros_like(failed)
     restart, refuted = only_where(failed, lambda _: _compared_with_start(state, point, o), (no, no))

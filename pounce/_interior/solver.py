@@ -287,7 +287,7 @@ class InteriorPointMethod(eqx.Module):
         failed = searching & (outcome.result == FAILED)
         took = searching & ~failed
 
-        step = search.departure(jnp.zeros_like(searching)).direction.primal
+        step = search.departure(jnp.zeros_like(searching), lambda base: base.direction.primal)
         main = jnp.arange(step.shape[0]) < frame.free.shape[0] + frame.equality.shape[0]
         figures = (
             g.mu,

@@ -158,9 +158,9 @@ class Memory(eqx.Module):
     deep = entry("counters", 3)  # successive steps that came to next to nothing
     stalls = entry("counters", 4)  # searches of the whole solve that ended where they began
 
-    def departure(self, primal: int, rows: int) -> Departure:
-        """What is stored, for so many primal unknowns and rows."""
-        return self.stored.unpacked(Departure.shapes(primal, rows, self.stored_error.dtype))
+    def stored_point(self, primal: int, rows: int) -> Point:
+        """Of what is stored, for so many primal unknowns and rows."""
+        return self.stored.unpacked(Departure.shapes(primal, rows, self.stored_error.dtype), lambda base: base.point)
 
     def forgotten(self, when: Bool[Array, ""]) -> "Memory":
         """Without what belongs to one barrier problem, where ``when``."""

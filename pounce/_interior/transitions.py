@@ -122,7 +122,8 @@ def restoration(
 ) -> State:
     """The state after a search that found no step: in restoration, or ended."""
     view, restoring = seen.view, judged.phase == RESTORING
-    origin = base.unpacked(Departure.shapes(seen.slack.shape[1], view.equality.size, seen.slack.dtype)).point
+    shapes = Departure.shapes(seen.slack.shape[1], view.equality.size, seen.slack.dtype)
+    origin = base.unpacked(shapes, lambda whole: whole.point)
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
     status, recover = after_failed_search(
         phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.infeasibility, restoring,

@@ -36,9 +36,8 @@ from .trial_records import (
 
 def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
     """Where the functions are wanted for this trial."""
-    base = search.departure(c.reverted)
-    step = where(c.kind == CORRECTION, c.correction.primal, base.direction.primal)
-    return base.point.iterate.primal + c.alpha * step
+    origin, direction = search.departure(c.reverted, lambda base: (base.point.iterate.primal, base.direction.primal))
+    return origin + c.alpha * where(c.kind == CORRECTION, c.correction.primal, direction)
 
 
 def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) -> Trial:
@@ -60,7 +59,7 @@ def judge_trial(
     there is to know."""
     o, view, g, mode, limits = numbers, search.view, search.globalization, search.mode, search.limits
     mu, reference, watching, alpha_max = g.mu, search.reference, mode.watching, search.base.here.last(2)
-    origin = search.departure(c.reverted).point
+    origin = search.departure(c.reverted, lambda base: base.point)
     correcting, softly, reverted = c.kind == CORRECTION, c.kind == SOFT, c.reverted
     primal = candidate(search, c)
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(rows))
@@ -143,8 +142,8 @@ def judge_trial(
         accumulated = residual + c.alpha * where(first_soc, before, correction.rows)
         direction = search.correction(accumulated)
         corrected = SecondOrder(*direction, accumulated, theta)
-        back, base = reverted | revert, search.departure(reverted | revert)
-        step = where(want_soc, direction[0], base.direction.primal)
+        back = reverted | revert
+        step = where(want_soc, direction[0], search.departure(back, lambda base: base.direction.primal))
         longest, softened = search.lengths(back, step, o)
         again = longest * o.alpha_red_factor
         alpha = where(want_soc, longest, where(to_soft, softened, again))

@@ -1,5 +1,8 @@
 """What a line search knows, and what its trials are: records without decisions."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -139,9 +142,9 @@ class Search(eqx.Module):
     def _departure(self) -> Departure:
         return Departure.shapes(self.base.slack.shape[1], self.view.equality.size, self.base.slack.dtype)
 
-    def departure(self, reverted: Bool[Array, ""]) -> Departure:
-        """Point and direction that trials start from."""
-        return self.base.chosen(reverted & ~self.mode.woken).unpacked(self._departure)
+    def departure(self, reverted: Bool[Array, ""], which: Callable[[Departure], Any] = lambda whole: whole) -> Any:
+        """Point and direction that trials start from, or which part of these is wanted."""
+        return self.base.chosen(reverted & ~self.mode.woken).unpacked(self._departure, which)
 
     def slack(self, reverted: Bool[Array, ""], point: Point, o: Numbers) -> Float[Array, "2 N"]:
         """The slacks there."""
@@ -156,7 +159,7 @@ class Search(eqx.Module):
         """Longest lengths of a ``step`` (by default the direction) and of a step of soft restoration, which is one length for
         primal and dual variables."""
         base = self.departure(reverted)
-        step = base.direction.primal if step is None else step
-        longest = self.boundary(self.slack(reverted, base.point, o), step)
+        along: Array = base.direction.primal if step is None else step
+        longest = self.boundary(self.slack(reverted, base.point, o), along)
         dual = step_to_boundary(base.point.iterate.bounds, base.direction.bounds, self.view.has, self.globalization.tau)
         return longest, jnp.minimum(longest, dual)
