@@ -42,8 +42,8 @@ def carried(jaxpr: Any) -> int:
     most = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("while", "scan"):
-            consts = equation.params.get("num_consts")
-            most = max(most, len(equation.outvars) if consts is None else equation.params["num_carry"])
+            body = equation.params.get("jaxpr", equation.params.get("body_jaxpr")).jaxpr
+            most = max(most, sum(o.aval.shape == i.aval.shape for o, i in zip(equation.outvars, body.outvars)))
         most = max([most, *map(carried, subjaxprs(equation))])
     return most
 

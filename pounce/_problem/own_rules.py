@@ -7,6 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
+from .sparsity.known import scan_parts
+
 
 OWN_PULLBACK, LOOP = "a pullback of its own", "a loop of unknown length"
 
@@ -58,7 +60,7 @@ def _through(equation: JaxprEqn, inputs: list[bool], found: set[str]) -> list[bo
             found.add(LOOP)
         return carried
     if name == "scan":
-        body, first, last = p["jaxpr"].jaxpr, p["num_consts"], p["num_consts"] + p["num_carry"]
+        body, (first, last) = p["jaxpr"].jaxpr, scan_parts(equation)
         carried = _settled(body, inputs[:first], inputs[first:last], inputs[last:], found)
         return _follow(body, [*inputs[:first], *carried, *inputs[last:]], found)
     inner = inner_jaxprs(equation)

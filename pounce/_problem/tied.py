@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from .own_rules import inner_jaxprs
-from .sparsity.known import as_function, struct_of
+from .sparsity.known import as_function, scan_parts, struct_of
 
 
 def tied(jaxpr: Jaxpr, constants: Sequence[Any], *inputs: Any) -> list[Any]:
@@ -50,12 +50,13 @@ def _applied(equation: JaxprEqn, jaxpr: Jaxpr, inputs: list[Any]) -> list[Any]:
             branches = [lambda *own, b=b: tied(b.jaxpr, b.consts, *own) for b in p["branches"]]
             return lax.switch(jnp.asarray(inputs[0], jnp.int32), branches, *inputs[1:])
         if name == "scan":
-            return _tied_scan(p, inputs)
+            return _tied_scan(equation, inputs)
     return function(*(inputs[k] for k in which))
 
 
-def _tied_scan(p: dict[str, Any], inputs: list[Any]) -> list[Any]:
-    body, first, last = p["jaxpr"], p["num_consts"], p["num_consts"] + p["num_carry"]
+def _tied_scan(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
+    p, (first, last) = equation.params, scan_parts(equation)
+    body = p["jaxpr"]
 
     def turn(carried, slices):
         results = tied(body.jaxpr, body.consts, *inputs[:first], *carried, *slices)

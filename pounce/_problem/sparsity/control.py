@@ -6,7 +6,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .flow import Flow
-from .known import Known, differentiable, shape_of
+from .known import Known, differentiable, scan_parts, shape_of
 from .reader import Reader, call_rule, warn_of_loop
 from .rules import Value, positions, reduced
 from .sets import MOST_WORK
@@ -147,17 +147,8 @@ def scan(reader: Reader, equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Valu
     """
     p = equation.params
     length, body = p["length"], p["jaxpr"]
-    # What is stacked, or gets stacked, has one axis more outside than inside. The rest is told apart by the results.
-    of_turns, into_turns = (
-        sum(len(shape_of(outer)) > len(shape_of(inner)) for outer, inner in zip(outside, inside))
-        for outside, inside in (
-            (equation.invars, body.jaxpr.invars),
-            (equation.outvars, body.jaxpr.outvars),
-        )
-    )
-    count = len(inputs) - of_turns
-    first = count - (len(equation.outvars) - into_turns)
-    fixed, carried, stacked = inputs[:first], inputs[first:count], inputs[count:]
+    first, last = scan_parts(equation)
+    fixed, carried, stacked = inputs[:first], inputs[first:last], inputs[last:]
     shapes = [shape_of(variable) for variable in equation.outvars]
     turns = range(length)[::-1] if p["reverse"] else range(length)
     cost = length * operations(body.jaxpr)

@@ -28,6 +28,21 @@ def differentiable(atom: Any) -> bool:
     return hasattr(atom.aval, "dtype") and jnp.issubdtype(atom.aval.dtype, jnp.inexact)
 
 
+def scan_parts(equation: JaxprEqn) -> tuple[int, int]:
+    """Where among the operands of a scan those end that are the same in every turn, and where those that it carries.
+
+    What is stacked, or gets stacked, has one axis more outside than inside; the rest is told apart by the results. (JAX has
+    changed what else says so.)
+    """
+    body = equation.params["jaxpr"].jaxpr
+    stacked, results = (
+        sum(len(shape_of(outer)) > len(shape_of(inner)) for outer, inner in zip(outside, inside))
+        for outside, inside in ((equation.invars, body.invars), (equation.outvars, body.outvars))
+    )
+    last = len(equation.invars) - stacked
+    return last - (len(equation.outvars) - results), last
+
+
 class Known:
     """An array that is the same for all arguments: `array()` computes it once, and answers None where that fails."""
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from .known import as_function, differentiable, struct_of
+from .known import as_function, differentiable, scan_parts, struct_of
 
 
 _WRITES = ("scatter", "scatter-add", "dynamic_update_slice")
@@ -64,14 +64,13 @@ def _called(equation: JaxprEqn) -> ClosedJaxpr | None:
 def spread(equation: JaxprEqn, written: Sequence[int]) -> ClosedJaxpr | None:
     """The program of a loop side by side, of the same inputs and with the same results but for the order of writes; None where
     turns wait for each other. ``written``: which of the carried arrays are only written to."""
-    p = equation.params
-    first = p["num_consts"]
+    first, _ = scan_parts(equation)
 
     def program(*inputs):
         arrays = list(inputs)
         for k in written:
             arrays[first + k] = _Written(inputs[first + k])
-        return [_put_down(each) if isinstance(each, _Written) else each for each in _scan(p, arrays)]
+        return [_put_down(each) if isinstance(each, _Written) else each for each in _scan(equation, arrays)]
 
     try:
         return jax.make_jaxpr(program)(*map(struct_of, equation.invars))
@@ -79,9 +78,10 @@ def spread(equation: JaxprEqn, written: Sequence[int]) -> ClosedJaxpr | None:
         return None
 
 
-def _scan(p: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+def _scan(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     """The results of a loop with some carried arrays only written to."""
-    body, length, first, last = p["jaxpr"], p["length"], p["num_consts"], p["num_consts"] + p["num_carry"]
+    p, (first, last) = equation.params, scan_parts(equation)
+    body, length = p["jaxpr"], p["length"]
     fixed, carried, stacked = inputs[:first], list(inputs[first:last]), inputs[last:]
     if p["reverse"] or any(isinstance(each, _Written) for each in (*fixed, *stacked)):
         raise _Kept
@@ -180,7 +180,7 @@ def _evaluated(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]) ->
         elif equation.primitive.name in _WRITES and written == [0]:
             results = [own[0].then(_write(equation, own))]
         elif equation.primitive.name == "scan":
-            results = _scan(equation.params, own)
+            results = _scan(equation, own)
         elif (inner := _called(equation)) is not None:
             results = _evaluated(inner.jaxpr, inner.consts, own)
         else:
