@@ -248,11 +248,13 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
 
     def _coordinatewise(self, v: Vectors) -> tuple[Bool[Array, "*stack"], Vectors]:
         """Where the projection is ``a * v``, and that a."""
-        easy, a = self.face(v)
+        flat, a = self.face(v)
         inside = (self.contains(v) >= 0) | jnp.all(v == 0, axis=-1)
         polar = self.dual_contains(-v) >= 0
+        # On a boundary these are a matter of rounding, which is not the same in every kernel; there must be one answer.
+        flat, inside, polar = computed_once((flat, inside, polar), jnp.sum(v * v) < 0)
         a = jnp.where(inside[..., None], 1.0, jnp.where(polar[..., None], 0.0, a))
-        return computed_once((easy | inside | polar, a), jnp.sum(v * v) < 0)
+        return flat | inside | polar, a
 
     def _eigen(self, split: "_Split") -> tuple[Matrices, Vectors]:
         """Eigenvectors (columns) and eigenvalues of the derivative of the projection."""
