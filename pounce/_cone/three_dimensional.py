@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._choose import where
 from .._once import computed_once
 from .base import AbstractCone, AbstractScaling, Frame
 from .vectors import (
@@ -253,7 +254,7 @@ class AbstractThreeDimensional(AbstractCone[ThreeDimensionalScaling]):
         polar = self.dual_contains(-v) >= 0
         # On a boundary these are a matter of rounding, which is not the same in every kernel; there must be one answer.
         flat, inside, polar = computed_once((flat, inside, polar), jnp.sum(v * v) < 0)
-        a = jnp.where(inside[..., None], 1.0, jnp.where(polar[..., None], 0.0, a))
+        a = where(inside[..., None], 1.0, where(polar[..., None], 0.0, a))
         return flat | inside | polar, a
 
     def _eigen(self, split: "_Split") -> tuple[Matrices, Vectors]:
