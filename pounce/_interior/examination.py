@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import where
 from .._linalg.kkt import KKTVector
+from .records import entry
 
 
 IDLE, AFFINE, CONFIRMING, PROBING, DONE = 0, 1, 2, 3, 4  # which system is wanted next
@@ -18,7 +19,7 @@ FIGURES = "margin", "reach", "slope", "slope_of_rows", "curvature", "terms", "ch
 
 def _entry(name: str) -> Any:
     array, k = ("flags", FLAGS.index(name)) if name in FLAGS else ("figures", FIGURES.index(name))
-    return property(lambda self: getattr(self, array)[k])
+    return entry(array, k)
 
 
 class Examination(eqx.Module):

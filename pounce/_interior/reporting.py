@@ -48,7 +48,7 @@ def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
     failed = ~is_solved(status)
     back = failed & state.memory.watchdog
     point = only_where(
-        back, lambda here: state.memory.stored_point(here.iterate.primal.size, here.rows.size), point_of(state)
+        back, lambda here: state.memory.stored_point(here.iterate.primal.size, here.rows.size), state.point
     )
     iterate, no = point.iterate, jnp.zeros_like(failed)
     restart, refuted = only_where(failed, lambda _: _compared_with_start(state, point, o), (no, no))
@@ -68,11 +68,6 @@ def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
         state.iteration - certified,
         where(again, REPORTING, where(failed, REPORTED, phase)),
     )
-
-
-def point_of(state: State) -> Point:
-    """Where the state stands."""
-    return Point(state.iterate, state.objective, state.rows)
 
 
 def _compared_with_start(state: State, point: Point, o: Numbers) -> tuple[Bool[Array, ""], Bool[Array, ""]]:

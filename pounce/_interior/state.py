@@ -281,3 +281,8 @@ class State(eqx.Module):
     rows: Float[Array, " m"]
     counts: Counts
     history: History | None
+
+    @property
+    def point(self) -> Point:
+        """The iterate with the values there."""
+        return Point(self.iterate, self.objective, self.rows)

@@ -25,7 +25,6 @@ from .state import (
     Frame,
     Globalization,
     Memory,
-    Point,
     Row,
     State,
 )
@@ -96,7 +95,7 @@ def accepted(
 
 def leaving_restoration(now: State, square: Bool[Array, ""], numbers: Numbers) -> State:
     """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
-    outer, point = now.outer.unpacked(now.globalization), Point(now.iterate, now.objective, now.rows)
+    outer, point = now.outer.unpacked(now.globalization), now.point
     view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
     leaving = computed_once(may_return(view, point, outer, now.entry, square, numbers), now.iteration < 0)
     back = returned(view, point, outer, now.entry, numbers)
