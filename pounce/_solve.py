@@ -51,17 +51,19 @@ def solve_nlp(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) -> So
     """Run the method to its end with ``lax.while_loop``. Traceable; not differentiable by itself."""
     numbers = start.numbers(method)
     first = method.init(start.x0, start.bounds, start.scaling, numbers)
-    first = in_each_lane(first, (nlp, start))
-    last = _repeated(method, lambda state: method.step(nlp, start.warm, state, numbers), first)
+    last = _repeated(method, lambda state: method.step(nlp, start.warm, state, numbers), first, (nlp, start))
     return finish(last, start.bounds, method.choices)
 
 
-def _repeated(method: InteriorPointMethod, step: Callable, first: Any, state: Callable = lambda carry: carry) -> Any:
-    """``step`` from ``first`` until the ``state`` in what it returns has ended.
+def _repeated(
+    method: InteriorPointMethod, step: Callable, first: Any, along: Any, state: Callable = lambda carry: carry
+) -> Any:
+    """``step``, which depends on ``along``, from ``first`` until the ``state`` in what it returns has ended.
 
     Whether it has is carried along: lanes of a batch are chosen by it, array by array, in as many kernels, and each would find it
     out by itself.
     """
+    first = in_each_lane(first, along)
     start = first, ~method.terminate(state(first))
 
     def body(carry):
@@ -87,7 +89,8 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
         return state, ActiveFactor(solved.factor, usable, moving, rows, *scales, units)
 
     first = method.init(start.x0, start.bounds, start.scaling, numbers)
-    last, kept = _repeated(method, step, (first, _blank(method, nlp, first)), lambda carry: carry[0])
+    blank = _blank(method, nlp, first)
+    last, kept = _repeated(method, step, (first, blank), (nlp, start), lambda carry: carry[0])
     return finish(last, start.bounds, method.choices), (kept,)
 
 
