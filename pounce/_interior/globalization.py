@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from .._choose import where
 from .._linalg.sparse import Pattern
@@ -11,18 +11,22 @@ from .filter import Filter, Reference
 from .options import Choices, Numbers
 from .perturbation import Perturbation
 from .records import Packed
-from .state import Adaptive, Departure, Direction, Globalization, Memory, Point
+from .state import BarrierMemory, Departure, Direction, Globalization, Memory, Point
 
 
 def first_globalization(
-    point: Point, o: Numbers, choices: Choices, capacity: int, sparse: Pattern | None = None
+    point: Point,
+    o: Numbers,
+    choices: Choices,
+    capacity: int,
+    barrier: tuple[Float[Array, ""], BarrierMemory | None],
+    sparse: Pattern | None = None,
 ) -> Globalization:
-    """The state of the main phase before its first pass. ``sparse``: where the entries of a sparse Jacobian are."""
+    """The state of the main phase before its first pass. ``barrier``: the first mu, and what its strategy remembers; ``sparse``:
+    where the entries of a sparse Jacobian are."""
     dtype, m = point.objective.dtype, point.rows.size
     zero, none = jnp.zeros((), dtype), jnp.array(0)
-    # The adaptive strategy has no mu of its own before its first update.
-    adaptive = _first_adaptive(point, choices, capacity) if choices.mu_strategy == "adaptive" else None
-    mu = o.mu_init if adaptive is None else zero + 1
+    mu, remembered = barrier
     return Globalization(
         mu=mu,
         tau=jnp.maximum(o.tau_min, 1 - mu),
@@ -33,18 +37,9 @@ def first_globalization(
         filter_rejections=none,
         perturbation=Perturbation.fresh(dtype),
         acceptable_count=none,
-        adaptive=adaptive,
+        barrier=remembered,
         quasi_newton=quasi_newton.fresh(point.iterate.primal.size - 3 * m, m, o, choices, sparse),
     )
-
-
-def _first_adaptive(point: Point, choices: Choices, capacity: int) -> Adaptive:
-    dtype, no = point.objective.dtype, jnp.array(False)
-    minus, rule = -jnp.ones((), dtype), choices.adaptive_mu_globalization
-    back = choices.adaptive_mu_restore_previous_iterate
-    stored = Filter.empty(capacity, dtype) if rule == "obj-constr-filter" else None
-    errors = jnp.full((choices.adaptive_mu_kkterror_red_iters,), jnp.inf, dtype) if rule == "kkt-error" else None
-    return Adaptive(~no, minus, stored, errors, minus, minus, point.iterate if back else None, no if back else None)
 
 
 def first_memory(point: Point) -> Memory:

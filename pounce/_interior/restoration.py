@@ -57,8 +57,8 @@ def fresh_globalization(
 ) -> Globalization:
     """The state a restoration run starts with."""
     none, minus = jnp.array(0), -jnp.ones_like(mu)
-    if main.adaptive is not None:
-        main = eqx.tree_at(lambda g: g.adaptive, main, main.adaptive.restarted())
+    if main.barrier is not None:
+        main = eqx.tree_at(lambda g: g.barrier, main, main.barrier.restarted())
     if main.quasi_newton is not None:
         main = eqx.tree_at(lambda g: g.quasi_newton, main, cleared(main.quasi_newton, numbers))
     return eqx.tree_at(

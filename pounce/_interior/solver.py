@@ -23,10 +23,10 @@ from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
 from .._solution import is_solved
 from . import certification, quasi_newton, start
-from .adaptive import choose_mode, gone_back, redirect
-from .barrier import monotone_update
+from .barrier import AbstractBarrier, Linear
+from .barriers import barrier_of
 from .direction import Correction, Solved
-from .globalization import first_globalization, first_memory, reset_line_search
+from .globalization import first_globalization, first_memory
 from .history import blank_history, blank_report
 from .iterate import Iterate, maximum_norm
 from .judging import judged_state
@@ -35,7 +35,6 @@ from .observation import Observation, observe
 from .options import Choices, Numbers
 from .records import Packed
 from .reporting import answering, begun, placed
-from .restoration import phase_view
 from .search import begin_search, bound_direction, end_search, trials_of
 from .start import Bounds, WarmStart
 from .state import (
@@ -52,14 +51,12 @@ from .state import (
     Direction,
     Entry,
     Frame,
-    Globalization,
-    Memory,
     Point,
     Row,
     State,
 )
-from .termination import infeasible_or_failed, phase_tolerance
-from .transitions import accepted, certified, clipping_mu, estimated, leaving_restoration, restoration, rows_outdated
+from .termination import infeasible_or_failed
+from .transitions import accepted, certified, estimated, leaving_restoration, restoration, rows_outdated
 from .trial import candidate, judge_trial, measuring
 from .trial_records import FAILED, MEASURING, SEARCHING, Search, Trial
 
@@ -98,6 +95,11 @@ class InteriorPointMethod(eqx.Module):
     # Whether solutions say what is active and if they can be differentiated.
     certify: bool = eqx.field(static=True, default=True)
 
+    @property
+    def barrier(self) -> AbstractBarrier:
+        """The strategy for the barrier parameter."""
+        return barrier_of(self.choices)
+
     def init(
         self,
         x0: Float[Array | np.ndarray, " n"],
@@ -122,7 +124,9 @@ class InteriorPointMethod(eqx.Module):
         y = jnp.zeros(m, x.dtype)
         iterate = Iterate(jnp.concatenate([x, jnp.zeros(3 * m, x.dtype)]), y, jnp.zeros(frame.bound.shape, x.dtype))
         point = Point(iterate, zero, y)
-        globalization = first_globalization(point, numbers, choices, self.filter_capacity, self.sparse)
+        capacity = self.filter_capacity
+        barrier = self.barrier.first(point, capacity, numbers)
+        globalization = first_globalization(point, numbers, choices, capacity, barrier, self.sparse)
         row = Row(jnp.stack([globalization.mu, *[zero] * 4]), none, none)
         history = None
         if self.history:
@@ -233,40 +237,32 @@ class InteriorPointMethod(eqx.Module):
         g = quasi_newton.updated(judged.globalization, seen.view, iterate, d, last_dw, searching, o, choices)
         judged = eqx.tree_at(lambda s: s.globalization, judged, g)
 
-        going_back, adaptive = None, choices.mu_strategy == "adaptive"
-        if adaptive:
-            g, memory, soft, stuck, going_back = choose_mode(judged, seen, frame, searching, o, choices)
-        else:
-            g, memory, soft, stuck = self._update_barrier(judged, seen, frame, searching, o)
+        updated = self.barrier.update(judged, seen, frame, searching, o)
+        going_back = updated.going_back
         # A function whose searches stall again and again, with luck between, is noise.
-        stuck = stuck | (searching & (judged.memory.stalls >= MOST_STALLS))
+        stuck = updated.stuck | (searching & (judged.memory.stalls >= MOST_STALLS))
         searching = searching & ~(stuck if going_back is None else stuck | going_back)
         always_dc = choices.perturb_always_cd
         solved, system, rhs = solve_pass(
-            self.linear_solver, seen, g, squared, least_squares, searching, o, always_dc, certifying, state
-        )
-        g = eqx.tree_at(lambda q: q.perturbation, g, solved.perturbation)
-        target, primal_rhs = g.mu, rhs[0]
-        if not adaptive:
-            # The direction is that of the old proximity weight; the search sees the new one.
-            view = phase_view(frame, phase, g.mu, state.entry, o)
-            gradient = view.objective_gradient(d.gradient, iterate.primal)
-        else:
-            g, solved, (primal_rhs, _), view, gradient, target = redirect(
-                self.linear_solver, seen, frame, g, solved, system, rhs, searching, o, choices
-            )
-        bound_step = bound_direction(view, iterate, seen.slack, target, solved.primal)
+            self.linear_solver, seen, updated.globalization, squared, least_squares, searching, o, always_dc,
+            certifying, state,
+        )  # fmt: skip
+        g = eqx.tree_at(lambda q: q.perturbation, updated.globalization, solved.perturbation)
+        linear = Linear(solver=self.linear_solver, system=system, rhs=rhs, solved=solved)
+        aimed = self.barrier.aim(judged, seen, frame, g, linear, searching, o)
+        g, solved, view = aimed.globalization, aimed.solved, aimed.view
+        bound_step = bound_direction(view, iterate, seen.slack, aimed.target, solved.primal)
         direction = Direction(solved.primal, solved.rows, bound_step)
-        correction = Correction(self.linear_solver, system, solved.factor, solved.perturbation, primal_rhs)
-        slope = -jnp.sum(barrier_rhs(view, gradient, seen.slack, g.mu) * direction.primal)
+        correction = Correction(self.linear_solver, system, solved.factor, solved.perturbation, aimed.primal_rhs)
+        slope = -jnp.sum(barrier_rhs(view, aimed.gradient, seen.slack, g.mu) * direction.primal)
         force = (state.iteration == 0) & (phase == REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
         if certifying is not None:
             origin = jnp.concatenate([self.asked(state)[0], iterate.primal[view.n :]])
             here = eqx.tree_at(lambda p: p.iterate.primal, here, where(phase == CERTIFYING, origin, iterate.primal))
         search, first = begin_search(
-            view, here, seen.slack, direction, solved.success, slope, correction, g, memory, state.row, soft, searching,
-            force, o, choices,
+            view, here, seen.slack, direction, solved.success, slope, correction, g, updated.memory, state.row,
+            updated.soft, searching, force, o, choices,
         )  # fmt: skip
         if certifying is not None:
             first = measuring(first, certifying, solved.examined.reach)
@@ -299,7 +295,7 @@ class InteriorPointMethod(eqx.Module):
         row = Row(jnp.stack(figures), outcome.tag, trials_of(search, last))
         base = select(relapse, judged.memory.stored, outcome.base)
         sure = found.is_acceptable & ~relapse & ~last.reverted
-        clip_mu = clipping_mu(view, outcome.point.iterate, g, o)
+        clip_mu = self.barrier.clipping_mu(view, outcome.point.iterate, g, o)
         keep_rows = self.choices.warm_start_init_point
         results = (
             (took, accepted(judged, seen, view, frame, g, outcome, last.reverted, clip_mu, row, o)),
@@ -309,11 +305,13 @@ class InteriorPointMethod(eqx.Module):
             (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
         if found.going_back is not None:
-            results += ((found.going_back, gone_back(judged, g)),)
+            results += ((found.going_back, self.barrier.gone_back(judged, g)),)
         conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
         result = merge(judged, list(zip(conditions, (case for _, case in results), strict=True)))
         # Seldom, and half of the state: nothing that other passes should pay for.
-        result = only_where(took & restoring, lambda now: leaving_restoration(now, seen.square, o), result)
+        result = only_where(
+            took & restoring, lambda now: leaving_restoration(now, seen.square, self.barrier, o), result
+        )
         if found.certifying is not None:  # and nothing else has come of the pass
             result = certified(result, seen, solved, last, found.certifying)
         restored = (failed | relapse) & (result.status == Status.Running) & ~restoring
@@ -350,33 +348,6 @@ class InteriorPointMethod(eqx.Module):
         first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
         iterate = select(state.phase == STARTING, first, iterate)
         return frame, select(state.phase == REPORTING, placed(frame, iterate, d.rows), iterate)
-
-    def _update_barrier(
-        self, judged: State, seen: Observation, frame: Frame, searching: Bool[Array, ""], o: Numbers
-    ) -> tuple[Globalization, Memory, Bool[Array, ""], Bool[Array, ""]]:
-        """The globalisation state with its new barrier parameter, what is left of the memory, whether the next step is one
-        of soft restoration, and whether tiny steps end the solve."""
-        g, restoring = judged.globalization, seen.view.restoring
-        scale = where(restoring, 1.0, jnp.abs(frame.objective_scale))
-        # A restoration run keeps its first barrier parameter for its first step.
-        skip = restoring & (judged.entry.steps == 0)
-        update = monotone_update(
-            seen.error_at,
-            g.mu,
-            g.tau,
-            phase_tolerance(judged, o),
-            o.compl_inf_tol * scale,
-            judged.row.second_tiny,
-            skip | ~searching,
-            judged.iteration > 0,
-            o,
-            self.choices,
-        )
-        g = eqx.tree_at(lambda q: (q.mu, q.tau), g, (update.mu, update.tau))
-        g, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, update.reset)
-        # Without bounds no barrier parameter can help.
-        useless = judged.row.second_tiny & ~jnp.any(seen.view.has)
-        return g, memory, soft, searching & (update.stuck | useless)
 
 
 def _stopped(

@@ -1,10 +1,10 @@
 """What an interior-point solve carries from one pass to the next."""
 
-from typing import Any
+import abc
+from typing import Any, Self
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -77,31 +77,12 @@ class Departure(eqx.Module):
         return Departure(Point(iterate, array(), array(rows)), direction, array(), array())
 
 
-class Adaptive(eqx.Module):
-    """State of the adaptive barrier strategy. What the chosen test of progress does not need is None."""
+class BarrierMemory(eqx.Module):
+    """What a strategy for the barrier parameter remembers (`barrier`); a restoration run has its own."""
 
-    free: Bool[Array, ""]  # the oracle chooses mu; else it falls monotonically
-    mu_max: Float[Array, ""]  # negative until the first update
-    filter: Filter | None  # accepted (objective, violation) pairs
-    errors: Float[Array, " k"] | None  # latest accepted KKT errors, the oldest first; empty places are +inf
-    first_dual: Float[Array, ""]  # averaged infeasibilities at the first update; negative before
-    first_primal: Float[Array, ""]
-    kept: Iterate | None  # last iterate that made progress
-    returned: Bool[Array, ""] | None  # the iterate is the kept one, about to turn monotone
-
-    def restarted(self) -> "Adaptive":
+    @abc.abstractmethod
+    def restarted(self) -> Self:
         """As at the start of a run."""
-        minus, no = -jnp.ones_like(self.mu_max), jnp.array(False)
-        return Adaptive(
-            ~no,
-            minus,
-            None if self.filter is None else self.filter.cleared(~no),
-            None if self.errors is None else jnp.full_like(self.errors, jnp.inf),
-            minus,
-            minus,
-            self.kept,
-            None if self.returned is None else no,
-        )
 
 
 class Pairs(eqx.Module):
@@ -137,7 +118,7 @@ class Globalization(eqx.Module):
     filter_rejections: Int[Array, ""]
     perturbation: Perturbation
     acceptable_count: Int[Array, ""]
-    adaptive: Adaptive | None
+    barrier: BarrierMemory | None
     quasi_newton: QuasiNewton | None
 
 

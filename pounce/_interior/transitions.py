@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 from .._choose import select, where
 from .._once import computed_once, only_where
 from .._results import Status
+from .barrier import AbstractBarrier
 from .certification import conclusion
 from .direction import Solved
 from .errors import measure
@@ -32,9 +33,6 @@ from .termination import after_failed_search, converged, phase_tolerance
 from .trial_records import SOFT_TENTATIVE, Outcome, Trial
 
 
-LARGEST_CLIPPING_MU = 1e3  # as Ipopt's free mode
-
-
 def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Numbers) -> tuple[Frame, Iterate]:
     """Bounds moved away from iterates that touch them, and bound multipliers kept near ``mu / slack`` (eq. 16)."""
     slack = view.guarded_slack(iterate.primal, iterate.bounds, mu, numbers.slack_move)
@@ -44,16 +42,6 @@ def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Nu
     z = where(view.has, jnp.clip(iterate.bounds, least, most), 0.0)
     z = where(numbers.kappa_sigma >= 1, z, iterate.bounds)
     return eqx.tree_at(lambda f: f.bound, frame, bound), eqx.tree_at(lambda i: i.bounds, iterate, z)
-
-
-def clipping_mu(view: View, iterate: Iterate, g: Globalization, numbers: Numbers) -> Float[Array, ""]:
-    """The mu that eq. 16 keeps bound multipliers near: while an oracle chooses it, the iterate's average complementarity."""
-    if g.adaptive is None:
-        return g.mu
-    slack = view.guarded_slack(iterate.primal, iterate.bounds, g.mu, numbers.slack_move)
-    total = jnp.sum(where(view.has, slack * iterate.bounds, 0.0))
-    average = jnp.minimum(total / jnp.maximum(jnp.sum(view.has), 1), LARGEST_CLIPPING_MU)
-    return where(g.adaptive.free, average, g.mu)
 
 
 def _system_error(seen: Observation, g: Globalization) -> Float[Array, ""]:
@@ -93,13 +81,13 @@ def accepted(
     )  # fmt: skip
 
 
-def leaving_restoration(now: State, square: Bool[Array, ""], numbers: Numbers) -> State:
+def leaving_restoration(now: State, square: Bool[Array, ""], barrier: AbstractBarrier, numbers: Numbers) -> State:
     """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
     outer, point = now.outer.unpacked(now.globalization), now.point
     view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
     leaving = computed_once(may_return(view, point, outer, now.entry, square, numbers), now.iteration < 0)
     back = returned(view, point, outer, now.entry, numbers)
-    _, back = corrected_bounds(view, now.frame, back, clipping_mu(view, back, outer, numbers), numbers)
+    _, back = corrected_bounds(view, now.frame, back, barrier.clipping_mu(view, back, outer, numbers), numbers)
     changed = jnp.array(REGULAR), back, outer, now.memory.forgotten(jnp.array(True))
     kept = now.phase, now.iterate, now.globalization, now.memory
     return eqx.tree_at(
