@@ -4,6 +4,7 @@
 And of states that exclude each other only what they change has to be chosen.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from jaxtyping import Array, Bool, Shaped
 
 
 def where(condition: Any, new: Any, old: Any) -> Shaped[Array, "..."]:
-    """`jnp.where` with three arguments, as one `lax.select_n` of operands that are broadcast only where they have to be."""
+    """`jnp.where` with three arguments, as one `lax.select_n` of operands that are broadcast only where they have to be.
+    A member of an enumeration is a number without a dtype of its own, as Python's are."""
     if isinstance(new, float) and isinstance(old, float):
         return jnp.where(condition, new, old)  # of no dtype of its own, as Python's numbers are
+    new, old = (int(value) if isinstance(value, enum.IntEnum) else value for value in (new, old))
     dtype = jnp.result_type(new, old)
     shape = jnp.broadcast_shapes(jnp.shape(condition), jnp.shape(new), jnp.shape(old))
     if jnp.ndim(condition):

@@ -13,7 +13,7 @@ from ._interior.finish import finish
 from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
-from ._interior.state import REPORTING, State
+from ._interior.state import Phase, State
 from ._lanes import in_each_lane
 from ._linalg.kkt import KKTOperator, KKTVector
 from ._problem.nlp import AbstractNLP
@@ -82,7 +82,7 @@ def solve_and_keep(method: InteriorPointMethod, nlp: AbstractNLP, start: Start) 
         solved, frame, finding = found.solved, found.frame, state.finding
         assert finding is not None
         usable = finding.settled & finding.regular & finding.inertia_correct & (frame.objective_scale > 0)
-        usable &= found.judged.phase != REPORTING
+        usable &= found.judged.phase != Phase.REPORTING
         held, n = jnp.any(finding.active, axis=0), frame.free.size
         moving, rows = frame.free & ~held[:n], frame.equality | held[n:]
         scales, units = (frame.objective_scale, frame.row_scale), solved.examined.units

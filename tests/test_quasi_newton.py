@@ -14,7 +14,7 @@ from pounce._interior.quasi_newton import bfgs_columns, bfgs_matrix, sr1_columns
 from pounce._interior.restoration import phase_view
 from pounce._interior.solver import InteriorPointMethod
 from pounce._interior.start import Bounds
-from pounce._interior.state import REGULAR
+from pounce._interior.state import Phase
 from pounce._linalg.dense import PivotedLU
 from pounce._problem.nlp import Derivatives, FunctionNLP
 from pounce._results import Status
@@ -215,7 +215,7 @@ def test_pairs_are_skipped_and_memory_starts_over():
     method = InteriorPointMethod(PivotedLU(), choices)
     _, x0, bounds = inputs("rosenbrock")
     state = method.init(x0, bounds, None, numbers)
-    view = phase_view(state.frame, jnp.array(REGULAR), numbers.mu_init, state.entry, numbers)
+    view = phase_view(state.frame, jnp.array(Phase.REGULAR), numbers.mu_init, state.entry, numbers)
     g, zero = state.globalization, jnp.zeros(())
 
     @jax.jit

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
 from .balance import balance
-from .judgement import REGULAR, SETTLED, SINGULAR, Held, judgement, nothing_held, probe_of
+from .judgement import Held, Level, judgement, nothing_held, probe_of
 from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, relation
 from .polish import left_over
 from .program import ConicProgram
@@ -68,9 +68,9 @@ def on_path(
 
     def body(carry):
         x, y, v, length, defect, level, judged, count = carry
-        pair, judging = central(v), level > SETTLED
+        pair, judging = central(v), level > Level.SETTLED
         left, _ = left_over(program, x, y, pair)
-        rows = linearized.factorize(program, pair, prepared, level == SINGULAR)
+        rows = linearized.factorize(program, pair, prepared, level == Level.SINGULAR)
         right = Vector(left.x, left.y, -relation(rows, left.z, jnp.zeros_like(left.z)))
         right = jax.tree.map(lambda a, b: jnp.where(judging, a, b), probe, right)
         found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
@@ -84,12 +84,12 @@ def on_path(
         defect = jnp.where(better, trial, defect)
         judged, following = judgement(rows, found, probe, level, judged)
         done = (defect <= enough) | (length <= SHORTEST) | (count >= MAX_STEPS)
-        level = jnp.where(judging, following, jnp.where(done, REGULAR, SETTLED))
+        level = jnp.where(judging, following, jnp.where(done, Level.REGULAR, Level.SETTLED))
         return x, y, v, length, defect, level, judged, count + 1
 
     def going(carry):
         *_, level, _, count = carry
-        return wanted & ((level > SETTLED) | (count <= MAX_STEPS) & ~_judged(carry))
+        return wanted & ((level > Level.SETTLED) | (count <= MAX_STEPS) & ~_judged(carry))
 
     def _judged(carry):
         return carry[6][1].share < jnp.inf

@@ -1,5 +1,7 @@
 """What all derivatives at a pair share, and what a solve with their matrix tells of it."""
 
+import enum
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,13 @@ ACCURATE = 1e-8  # what a solve with a regular matrix may leave
 LARGEST = 1e-3  # how much larger than its right-hand side a solution may be, times the inverse of the precision
 CLEAR = 1e-2  # the margin from which slacks and multipliers can be told apart
 
-# Of a loop: whether it has done with, or has yet to factorise, the matrix itself or the regularised one.
-SETTLED, REGULAR, SINGULAR = 0, 1, 2
+
+class Level(enum.IntEnum):
+    """Of a loop: which matrix it has yet to factorise, if any."""
+
+    SETTLED = 0
+    REGULAR = 1  # the matrix itself
+    SINGULAR = 2  # the regularised one
 
 
 class Report(eqx.Module):
@@ -77,9 +84,9 @@ def judgement(
         return ~((left <= accurate) & (solution <= largest))
 
     new = Report(solved.share, lost("x"), lost("y", "z"))
-    report = jax.tree.map(lambda a, b: jnp.where(level == REGULAR, a, b), new, before[1])
-    failed = (level == REGULAR) & (report.flat | report.dependent)
-    return (rows, report), jnp.where(failed, SINGULAR, SETTLED)
+    report = jax.tree.map(lambda a, b: jnp.where(level == Level.REGULAR, a, b), new, before[1])
+    failed = (level == Level.REGULAR) & (report.flat | report.dependent)
+    return (rows, report), jnp.where(failed, Level.SINGULAR, Level.SETTLED)
 
 
 def nothing_held(program: ConicProgram, solver: AbstractKKTSolver, prepared: PyTree) -> Held:

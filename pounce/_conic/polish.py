@@ -23,7 +23,7 @@ from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
 from .._once import computed_once, only_where
 from .balance import Balance, balance
-from .judgement import REGULAR, SETTLED, SINGULAR, Held, judgement, probe_of
+from .judgement import Held, Level, judgement, probe_of
 from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
 from .program import ConicProgram
 from .system import Vector
@@ -142,14 +142,14 @@ def polish(
 
     def step(carry: Trip, value):
         """What a step leads to: a point, the difference of its pair, what was judged and the next level of that."""
-        judging, singular, affine = carry.level > SETTLED, None, carry.affine
+        judging, singular, affine = carry.level > Level.SETTLED, None, carry.affine
         # The first pair of all is where the first step is linearised; what that has to make up for is left by the interior.
         near = chosen(affine | (carry.count == 0), carry.origin, carry.now)
         if value[1] is not None:
             near = chosen(judging, carry.best.pair, near)
         at = chosen(affine, interior, near)
         if value[1] is not None:
-            at, singular = chosen(judging, _undecided(program, near, interior), at), carry.level == SINGULAR
+            at, singular = chosen(judging, _undecided(program, near, interior), at), carry.level == Level.SINGULAR
         if not program.cones.symmetric:
             at = dataclasses.replace(at, near=near)
         at = computed_once(at, carry.count < -1)
@@ -171,7 +171,7 @@ def polish(
         return (x, y, difference), judged, level
 
     def body(carry: Trip) -> Trip:
-        first, judging, affine = carry.count < 0, carry.level > SETTLED, carry.affine
+        first, judging, affine = carry.count < 0, carry.level > Level.SETTLED, carry.affine
         value = (carry.x, carry.y, interior.s - interior.z), carry.judged, carry.level
         (x, y, difference), judged, level = only_where(~first, lambda value: step(carry, value), value)
         pair = complementary_pair(program.cones, difference)
@@ -182,13 +182,13 @@ def polish(
         best = chosen(first | (~judging & (new < carry.best.defect)), current, carry.best)
         going = ~solved & (carry.count + 1 < MAX_STEPS) & ~judging
         if judged is not None:
-            level = jnp.where(judging, level, jnp.where(going, SETTLED, REGULAR))
+            level = jnp.where(judging, level, jnp.where(going, Level.SETTLED, Level.REGULAR))
         tried = carry.tried | affine
         promising = never if program.cones.polyhedral else new < eps**PROMISING
         origin = chosen(first, pair, carry.origin)
         return Trip(
             x, y, now, left, best, origin, ~first & ~tried & ~promising & going, tried, level, judged,
-            going | (level > SETTLED), carry.count + 1,
+            going | (level > Level.SETTLED), carry.count + 1,
         )  # fmt: skip
 
     judged = None if nothing is None else (nothing.rows, nothing.report)

@@ -29,7 +29,7 @@ from .._linalg.kkt import Inertia, KKTOperator
 from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, times, transposed_times
 from .._solution import LEAST_MARGIN
 from .direction import Unknowns
-from .examination import AFFINE, CONFIRMING, DONE, PROBING, Examination
+from .examination import Examination, Stage
 from .iterate import SIDES, View, bound_steps
 from .observation import Observation
 from .state import Finding, State
@@ -117,14 +117,14 @@ class Examiner(eqx.Module):
         hessian: Any = matrix.masked(self.hessian, free, free)
         jacobian = matrix.masked(self.jacobian, rows, free)
         unit, row_unit = natural_units(KKTOperator(hessian, jacobian, jnp.zeros_like(self.rows)))
-        slope, left = select(c.stage == PROBING, self._waves(), self._newton_step(active, unit, row_unit))
+        slope, left = select(c.stage == Stage.PROBING, self._waves(), self._newton_step(active, unit, row_unit))
         slope = jnp.concatenate([slope, jnp.zeros(3 * left.size, left.dtype)])
         rhs = where(moving, slope, 0.0), where(rows, left, 0.0)
         of_set = Unknowns(moving, rows, nothing, (unit, row_unit)), rhs
         affine = where(view.active, z[1] - z[0], 0.0), jnp.zeros_like(self.rows)
         ones = jnp.ones_like(unit), jnp.ones_like(row_unit)
         newton = Unknowns(view.active, view.present, jnp.sum(z / self.slack, axis=0), ones)
-        return select(c.stage == AFFINE, (newton, affine), of_set)
+        return select(c.stage == Stage.AFFINE, (newton, affine), of_set)
 
     def __call__(
         self,
@@ -138,9 +138,9 @@ class Examiner(eqx.Module):
         """What is known once that system has been solved."""
         reliable, active = ratio <= jnp.sqrt(jnp.finfo(ratio.dtype).eps), self._active(c)
         outcomes = (
-            (AFFINE, self._indicated(active, solution, solved)),
-            (CONFIRMING, self._confirmed(c, active, unknowns, solution, reliable)),
-            (PROBING, self._probed(c, active, unknowns, solution, inertia, reliable)),
+            (Stage.AFFINE, self._indicated(active, solution, solved)),
+            (Stage.CONFIRMING, self._confirmed(c, active, unknowns, solution, reliable)),
+            (Stage.PROBING, self._probed(c, active, unknowns, solution, inertia, reliable)),
         )
         known = c.asdict() | dict(active=active)
         for stage, changes in outcomes:
@@ -153,7 +153,7 @@ class Examiner(eqx.Module):
         t = -bound_steps(solution[0]) / self.slack
         solved = solved & jnp.all(jnp.isfinite(where(self.view.has, t, 0.0)))
         indicated = where(solved, self._one_side(t, jnp.full_like(t, 0.5)), active)
-        return dict(stage=jnp.array(CONFIRMING), active=indicated)
+        return dict(stage=jnp.array(Stage.CONFIRMING), active=indicated)
 
     def _confirmed(
         self,
@@ -174,7 +174,7 @@ class Examiner(eqx.Module):
         turned = active ^ wrong
         turned = turned & ~(jnp.all(turned, axis=0) & ~wrong)
         return dict(
-            stage=where(asking, AFFINE, where(again, CONFIRMING, PROBING)),
+            stage=where(asking, Stage.AFFINE, where(again, Stage.CONFIRMING, Stage.PROBING)),
             active=where(again, turned, active),
             indicated=c.indicated | asking,
             margin=where(confirmed, margin, 0.0),
@@ -200,7 +200,7 @@ class Examiner(eqx.Module):
         limiting, dependent = self._limiting(active, unknowns, solution[1])
         release = singular & dependent & (c.systems < MOST_SYSTEMS)
         return dict(
-            stage=where(release, PROBING, DONE),
+            stage=where(release, Stage.PROBING, Stage.DONE),
             active=active & ~(release & limiting),
             dependent=c.dependent | release,
             regular=~singular & ~c.dependent,

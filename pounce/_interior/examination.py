@@ -1,5 +1,6 @@
 """What the systems of a pass have told of a solution so far (`certification` makes and reads it)."""
 
+import enum
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,6 @@ from .._linalg.kkt import KKTVector
 from .records import entry
 
 
-IDLE, AFFINE, CONFIRMING, PROBING, DONE = 0, 1, 2, 3, 4  # which system is wanted next
 ARRAYS = "stage", "systems", "active", "x", "rows", "units"
 FLAGS = "indicated", "dependent", "regular", "inertia_correct", "curved"
 FIGURES = "margin", "reach", "slope", "slope_of_rows", "curvature", "terms", "change"
@@ -20,6 +20,16 @@ FIGURES = "margin", "reach", "slope", "slope_of_rows", "curvature", "terms", "ch
 def _entry(name: str) -> Any:
     array, k = ("flags", FLAGS.index(name)) if name in FLAGS else ("figures", FIGURES.index(name))
     return entry(array, k)
+
+
+class Stage(enum.IntEnum):
+    """Which system is wanted next."""
+
+    IDLE = 0
+    AFFINE = 1
+    CONFIRMING = 2
+    PROBING = 3
+    DONE = 4
 
 
 class Examination(eqx.Module):
@@ -60,12 +70,12 @@ class Examination(eqx.Module):
     @property
     def asking(self) -> Bool[Array, ""]:
         """A system is wanted."""
-        return (self.stage > IDLE) & (self.stage < DONE)
+        return (self.stage > Stage.IDLE) & (self.stage < Stage.DONE)
 
     @property
     def later(self) -> Bool[Array, ""]:
         """It is one of an active set."""
-        return (self.stage > AFFINE) & (self.stage < DONE)
+        return (self.stage > Stage.AFFINE) & (self.stage < Stage.DONE)
 
 
 def nothing_known(
@@ -75,7 +85,7 @@ def nothing_known(
     indicated."""
     flags = again & (jnp.arange(len(FLAGS)) == FLAGS.index("indicated"))
     return Examination(
-        stage=where(wanted, CONFIRMING, IDLE),
+        stage=where(wanted, Stage.CONFIRMING, Stage.IDLE),
         systems=jnp.array(0),
         active=jnp.zeros((2, size), bool),
         x=x,

@@ -8,7 +8,7 @@ from .._solution import ActiveSet, Multipliers, Quality, Residuals, Solution, St
 from .iterate import SIDES, Iterate, maximum_norm
 from .options import Choices
 from .start import Bounds
-from .state import REGULAR, Frame, State
+from .state import Frame, Phase, State
 
 
 def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
@@ -23,7 +23,7 @@ def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
     if choices.fixed_variable_treatment != "make_parameter_nodual":
         lower, upper = lower + jnp.maximum(rest, 0.0), upper + jnp.maximum(-rest, 0.0)
     # A problem that is none is not looked at.
-    unseen = state.phase < REGULAR
+    unseen = state.phase < Phase.REGULAR
     objective, constraints, lagrangian = (
         where(unseen, jnp.nan, value)
         for value in (

@@ -12,7 +12,7 @@ from .history import shown_row, written
 from .observation import Observation, finite_derivatives
 from .options import Choices, Numbers
 from .records import Packed
-from .state import CERTIFYING, REGULAR, RESTORING, STARTING, Report, State
+from .state import Phase, Report, State
 from .termination import judge
 
 
@@ -20,16 +20,16 @@ def judged_state(
     state: State, seen: Observation, judging: Bool[Array, ""], o: Numbers, choices: Choices
 ) -> tuple[State, Bool[Array, ""]]:
     """The state with its verdict, table row and errors; and whether its iterate is acceptable."""
-    errors, g, restoring = _supported(state, seen, o), state.globalization, state.phase == RESTORING
+    errors, g, restoring = _supported(state, seen, o), state.globalization, state.phase == Phase.RESTORING
     verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
     # The starting passes only look for functions that cannot be evaluated at all.
-    broken = (state.phase == STARTING) & ~finite_derivatives(seen.derivatives, restoring)
+    broken = (state.phase == Phase.STARTING) & ~finite_derivatives(seen.derivatives, restoring)
     status = where(judging, verdict.status, where(broken, Status.Invalid_Number_Detected, Status.Running))
     status = where(state.status == Status.Running, status, state.status).astype(jnp.int32)
     shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
     figures = jnp.stack([errors.overall(o.mu_target), shown, errors.dual])
     # Where a solution is looked at again, functions are those of another point.
-    report = select(state.phase == CERTIFYING, state.report, Report(figures))
+    report = select(state.phase == Phase.CERTIFYING, state.report, Report(figures))
     fine = verdict.acceptable & judging
     history = state.history
     if history is not None:
@@ -67,5 +67,7 @@ def judged_state(
 def _supported(state: State, seen: Observation, o: Numbers) -> Errors:
     """The errors of an iterate of the main phase, infinite if its multipliers are not what they seem."""
     errors, jacobian = seen.errors, seen.derivatives.jacobian
-    wrong = unsupported(seen.view, seen.iterate, seen.gradient, jacobian, errors, o.tol) & (state.phase == REGULAR)
+    wrong = unsupported(seen.view, seen.iterate, seen.gradient, jacobian, errors, o.tol) & (
+        state.phase == Phase.REGULAR
+    )
     return eqx.tree_at(lambda e: e.violation, errors, where(wrong, jnp.inf, errors.violation))

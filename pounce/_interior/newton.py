@@ -14,7 +14,7 @@ from .examination import nothing_known
 from .iterate import View
 from .observation import Observation
 from .options import Numbers
-from .state import CERTIFYING, Globalization, State
+from .state import Globalization, Phase, State
 
 
 def barrier_rhs(view: View, gradient, slack, mu) -> Float[Array, " N"]:
@@ -48,7 +48,7 @@ def solve_pass(
     rhs = where(least_squares, dual, barrier), where(least_squares, 0.0, -residual)
     enabled, examination, examiner = searching | least_squares, None, None
     if certifying is not None:
-        again = state.phase == CERTIFYING
+        again = state.phase == Phase.CERTIFYING
         assert state.finding is not None
         examiner, enabled = functools.partial(Examiner.at, seen, hessian, state, again), enabled | certifying
         x, y = iterate.primal[: view.n], iterate.rows

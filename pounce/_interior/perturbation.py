@@ -5,6 +5,7 @@ Jacobians: while it is not known whether one of them is singular by structure, t
 """
 
 import dataclasses
+import enum
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,9 +16,25 @@ from .options import Numbers
 from .records import entry
 
 
-UNKNOWN, REGULAR, DEGENERATE = 0, 1, 2
-NO_TEST, PLAIN, WITH_DC, WITH_DW, WITH_BOTH = 0, 1, 2, 3, 4
 TRIALS_BEFORE_DEGENERATE = 3
+
+
+class Structure(enum.IntEnum):
+    """What is known of the structure of a block of the matrix."""
+
+    UNKNOWN = 0
+    REGULAR = 1
+    DEGENERATE = 2
+
+
+class Test(enum.IntEnum):
+    """How a system of unknown structure is perturbed to find out about it."""
+
+    NO_TEST = 0
+    PLAIN = 1
+    WITH_DC = 2
+    WITH_DW = 3
+    WITH_BOTH = 4
 
 
 class Perturbation(eqx.Module):
@@ -30,10 +47,10 @@ class Perturbation(eqx.Module):
     dw = entry("figures", 0)
     dc = entry("figures", 1)
     last_dw = entry("figures", 2)
-    hessian = entry("known", 0)  # UNKNOWN, REGULAR or DEGENERATE
+    hessian = entry("known", 0)  # a `Structure`
     jacobian = entry("known", 1)
     trials = entry("known", 2)
-    test = entry("known", 3)
+    test = entry("known", 3)  # a `Test`
 
     @staticmethod
     def fresh(dtype) -> "Perturbation":
@@ -62,18 +79,18 @@ class _Rung(eqx.Module):
 
 def _concluded(p: _Rung) -> _Rung:
     """Draw the conclusion from the test that just succeeded."""
-    unknown_h, unknown_j = p.hessian == UNKNOWN, p.jacobian == UNKNOWN
-    with_dc, with_dw, both = p.test == WITH_DC, p.test == WITH_DW, p.test == WITH_BOTH
-    plain = p.test == PLAIN
+    unknown_h, unknown_j = p.hessian == Structure.UNKNOWN, p.jacobian == Structure.UNKNOWN
+    with_dc, with_dw, both = p.test == Test.WITH_DC, p.test == Test.WITH_DW, p.test == Test.WITH_BOTH
+    plain = p.test == Test.PLAIN
     counted = (with_dc & unknown_j) | (with_dw & unknown_h) | both
     trials = p.trials + counted
     enough = counted & (trials >= TRIALS_BEFORE_DEGENERATE)
-    hessian = where(unknown_h & (plain | with_dc), REGULAR, p.hessian)
-    jacobian = where(unknown_j & (plain | with_dw), REGULAR, p.jacobian)
+    hessian = where(unknown_h & (plain | with_dc), Structure.REGULAR, p.hessian)
+    jacobian = where(unknown_j & (plain | with_dw), Structure.REGULAR, p.jacobian)
     return dataclasses.replace(
         p,
-        hessian=where(enough & (with_dw | both), DEGENERATE, hessian),
-        jacobian=where(enough & (with_dc | both), DEGENERATE, jacobian),
+        hessian=where(enough & (with_dw | both), Structure.DEGENERATE, hessian),
+        jacobian=where(enough & (with_dc | both), Structure.DEGENERATE, jacobian),
         trials=trials,
     )
 
@@ -93,18 +110,18 @@ def row_perturbation(mu: Float[Array, ""], o: Numbers) -> Float[Array, ""]:
 def begin(given: Perturbation, mu: Float[Array, ""], o: Numbers, always_dc: bool) -> Perturbation:
     """Perturbation to try first on a new system."""
     p = _concluded(_Rung.of(given))
-    unknown = (p.hessian == UNKNOWN) | (p.jacobian == UNKNOWN)
-    first_test = where((p.jacobian != REGULAR) & always_dc, WITH_DC, PLAIN)
-    dc = where((p.jacobian == DEGENERATE) | always_dc, row_perturbation(mu, o), 0.0)
+    unknown = (p.hessian == Structure.UNKNOWN) | (p.jacobian == Structure.UNKNOWN)
+    first_test = where((p.jacobian != Structure.REGULAR) & always_dc, Test.WITH_DC, Test.PLAIN)
+    dc = where((p.jacobian == Structure.DEGENERATE) | always_dc, row_perturbation(mu, o), 0.0)
     last_dw = where(p.dw > 0, p.dw, p.last_dw)
-    climbing = p.hessian == DEGENERATE
+    climbing = p.hessian == Structure.DEGENERATE
     dw = where(climbing, _raised(jnp.zeros_like(p.dw), last_dw, o), 0.0)
     begun = dataclasses.replace(
         p,
         dw=dw,
         dc=dc,
         last_dw=where(climbing & ~(dw <= o.max_hessian_perturbation), 0.0, last_dw),
-        test=where(unknown, first_test, NO_TEST),
+        test=where(unknown, first_test, Test.NO_TEST),
     )
     return begun.perturbation(jnp.array(False))
 
@@ -119,14 +136,16 @@ def following(
     """
     now, dc_value = _Rung.of(given), row_perturbation(mu, o)
     # After a singular system
-    testing = (now.hessian == UNKNOWN) | (now.jacobian == UNKNOWN)
-    plain, with_dc = now.test == PLAIN, now.test == WITH_DC
-    first_dc = testing & plain & (now.jacobian == UNKNOWN)
+    testing = (now.hessian == Structure.UNKNOWN) | (now.jacobian == Structure.UNKNOWN)
+    plain, with_dc = now.test == Test.PLAIN, now.test == Test.WITH_DC
+    first_dc = testing & plain & (now.jacobian == Structure.UNKNOWN)
     no_raise = first_dc | (~testing & ~((now.dc > 0) | given.escalated))
     drop_dc = testing & with_dc & (not always_dc)
-    add_dc = no_raise | (testing & (now.test == WITH_DW))
-    next_test = where(plain, WITH_DW, where(with_dc, WITH_BOTH if always_dc else WITH_DW, WITH_BOTH))
-    next_test = where(first_dc, WITH_DC, next_test)
+    add_dc = no_raise | (testing & (now.test == Test.WITH_DW))
+    next_test = where(
+        plain, Test.WITH_DW, where(with_dc, Test.WITH_BOTH if always_dc else Test.WITH_DW, Test.WITH_BOTH)
+    )
+    next_test = where(first_dc, Test.WITH_DC, next_test)
     dependent = dataclasses.replace(
         now,
         dc=where(add_dc, dc_value, where(drop_dc, 0.0, now.dc)),
@@ -146,8 +165,8 @@ def following(
         dw=where(no_raise, p.dw, where(again, first, higher)),
         dc=where(again, dc_value, p.dc),
         last_dw=where(no_raise | fine, p.last_dw, 0.0),
-        hessian=where(again & (p.hessian == DEGENERATE), REGULAR, p.hessian),
-        test=where(again, NO_TEST, p.test),
+        hessian=where(again & (p.hessian == Structure.DEGENERATE), Structure.REGULAR, p.hessian),
+        test=where(again, Test.NO_TEST, p.test),
     )
     raised = ~no_raise & (fine | (again & refined))
     return climbed.perturbation(given.escalated | raised), no_raise | raised

@@ -16,7 +16,7 @@ from .._results import Status
 from .._solution import is_solved
 from .iterate import Iterate
 from .options import Choices, Numbers
-from .state import REPORTED, REPORTING, RESTORING, STARTING, UNSEEN, Beginning, Frame, Point, State
+from .state import Beginning, Frame, Phase, Point, State
 
 
 def begun(beginning: Beginning, d: Derivatives, frame: Frame, now: Bool[Array, ""]) -> Beginning:
@@ -29,7 +29,7 @@ def answering(state: State, more: Bool[Array, ""], o: Numbers, choices: Choices)
     """The state; where it has ended and ``more`` is not to be found out about it, with the iterate that it answers with, and in
     the phase REPORTING where one more pass is to look at that."""
     # A problem that is none has been looked at nowhere.
-    looked_at = (state.phase < REPORTING) & (state.beginning.objective != jnp.inf)
+    looked_at = (state.phase < Phase.REPORTING) & (state.beginning.objective != jnp.inf)
     ended = (state.status != Status.Running) & ~more & looked_at
 
     def answer(known: tuple) -> tuple:
@@ -53,7 +53,7 @@ def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
     iterate, no = point.iterate, jnp.zeros_like(failed)
     restart, refuted = only_where(failed, lambda _: _compared_with_start(state, point, o), (no, no))
     x = where(restart, first.x, iterate.primal[:n])
-    again = back | restart | (phase == RESTORING) | (phase == STARTING) | (phase == UNSEEN)
+    again = back | restart | (phase == Phase.RESTORING) | (phase == Phase.STARTING) | (phase == Phase.UNSEEN)
     if choices.honor_original_bounds:
         has, stated = frame.has[:, :n], frame.stated[:, :n]
         clipped = jnp.clip(x, where(has[0], stated[0], -jnp.inf), where(has[1], stated[1], jnp.inf))
@@ -61,12 +61,12 @@ def _answer(state: State, o: Numbers, choices: Choices) -> tuple:
         x = clipped
     # The step that certifies a verdict of the restoration phase is not counted (nor printed by Ipopt).
     verdict = (status == Status.Infeasible_Problem_Detected) | (status == Status.Restoration_Failed)
-    certified = (phase == RESTORING) & verdict & (state.entry.steps > 0)
+    certified = (phase == Phase.RESTORING) & verdict & (state.entry.steps > 0)
     return (
         where(refuted, jnp.asarray(Status.Restoration_Failed, status.dtype), status),
         eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]])),
         state.iteration - certified,
-        where(again, REPORTING, where(failed, REPORTED, phase)),
+        where(again, Phase.REPORTING, where(failed, Phase.REPORTED, phase)),
     )
 
 

@@ -15,13 +15,13 @@ from .iterate import Iterate, View, maximum_norm, step_to_boundary
 from .options import Numbers
 from .perturbation import Perturbation
 from .quasi_newton import cleared
-from .state import RESTORING, Entry, Frame, Globalization, Point
+from .state import Entry, Frame, Globalization, Phase, Point
 
 
 def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers: Numbers) -> View:
     """The problem of the current phase."""
     n, m = frame.free.shape[0], frame.equality.shape[0]
-    restoring = phase == RESTORING
+    restoring = phase == Phase.RESTORING
     present = frame.equality | frame.inequality
     elastic = jnp.tile(restoring & present, 2)
     reference = entry.primal[:n]

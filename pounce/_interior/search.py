@@ -15,30 +15,25 @@ from .filter import Reference, armijo, corner, is_f_type, smallest_step
 from .iterate import Iterate, View, bound_steps, maximum_norm, step_to_boundary
 from .options import Choices, Numbers
 from .records import Packed
-from .state import Departure, Direction, Globalization, Memory, Point, Row
+from .state import Departure, Direction, Globalization, Memory, Point, Row, Tag
 from .trial_records import (
-    ACCEPTED,
-    CORRECTION,
-    FAILED,
     LEISURELY,
     MOST_DEEP,
-    ORDINARY,
-    PASSED,
-    SEARCHING,
-    SOFT,
-    SOFT_ACCEPTED,
-    SOFT_TENTATIVE,
-    STALLED,
     THETA_MAX_FACTOR_IN_RESTORATION,
     Base,
+    Kind,
     Limits,
     Mode,
     Outcome,
+    Result,
     Search,
     SecondOrder,
     Trial,
     Tried,
 )
+
+
+ASCII_CASE = ord("a") - ord("A")
 
 
 def bound_direction(view: View, iterate: Iterate, slack, mu, step: Float[Array, " N"]) -> Float[Array, "2 N"]:
@@ -163,8 +158,8 @@ def begin_search(
     no, none = jnp.array(False), jnp.array(0)
     y, zero = iterate.rows, jnp.zeros_like
     first = Trial(
-        kind=where(softly, SOFT, ORDINARY),
-        result=where(~searching | exhausted, FAILED, SEARCHING),
+        kind=where(softly, Kind.SOFT, Kind.ORDINARY),
+        result=where(~searching | exhausted, Result.FAILED, Result.SEARCHING),
         alpha=alpha,
         first_alpha=first_alpha,
         counters=jnp.stack([none, where(wake, 0, memory.trials), g.filter_rejections, none, none]),
@@ -184,11 +179,11 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     base = search.base.chosen(last.reverted & ~mode.woken)
     departure = search.departure(last.reverted)
     origin, step, alpha_max = departure.point, departure.direction, search.base.here.last(2)
-    accepted, passed = last.result == ACCEPTED, last.result == PASSED
-    soft_good, tentative = last.result == SOFT_ACCEPTED, last.result == SOFT_TENTATIVE
-    failed = enabled & ~tiny & (last.result == FAILED)
-    stalled = last.result == STALLED
-    corrected = accepted & (last.kind == CORRECTION)
+    accepted, passed = last.result == Result.ACCEPTED, last.result == Result.PASSED
+    soft_good, tentative = last.result == Result.SOFT_ACCEPTED, last.result == Result.SOFT_TENTATIVE
+    failed = enabled & ~tiny & (last.result == Result.FAILED)
+    stalled = last.result == Result.STALLED
+    corrected = accepted & (last.kind == Kind.CORRECTION)
 
     # Primal step, with the multiplier steps that belong to it
     def of_correction(_):
@@ -221,9 +216,9 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     f_type, augment = computed_once((f_type, augment), memory.shortened < 0)
     filter_ = g.filter.cleared(last.cleared).augmented(limits.objective, limits.violation, augment & enabled)
 
-    letter = where(f_type, ord("f"), ord("h")) - where(corrected, 32, 0)
-    tag = where(accepted, letter, ord("w"))
-    tag = where(soft_good, ord("S"), where(tentative, ord("s"), tag))
+    letter = where(f_type, Tag.F_TYPE, Tag.H_TYPE) - where(corrected, ASCII_CASE, 0)
+    tag = where(accepted, letter, Tag.WATCHDOG)
+    tag = where(soft_good, Tag.SOFT, where(tentative, Tag.SOFT_TENTATIVE, tag))
     # Steps that are cut to next to nothing, and those that change next to nothing
     eps, change = jnp.finfo(alpha.dtype).eps, jnp.abs(tried.barrier - reference.objective)
     slight = (alpha * limits.relative <= 10 * jnp.sqrt(eps)) & (change <= jnp.cbrt(eps) * jnp.abs(reference.objective))
@@ -232,7 +227,7 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     deep = where(deep, memory.deep + 1, 0)
     crawling = took & (deep >= MOST_DEEP)
     again = where(tiny, mode.tiny_again, mode.after_tiny | crawling)
-    tag = where(tiny | stalled | crawling, where(again, ord("T"), ord("t")), tag)
+    tag = where(tiny | stalled | crawling, where(again, Tag.TINY_AGAIN, Tag.TINY), tag)
     full_step = (last.reductions == 0) | tiny | stalled | in_soft
     ended = accepted & mode.watching
     active = (memory.watchdog | mode.woken) & ~ended & ~last.reverted & ~mode.give_up
@@ -255,7 +250,7 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
         (active, select(mode.woken | tentative, base, memory.stored), jnp.stack(counters)),
     )
     return Outcome(
-        result=where(enabled, where(tiny, ACCEPTED, last.result), SEARCHING),
+        result=where(enabled, where(tiny, Result.ACCEPTED, last.result), Result.SEARCHING),
         point=Point(Iterate(primal, y, z), objective, rows),
         base=base,
         globalization=searched,

@@ -37,28 +37,11 @@ from .records import Packed
 from .reporting import answering, begun, placed
 from .search import begin_search, bound_direction, end_search, trials_of
 from .start import Bounds, WarmStart
-from .state import (
-    CERTIFYING,
-    REGULAR,
-    REPORTED,
-    REPORTING,
-    RESTORING,
-    SCALING,
-    STARTING,
-    UNSEEN,
-    Beginning,
-    Counts,
-    Direction,
-    Entry,
-    Frame,
-    Point,
-    Row,
-    State,
-)
+from .state import Beginning, Counts, Direction, Entry, Frame, Phase, Point, Row, State
 from .termination import infeasible_or_failed
 from .transitions import accepted, certified, estimated, leaving_restoration, restoration, rows_outdated
 from .trial import candidate, judge_trial, measuring
-from .trial_records import FAILED, MEASURING, SEARCHING, Search, Trial
+from .trial_records import Result, Search, Trial
 
 
 MOST_STALLS = 6
@@ -132,7 +115,7 @@ class InteriorPointMethod(eqx.Module):
         if self.history:
             history = blank_history(row, zero, no, self.history)
         return State(
-            jnp.array(SCALING if scale_first else STARTING),
+            jnp.array(Phase.SCALING if scale_first else Phase.STARTING),
             status,
             none,
             iterate,
@@ -154,14 +137,14 @@ class InteriorPointMethod(eqx.Module):
         )
 
     def terminate(self, state: State) -> Bool[Array, ""]:
-        more = self._to_certify(state, state.status) | (state.phase == REPORTING)
+        more = self._to_certify(state, state.status) | (state.phase == Phase.REPORTING)
         return (state.status != Status.Running) & ~more
 
     def _to_certify(self, state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether more is to be found out about a solution of the main phase."""
         if not self.certify:
             return jnp.array(False)
-        main = (state.phase == REGULAR) | (state.phase == CERTIFYING) | (state.phase == UNSEEN)
+        main = (state.phase == Phase.REGULAR) | (state.phase == Phase.CERTIFYING) | (state.phase == Phase.UNSEEN)
         return is_solved(status) & main & ~state.finding.settled  # pyright: ignore
 
     def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
@@ -181,17 +164,17 @@ class InteriorPointMethod(eqx.Module):
             return judge_trial(found.search, trial, f, rows, numbers, self.choices)
 
         def wanted(trial: Trial) -> Bool[Array, ""]:
-            return (trial.result == SEARCHING) | (trial.result == MEASURING)
+            return (trial.result == Result.SEARCHING) | (trial.result == Result.MEASURING)
 
         last = jax.lax.while_loop(wanted, attempt, first)
         return self.conclude(found, last, numbers), found
 
     def asked(self, state: State) -> tuple[Float[Array, " n"], Float[Array, " m"], Float[Array, ""]]:
         """Point, row multipliers and objective weight that the next pass wants the scaled derivatives for."""
-        weight = where(state.phase == RESTORING, 0.0, 1.0).astype(state.objective.dtype)
+        weight = where(state.phase == Phase.RESTORING, 0.0, 1.0).astype(state.objective.dtype)
         x, y = state.iterate.primal[: state.frame.free.shape[0]], state.iterate.rows
         if state.finding is not None:
-            x, y = select(state.phase == CERTIFYING, (state.finding.x, state.finding.rows), (x, y))
+            x, y = select(state.phase == Phase.CERTIFYING, (state.finding.x, state.finding.rows), (x, y))
         return x, y, weight
 
     def scale(self, d: Derivatives, state: State, numbers: Numbers) -> State:
@@ -203,14 +186,16 @@ class InteriorPointMethod(eqx.Module):
     def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase
-        starting, iterating = phase == STARTING, (phase == REGULAR) | (phase == RESTORING)
-        first_phase = SCALING if choices.nlp_scaling_method == "gradient-based" else STARTING
+        starting, iterating = phase == Phase.STARTING, (phase == Phase.REGULAR) | (phase == Phase.RESTORING)
+        first_phase = Phase.SCALING if choices.nlp_scaling_method == "gradient-based" else Phase.STARTING
         beginning = begun(state.beginning, d, state.frame, phase == first_phase)
         frame, iterate = self._prepare(state, d, warm, o)
         seen = observe(d, frame, iterate, state, o)
         lagrangian = d.gradient + transposed_times(d.jacobian, iterate.rows)
         here = select(
-            phase == CERTIFYING, (state.objective, state.rows, state.lagrangian), (d.objective, d.rows, lagrangian)
+            phase == Phase.CERTIFYING,
+            (state.objective, state.rows, state.lagrangian),
+            (d.objective, d.rows, lagrangian),
         )
         state = eqx.tree_at(lambda s: (s.objective, s.rows, s.lagrangian, s.beginning), state, (*here, beginning))
         running = state.status == Status.Running
@@ -227,9 +212,9 @@ class InteriorPointMethod(eqx.Module):
         judged, is_acceptable = judged_state(state, seen, judging, o, choices)
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
-        ended = ~running & (state.status == Status.Running) & (phase == REGULAR)
+        ended = ~running & (state.status == Status.Running) & (phase == Phase.REGULAR)
         certifying = self._to_certify(state, judged.status) if self.certify else None
-        squared = running & (phase == REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
+        squared = running & (phase == Phase.REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
         least_squares = (running & starting) | squared | recalculating
         searching = running & judging & ~squared
 
@@ -255,11 +240,13 @@ class InteriorPointMethod(eqx.Module):
         direction = Direction(solved.primal, solved.rows, bound_step)
         correction = Correction(self.linear_solver, system, solved.factor, solved.perturbation, aimed.primal_rhs)
         slope = -jnp.sum(barrier_rhs(view, aimed.gradient, seen.slack, g.mu) * direction.primal)
-        force = (state.iteration == 0) & (phase == REGULAR) & choices.start_with_resto
+        force = (state.iteration == 0) & (phase == Phase.REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
         if certifying is not None:
             origin = jnp.concatenate([self.asked(state)[0], iterate.primal[view.n :]])
-            here = eqx.tree_at(lambda p: p.iterate.primal, here, where(phase == CERTIFYING, origin, iterate.primal))
+            here = eqx.tree_at(
+                lambda p: p.iterate.primal, here, where(phase == Phase.CERTIFYING, origin, iterate.primal)
+            )
         search, first = begin_search(
             view, here, seen.slack, direction, solved.success, slope, correction, g, updated.memory, state.row,
             updated.soft, searching, force, o, choices,
@@ -277,10 +264,10 @@ class InteriorPointMethod(eqx.Module):
         """The second half: the state that the last trial of a pass leads to."""
         o, judged, seen, frame, search = numbers, found.judged, found.seen, found.frame, found.search
         solved, relapse, searching, g = found.solved, found.relapse, search.mode.enabled, search.globalization
-        phase, restoring, view = judged.phase, judged.phase == RESTORING, search.view
+        phase, restoring, view = judged.phase, judged.phase == Phase.RESTORING, search.view
         outcome = end_search(search, last, o, self.choices)
         g = select(searching, outcome.globalization, g)
-        failed = searching & (outcome.result == FAILED)
+        failed = searching & (outcome.result == Result.FAILED)
         took = searching & ~failed
 
         step = search.departure(jnp.zeros_like(searching), lambda base: base.direction.primal)
@@ -302,7 +289,7 @@ class InteriorPointMethod(eqx.Module):
             (failed | relapse, restoration(judged, seen, g, search.memory, frame, base, sure, relapse, row, o)),
             (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
             (found.stuck, _stopped(judged, seen, restoring, found.is_acceptable, o)),
-            (found.running & (phase == SCALING), _scaled_state(judged, frame, seen.iterate)),
+            (found.running & (phase == Phase.SCALING), _scaled_state(judged, frame, seen.iterate)),
         )
         if found.going_back is not None:
             results += ((found.going_back, self.barrier.gone_back(judged, g)),)
@@ -318,15 +305,17 @@ class InteriorPointMethod(eqx.Module):
         done = last.evaluations, solved.factorizations, restored.astype(int), (took & restoring).astype(int)
         counts = Counts(judged.counts.numbers + jnp.stack(done))
         result = eqx.tree_at(lambda s: s.counts, result, counts)
-        looked = where(phase == REPORTING, REPORTED, where(result.phase == UNSEEN, REGULAR, result.phase))
-        result = eqx.tree_at(lambda s: s.phase, result, where(phase >= UNSEEN, looked, result.phase))
+        looked = where(
+            phase == Phase.REPORTING, Phase.REPORTED, where(result.phase == Phase.UNSEEN, Phase.REGULAR, result.phase)
+        )
+        result = eqx.tree_at(lambda s: s.phase, result, where(phase >= Phase.UNSEEN, looked, result.phase))
         return answering(result, self._to_certify(result, result.status), o, self.choices)
 
     def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what the two starting phases add to them."""
         phase = state.phase
         return only_where(
-            (phase == SCALING) | (phase == STARTING) | (phase == REPORTING),
+            (phase == Phase.SCALING) | (phase == Phase.STARTING) | (phase == Phase.REPORTING),
             lambda known: self._prepared(state, known[0], known[1], d, warm, o),
             (state.frame, state.iterate),
         )
@@ -342,12 +331,12 @@ class InteriorPointMethod(eqx.Module):
             scaled = start.scaled_frame(frame, objective * o.obj_scaling_factor, rows)
             x = start.push_variables(scaled, iterate.primal[:n], o, choices)
             pushed = eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]]))
-            frame, iterate = select(state.phase == SCALING, (scaled, pushed), (frame, iterate))
+            frame, iterate = select(state.phase == Phase.SCALING, (scaled, pushed), (frame, iterate))
         slacks = start.push_slacks(frame, d.rows, o, choices)
         primal = jnp.concatenate([iterate.primal[:n], slacks, jnp.zeros(2 * m, slacks.dtype)])
         first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
-        iterate = select(state.phase == STARTING, first, iterate)
-        return frame, select(state.phase == REPORTING, placed(frame, iterate, d.rows), iterate)
+        iterate = select(state.phase == Phase.STARTING, first, iterate)
+        return frame, select(state.phase == Phase.REPORTING, placed(frame, iterate, d.rows), iterate)
 
 
 def _stopped(
@@ -360,4 +349,4 @@ def _stopped(
 
 
 def _scaled_state(judged: State, frame: Frame, iterate: Iterate) -> State:
-    return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(STARTING), frame, iterate))
+    return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(Phase.STARTING), frame, iterate))

@@ -1,6 +1,7 @@
 """What an interior-point solve carries from one pass to the next."""
 
 import abc
+import enum
 from typing import Any, Self
 
 import equinox as eqx
@@ -17,10 +18,34 @@ from .perturbation import Perturbation
 from .records import Packed, entry
 
 
-# Phases of a solve. The first two spend one pass each: scaling factors at the user's point, multipliers at the pushed one. The
-# next looks at a solution again, nearer to where the equations of its active set hold. The last three are of solves that end with
-# another point than the one they looked at last (`reporting`).
-SCALING, STARTING, REGULAR, RESTORING, CERTIFYING, UNSEEN, REPORTING, REPORTED = range(8)
+class Phase(enum.IntEnum):
+    """Phases of a solve."""
+
+    SCALING = 0  # one pass: scaling factors at the user's point
+    STARTING = 1  # one pass: multipliers at the pushed point
+    REGULAR = 2
+    RESTORING = 3
+    CERTIFYING = 4  # a solution is looked at again, nearer to where the equations of its active set hold
+    # Of solves that end with another point than the one they looked at last (`reporting`)
+    UNSEEN = 5
+    REPORTING = 6
+    REPORTED = 7
+
+
+class Tag(enum.IntEnum):
+    """The character of a step in the iteration table; a lower-case letter less 32 is the capital one."""
+
+    NONE = 0  # row 0
+    F_TYPE = ord("f")  # accepted for its objective; capital after a second-order correction
+    H_TYPE = ord("h")  # accepted by the filter; capital likewise
+    F_TYPE_CORRECTED = ord("F")
+    H_TYPE_CORRECTED = ord("H")
+    WATCHDOG = ord("w")  # let pass
+    SOFT = ord("S")  # of soft restoration
+    SOFT_TENTATIVE = ord("s")
+    TINY = ord("t")
+    TINY_AGAIN = ord("T")
+    RESTORATION = ord("R")  # its first row
 
 
 class Frame(eqx.Module):
@@ -161,7 +186,7 @@ class Entry(eqx.Module):
 
 
 class Row(eqx.Module):
-    """The step into the present iterate, as the iteration table shows it. ``tag`` is a character code, zero in row 0."""
+    """The step into the present iterate, as the iteration table shows it. ``tag`` is a `Tag`."""
 
     figures: Float[Array, " 5"]
     tag: Int[Array, ""]
@@ -176,15 +201,15 @@ class Row(eqx.Module):
     @property
     def soft(self) -> Bool[Array, ""]:
         """It was a tentative soft restoration step."""
-        return self.tag == ord("s")
+        return self.tag == Tag.SOFT_TENTATIVE
 
     @property
     def tiny(self) -> Bool[Array, ""]:
-        return (self.tag == ord("t")) | (self.tag == ord("T"))
+        return (self.tag == Tag.TINY) | (self.tag == Tag.TINY_AGAIN)
 
     @property
     def second_tiny(self) -> Bool[Array, ""]:
-        return self.tag == ord("T")
+        return self.tag == Tag.TINY_AGAIN
 
 
 class Beginning(eqx.Module):

@@ -9,7 +9,7 @@ from .._results import Status
 from .errors import Errors
 from .iterate import maximum_norm
 from .options import Numbers
-from .state import RESTORING, State
+from .state import Phase, State
 
 
 class Verdict(eqx.Module):
@@ -22,7 +22,7 @@ class Verdict(eqx.Module):
 
 def phase_tolerance(state: State, o: Numbers) -> Float[Array, ""]:
     """``tol``; a hundredth of it in a restoration run that has been tightened."""
-    tightened = (state.phase == RESTORING) & state.entry.tightened
+    tightened = (state.phase == Phase.RESTORING) & state.entry.tightened
     return where(tightened, 1e-2 * o.tol, o.tol)
 
 
@@ -61,7 +61,7 @@ def judge(
 ) -> Verdict:
     """Status at the present iterate. ``original_infeasibility`` is ``|c - s|_inf`` without elastic variables."""
     o, g = numbers, state.globalization
-    restoring = state.phase == RESTORING
+    restoring = state.phase == Phase.RESTORING
     tol = phase_tolerance(state, o)
     good = converged(errors, tol, o)
     fine = acceptable(errors, state.objective, state.memory.last_objective, o) & (o.acceptable_iter > 0)

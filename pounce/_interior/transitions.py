@@ -16,21 +16,9 @@ from .observation import Observation
 from .options import Numbers
 from .records import Packed
 from .restoration import entered, may_return, phase_view, recentred, returned
-from .state import (
-    CERTIFYING,
-    REGULAR,
-    RESTORING,
-    STARTING,
-    UNSEEN,
-    Departure,
-    Frame,
-    Globalization,
-    Memory,
-    Row,
-    State,
-)
+from .state import Departure, Frame, Globalization, Memory, Phase, Row, State, Tag
 from .termination import after_failed_search, converged, phase_tolerance
-from .trial_records import SOFT_TENTATIVE, Outcome, Trial
+from .trial_records import Outcome, Result, Trial
 
 
 def corrected_bounds(view: View, frame: Frame, iterate: Iterate, mu, numbers: Numbers) -> tuple[Frame, Iterate]:
@@ -66,7 +54,7 @@ def accepted(
 ) -> State:
     """The state after a step."""
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
-    tentative = outcome.result == SOFT_TENTATIVE
+    tentative = outcome.result == Result.SOFT_TENTATIVE
     error = where(reverted, jnp.inf, _system_error(seen, g))
     memory = eqx.tree_at(lambda k: k.stored_error, outcome.memory, where(tentative, error, judged.memory.stored_error))
     return eqx.tree_at(
@@ -76,7 +64,7 @@ def accepted(
         judged,
         (
             iterate, new_frame, g, memory, row, judged.iteration + 1, jnp.array(False), outcome.point.objective,
-            outcome.point.rows, judged.entry.steps + (judged.phase == RESTORING),
+            outcome.point.rows, judged.entry.steps + (judged.phase == Phase.RESTORING),
         ),
     )  # fmt: skip
 
@@ -84,11 +72,11 @@ def accepted(
 def leaving_restoration(now: State, square: Bool[Array, ""], barrier: AbstractBarrier, numbers: Numbers) -> State:
     """The state after a step of the restoration phase: in the main phase, if the new point allows it."""
     outer, point = now.outer.unpacked(now.globalization), now.point
-    view = phase_view(now.frame, jnp.array(REGULAR), outer.mu, now.entry, numbers)
+    view = phase_view(now.frame, jnp.array(Phase.REGULAR), outer.mu, now.entry, numbers)
     leaving = computed_once(may_return(view, point, outer, now.entry, square, numbers), now.iteration < 0)
     back = returned(view, point, outer, now.entry, numbers)
     _, back = corrected_bounds(view, now.frame, back, barrier.clipping_mu(view, back, outer, numbers), numbers)
-    changed = jnp.array(REGULAR), back, outer, now.memory.forgotten(jnp.array(True))
+    changed = jnp.array(Phase.REGULAR), back, outer, now.memory.forgotten(jnp.array(True))
     kept = now.phase, now.iterate, now.globalization, now.memory
     return eqx.tree_at(
         lambda s: (s.phase, s.iterate, s.globalization, s.memory), now, select(leaving, changed, kept)
@@ -108,7 +96,7 @@ def restoration(
     numbers: Numbers,
 ) -> State:
     """The state after a search that found no step: in restoration, or ended."""
-    view, restoring = seen.view, judged.phase == RESTORING
+    view, restoring = seen.view, judged.phase == Phase.RESTORING
     shapes = Departure.shapes(seen.slack.shape[1], view.equality.size, seen.slack.dtype)
     origin = base.unpacked(shapes, lambda whole: whole.point)
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
@@ -132,7 +120,7 @@ def restoration(
         jnp.zeros_like(row.step),
         row.alpha_primal,
     )
-    row = Row(jnp.stack(figures), where(restoring, row.tag, ord("R")), row.trials)
+    row = Row(jnp.stack(figures), where(restoring, row.tag, Tag.RESTORATION), row.trials)
     return eqx.tree_at(
         lambda s: (
             s.phase, s.status, s.iterate, s.frame.bound, s.globalization, s.outer, s.memory, s.entry, s.row, s.iteration,
@@ -140,7 +128,7 @@ def restoration(
         ),
         judged,
         (
-            where(running, RESTORING, UNSEEN), status, iterate, bound,
+            where(running, Phase.RESTORING, Phase.UNSEEN), status, iterate, bound,
             select(restoring, g, fresh), select(restoring, judged.outer, Packed.of(g)), memory.forgotten(jnp.array(True)),
             select(restoring, judged.entry, entry), row, judged.iteration + (running & ~relapse), jnp.array(False),
             origin.objective, origin.rows,
@@ -164,7 +152,7 @@ def certified(judged: State, seen: Observation, solved: Solved, measured: Trial,
     assert judged.finding is not None
     learnt = solved.examined, solved.ratio, seen, measured, judged.report.kkt_error
     found = only_where(wanted, lambda before: conclusion(before, *learnt), judged.finding)
-    phase = where(wanted & ~found.settled, CERTIFYING, judged.phase)
+    phase = where(wanted & ~found.settled, Phase.CERTIFYING, judged.phase)
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 
@@ -182,7 +170,7 @@ def estimated(
     At the start it is taken unless it is large; in a feasible square problem only if it makes the iterate optimal with zero
     bound multipliers; otherwise (``recalc_y``) always.
     """
-    o, starting = numbers, judged.phase == STARTING
+    o, starting = numbers, judged.phase == Phase.STARTING
     y = where(solved.success & seen.view.present, solved.rows, 0.0)
     moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
     first = where(moderate, y, 0.0)
@@ -198,7 +186,7 @@ def estimated(
         lambda s: (s.phase, s.frame, s.iterate, s.estimated),
         judged,
         (
-            where(starting, REGULAR, judged.phase), frame, select(optimal, bare, kept),
+            where(starting, Phase.REGULAR, judged.phase), frame, select(optimal, bare, kept),
             ~starting,
         ),
     )  # fmt: skip

@@ -13,41 +13,23 @@ from .._choose import select, where
 from .._once import only_where
 from .filter import acceptable_to_reference
 from .options import Choices, Numbers
-from .trial_records import (
-    ACCEPTED,
-    CORRECTION,
-    FAILED,
-    LEISURELY,
-    MEASURED,
-    MEASURING,
-    ORDINARY,
-    PASSED,
-    SEARCHING,
-    SOFT,
-    SOFT_ACCEPTED,
-    SOFT_TENTATIVE,
-    STALLED,
-    Search,
-    SecondOrder,
-    Trial,
-    Tried,
-)
+from .trial_records import LEISURELY, Kind, Result, Search, SecondOrder, Trial, Tried
 
 
 def candidate(search: Search, c: Trial) -> Float[Array, " N"]:
     """Where the functions are wanted for this trial."""
     origin, direction = search.departure(c.reverted, lambda base: (base.point.iterate.primal, base.direction.primal))
-    return origin + c.alpha * where(c.kind == CORRECTION, c.correction.primal, direction)
+    return origin + c.alpha * where(c.kind == Kind.CORRECTION, c.correction.primal, direction)
 
 
 def measuring(first: Trial, wanted: Bool[Array, ""], reach: Float[Array, ""]) -> Trial:
     """Where ``wanted``: in place of a search, functions so far along its direction."""
     there = dataclasses.replace(
         first,
-        result=jnp.full_like(first.result, MEASURING),
+        result=jnp.full_like(first.result, Result.MEASURING),
         alpha=reach,
         flags=jnp.zeros_like(first.flags),
-        kind=jnp.full_like(first.kind, ORDINARY),
+        kind=jnp.full_like(first.kind, Kind.ORDINARY),
     )
     return select(wanted, there, first)
 
@@ -60,7 +42,7 @@ def judge_trial(
     o, view, g, mode, limits = numbers, search.view, search.globalization, search.mode, search.limits
     mu, reference, watching, alpha_max = g.mu, search.reference, mode.watching, search.base.here.last(2)
     origin = search.departure(c.reverted, lambda base: base.point)
-    correcting, softly, reverted = c.kind == CORRECTION, c.kind == SOFT, c.reverted
+    correcting, softly, reverted = c.kind == Kind.CORRECTION, c.kind == Kind.SOFT, c.reverted
     primal = candidate(search, c)
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(rows))
     new_slack = view.guarded_slack(primal, origin.iterate.bounds, mu, o.slack_move)
@@ -94,12 +76,12 @@ def judge_trial(
 
     # What comes next if this one is rejected
     error = c.evaluation_error | (~finite & ~correcting)
-    watch_failed = watching & ~reverted & (c.kind == ORDINARY)
+    watch_failed = watching & ~reverted & (c.kind == Kind.ORDINARY)
     watchdog_trials = c.watchdog_trials + (watch_failed & ~accepted)
     revert = watch_failed & (error | (watchdog_trials > o.watchdog_trial_iter_max))
     passed = watch_failed & ~revert
     first_soc = (
-        (c.kind == ORDINARY)
+        (c.kind == Kind.ORDINARY)
         & (c.reductions == 0)
         & ~reverted
         & ~watch_failed
@@ -127,13 +109,17 @@ def judge_trial(
 
     result = where(
         accepted,
-        where(softly, SOFT_ACCEPTED, ACCEPTED),
-        where(passed, PASSED, where(fails, FAILED, where(softly & finite, SOFT_TENTATIVE, SEARCHING))),
+        where(softly, Result.SOFT_ACCEPTED, Result.ACCEPTED),
+        where(
+            passed,
+            Result.PASSED,
+            where(fails, Result.FAILED, where(softly & finite, Result.SOFT_TENTATIVE, Result.SEARCHING)),
+        ),
     )
-    result = where(stalls & (result == SEARCHING), STALLED, result)
-    measured = c.result == MEASURING
-    result = where(measured, MEASURED, result)
-    ongoing = result == SEARCHING
+    result = where(stalls & (result == Result.SEARCHING), Result.STALLED, result)
+    measured = c.result == Result.MEASURING
+    result = where(measured, Result.MEASURED, result)
+    ongoing = result == Result.SEARCHING
 
     def of_another_kind(known):
         """Of trials that are not the one before, shortened."""
@@ -152,7 +138,7 @@ def judge_trial(
     correction, alpha, first_alpha = only_where(
         ongoing & (want_soc | to_soft | revert), of_another_kind, (c.correction, shorter, c.first_alpha)
     )
-    kind = where(want_soc, CORRECTION, where(to_soft, SOFT, ORDINARY))
+    kind = where(want_soc, Kind.CORRECTION, where(to_soft, Kind.SOFT, Kind.ORDINARY))
     counters = (
         where(ongoing & ~want_soc & ~revert, reductions, c.reductions),
         watchdog_trials,

@@ -1,5 +1,6 @@
 """What a line search knows, and what its trials are: records without decisions."""
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -16,17 +17,32 @@ from .records import Packed, entry
 from .state import Departure, Globalization, Memory, Point
 
 
-# Kinds of trial
-ORDINARY, CORRECTION, SOFT = 0, 1, 2
-# How a search ended
-SEARCHING, ACCEPTED, PASSED, SOFT_ACCEPTED, SOFT_TENTATIVE, FAILED = 0, 1, 2, 3, 4, 5
-# No search: functions are wanted at one point, and nothing follows from them here
-MEASURING, MEASURED = 6, 7
-# Shorter steps would change the point by less than function values can tell
-STALLED = 8
 LEISURELY = 12  # steps are cut by `alpha_red_factor` so many times, and by its fourth power from then on
 MOST_DEEP = 6  # so many steps in a row that are cut more often, or change next to nothing, count as no step at all
 THETA_MAX_FACTOR_IN_RESTORATION = 1e8  # Ipopt's default for `resto.theta_max_fact`
+
+
+class Kind(enum.IntEnum):
+    """Kinds of trial."""
+
+    ORDINARY = 0
+    CORRECTION = 1  # of second order
+    SOFT = 2  # of soft restoration
+
+
+class Result(enum.IntEnum):
+    """How a search ended."""
+
+    SEARCHING = 0  # not yet
+    ACCEPTED = 1
+    PASSED = 2  # by the watchdog
+    SOFT_ACCEPTED = 3
+    SOFT_TENTATIVE = 4
+    FAILED = 5
+    # No search: functions are wanted at one point, and nothing follows from them here
+    MEASURING = 6
+    MEASURED = 7
+    STALLED = 8  # shorter steps would change the point by less than function values can tell
 
 
 class Outcome(eqx.Module):

@@ -17,9 +17,9 @@ from .._interior.options import Choices, Numbers
 from .._interior.reporting import answering
 from .._interior.solver import InteriorPointMethod
 from .._interior.start import Bounds, WarmStart
-from .._interior.state import RESTORING
+from .._interior.state import Phase
 from .._interior.trial import candidate, judge_trial
-from .._interior.trial_records import SEARCHING
+from .._interior.trial_records import Result
 from .._linalg.choice import sparse_solver
 from .._linalg.hints import FirstSeen, PivotHints
 from .._linalg.sparse import SparseMatrix
@@ -183,9 +183,9 @@ class Kernel:
         found, trial = method.look(scaled, warm, state, self._numbers(setting))
         judged, search = found.judged, found.search
         objective = judged.objective / judged.frame.objective_scale
-        row = shown_row(objective, judged.report, judged.row, judged.phase == RESTORING)
+        row = shown_row(objective, judged.report, judged.row, judged.phase == Phase.RESTORING)
         x = candidate(search, trial)[: self.n]
-        trying = trial.result == SEARCHING
+        trying = trial.result == Result.SEARCHING
         flags = _flags(trying, found.shown, judged.iteration, judged.phase)
         return found, trial, Glance(flags, x, _flags(*jax.tree.leaves(row)))
 
@@ -197,9 +197,9 @@ class Kernel:
             return judge_trial(search, carry[0], f, rows, numbers, choices), jnp.array(False)
 
         # At most one trip: a conditional, and a wall that keeps XLA from computing the verdict anew in every kernel after it.
-        trial, _ = jax.lax.while_loop(lambda carry: carry[1], judge, (trial, trial.result == SEARCHING))
+        trial, _ = jax.lax.while_loop(lambda carry: carry[1], judge, (trial, trial.result == Result.SEARCHING))
         state = self._method.conclude(found, trial, numbers)
-        trying = trial.result == SEARCHING
+        trying = trial.result == Result.SEARCHING
         return trial, state, self._ask(state, trying, candidate(search, trial)[: self.n])
 
     def _stop(self, setting: Setting, state, status):

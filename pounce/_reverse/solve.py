@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import scipy.sparse as sps
 
-from .._interior.state import REGULAR, REPORTING, RESTORING, SCALING
+from .._interior.state import Phase
 from .._problem.host import AbstractHostFunctions, HostDerivatives
 from .._results import Status
 from .._solution import History, Solution
@@ -78,7 +78,7 @@ class _Run:
         n, m, scale = self.n, self.m, self.scale
         x = asked.x[:n].copy() if scale is None else asked.x[:n] / scale
         # Passes without a step look at first derivatives only.
-        wanted = self.kernel.exact and asked.phase in (REGULAR, RESTORING)
+        wanted = self.kernel.exact and asked.phase in (Phase.REGULAR, Phase.RESTORING)
         d = self.functions.derivatives(x, asked.rows[:m].copy(), asked.weight, wanted)
         vectors, (objective, rows, gradient, jacobian, *hessian) = self.kernel.derivatives.blank()
         objective[()], rows[:m], gradient[:n] = d.objective, d.rows, d.gradient
@@ -153,7 +153,7 @@ class Asked:
     @property
     def open(self) -> bool:
         """A pass is to follow."""
-        return self.status == Status.Running or self.phase == REPORTING
+        return self.status == Status.Running or self.phase == Phase.REPORTING
 
 
 class Seen:
@@ -207,7 +207,7 @@ def solve_from_host(
     run = _Run(kernels, functions, setting, variable_scale)
     clock = Clock(max_wall_time, max_cpu_time)
     state, question = run.begin()
-    if question.status == Status.Running and question.phase == SCALING:
+    if question.status == Status.Running and question.phase == Phase.SCALING:
         state, question = run.find_scaling(state, run.derivatives(question)[0])
     while question.open:
         answer, derivatives = run.derivatives(question)
@@ -230,7 +230,7 @@ def solve_from_host(
             x, stop = question.x, clock.verdict()
         if stop is None and question.status == Status.Running:
             stop = clock.verdict()
-        elif stop is None and on_row is not None and not shown and seen.phase in (REGULAR, RESTORING):
+        elif stop is None and on_row is not None and not shown and seen.phase in (Phase.REGULAR, Phase.RESTORING):
             show()  # an iterate that a pass turned out to end on, though it meant to go on
         if stop is None:
             state = next_state
