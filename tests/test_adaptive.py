@@ -176,7 +176,7 @@ def test_monotone_is_unchanged():
     state = solve(HS071, mu_strategy="monotone")
     assert int(state.status) == Status.Solve_Succeeded
     assert int(state.iteration) == 8
-    assert state.globalization.adaptive is None
+    assert state.globalization.barrier is None
 
 
 def test_numbers_act_without_compiling_again():

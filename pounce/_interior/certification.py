@@ -20,19 +20,19 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import select, where
 from .._linalg import matrix
 from .._linalg.equilibrated import natural_units
 from .._linalg.kkt import Inertia, KKTOperator
 from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, times, transposed_times
-from .._solution import LEAST_MARGIN
+from .._solution import LEAST_MARGIN, is_solved
 from .direction import Unknowns
 from .examination import Examination, Stage
 from .iterate import SIDES, View, bound_steps
 from .observation import Observation
-from .state import Finding, State
+from .state import Finding, Phase, State
 from .trial_records import Trial
 
 
@@ -51,6 +51,14 @@ def nothing_found(x: Float[Array, " n"], rows: Float[Array, " m"]) -> Finding:
     active = jnp.zeros((2, x.size + rows.size), bool)
     figures, flags = jnp.stack([unknown] * 3), jnp.stack([no, no])
     return Finding(passes=jnp.array(0), settled=no, active=active, x=x, rows=rows, figures=figures, flags=flags)
+
+
+def to_certify(state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether more is to be found out about a solution of the main phase."""
+    if state.finding is None:
+        return jnp.array(False)
+    main = (state.phase == Phase.REGULAR) | (state.phase == Phase.CERTIFYING) | (state.phase == Phase.UNSEEN)
+    return is_solved(status) & main & ~state.finding.settled
 
 
 class Examiner(eqx.Module):

@@ -12,58 +12,40 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from .._choose import merge, select, where
+from .._choose import select, where
 from .._linalg.kkt import AbstractKKTSolver
 from .._linalg.matrix import transposed_times
 from .._linalg.sparse import Pattern
-from .._once import computed_once, only_where
+from .._once import only_where
 from .._problem.nlp import AbstractNLP, Derivatives, ScaledNLP
 from .._results import Status
-from .._solution import is_solved
 from . import certification, quasi_newton, start
 from .barrier import AbstractBarrier, Linear
 from .barriers import barrier_of
-from .direction import Correction, Solved
+from .certification import to_certify
+from .conclusion import concluded
+from .direction import Correction
 from .globalization import first_globalization, first_memory
 from .history import blank_history, blank_report
-from .iterate import Iterate, maximum_norm
+from .iterate import Iterate
 from .judging import judged_state
 from .newton import barrier_rhs, solve_pass
-from .observation import Observation, observe
+from .observation import observe
 from .options import Choices, Numbers
+from .passing import Events, Pass
 from .records import Packed
-from .reporting import answering, begun, placed
-from .search import begin_search, bound_direction, end_search, trials_of
+from .reporting import begun, placed
+from .search import begin_search, bound_direction
 from .start import Bounds, WarmStart
 from .state import Beginning, Counts, Direction, Entry, Frame, Phase, Point, Row, State
-from .termination import infeasible_or_failed
-from .transitions import accepted, certified, estimated, leaving_restoration, restoration, rows_outdated
+from .transitions import rows_outdated, scaled
 from .trial import candidate, judge_trial, measuring
-from .trial_records import Result, Search, Trial
+from .trial_records import Result, Trial
 
 
 MOST_STALLS = 6
-
-
-class Pass(eqx.Module):
-    """What a pass knows once it has looked at its iterate: all that its search and its conclusion need."""
-
-    judged: State
-    seen: Observation
-    frame: Frame
-    search: Search
-    solved: Solved
-    is_acceptable: Bool[Array, ""]
-    shown: Bool[Array, ""]  # the iteration table shows the iterate now; it will not be judged again
-    running: Bool[Array, ""]
-    relapse: Bool[Array, ""]  # the soft restoration step before is taken back
-    least_squares: Bool[Array, ""]
-    squared: Bool[Array, ""]
-    certifying: Bool[Array, ""] | None  # the iterate is a solution, and the pass has found out about it
-    stuck: Bool[Array, ""]
-    going_back: Bool[Array, ""] | None
 
 
 class InteriorPointMethod(eqx.Module):
@@ -137,15 +119,8 @@ class InteriorPointMethod(eqx.Module):
         )
 
     def terminate(self, state: State) -> Bool[Array, ""]:
-        more = self._to_certify(state, state.status) | (state.phase == Phase.REPORTING)
+        more = to_certify(state, state.status) | (state.phase == Phase.REPORTING)
         return (state.status != Status.Running) & ~more
-
-    def _to_certify(self, state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
-        """Whether more is to be found out about a solution of the main phase."""
-        if not self.certify:
-            return jnp.array(False)
-        main = (state.phase == Phase.REGULAR) | (state.phase == Phase.CERTIFYING) | (state.phase == Phase.UNSEEN)
-        return is_solved(status) & main & ~state.finding.settled  # pyright: ignore
 
     def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
@@ -181,7 +156,7 @@ class InteriorPointMethod(eqx.Module):
         """What the pass of the phase SCALING comes to, without the rest of a pass."""
         beginning = begun(state.beginning, d, state.frame, jnp.array(True))
         frame, iterate = self._prepare(state, d, None, numbers)
-        return _scaled_state(eqx.tree_at(lambda s: s.beginning, state, beginning), frame, iterate)
+        return scaled(eqx.tree_at(lambda s: s.beginning, state, beginning), frame, iterate)
 
     def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
@@ -213,7 +188,7 @@ class InteriorPointMethod(eqx.Module):
         running = judged.status == Status.Running
         feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
         ended = ~running & (state.status == Status.Running) & (phase == Phase.REGULAR)
-        certifying = self._to_certify(state, judged.status) if self.certify else None
+        certifying = to_certify(state, judged.status) if self.certify else None
         squared = running & (phase == Phase.REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
         least_squares = (running & starting) | squared | recalculating
         searching = running & judging & ~squared
@@ -253,63 +228,30 @@ class InteriorPointMethod(eqx.Module):
         )  # fmt: skip
         if certifying is not None:
             first = measuring(first, certifying, solved.examined.reach)
-        shown = judging & (searching | ended | stuck)
+        events = Events(
+            running=running,
+            shown=judging & (searching | ended | stuck),
+            relapse=relapse,
+            least_squares=least_squares,
+            squared=squared,
+            certifying=certifying,
+            stuck=stuck,
+            going_back=going_back,
+        )
         found = Pass(
-            judged, seen, frame, search, solved, is_acceptable, shown, running, relapse, least_squares, squared,
-            certifying, stuck, going_back,
-        )  # fmt: skip
+            judged=judged,
+            seen=seen,
+            frame=frame,
+            search=search,
+            solved=solved,
+            is_acceptable=is_acceptable,
+            events=events,
+        )
         return found, first
 
     def conclude(self, found: Pass, last: Trial, numbers: Numbers) -> State:
         """The second half: the state that the last trial of a pass leads to."""
-        o, judged, seen, frame, search = numbers, found.judged, found.seen, found.frame, found.search
-        solved, relapse, searching, g = found.solved, found.relapse, search.mode.enabled, search.globalization
-        phase, restoring, view = judged.phase, judged.phase == Phase.RESTORING, search.view
-        outcome = end_search(search, last, o, self.choices)
-        g = select(searching, outcome.globalization, g)
-        failed = searching & (outcome.result == Result.FAILED)
-        took = searching & ~failed
-
-        step = search.departure(jnp.zeros_like(searching), lambda base: base.direction.primal)
-        main = jnp.arange(step.shape[0]) < frame.free.shape[0] + frame.equality.shape[0]
-        figures = (
-            g.mu,
-            maximum_norm(where(main | restoring, step, 0.0)),
-            solved.perturbation.dw,
-            outcome.alpha_dual,
-            outcome.alpha,
-        )
-        row = Row(jnp.stack(figures), outcome.tag, trials_of(search, last))
-        base = select(relapse, judged.memory.stored, outcome.base)
-        sure = found.is_acceptable & ~relapse & ~last.reverted
-        clip_mu = self.barrier.clipping_mu(view, outcome.point.iterate, g, o)
-        keep_rows = self.choices.warm_start_init_point
-        results = (
-            (took, accepted(judged, seen, view, frame, g, outcome, last.reverted, clip_mu, row, o)),
-            (failed | relapse, restoration(judged, seen, g, search.memory, frame, base, sure, relapse, row, o)),
-            (found.least_squares, estimated(judged, seen, frame, solved, found.squared, keep_rows, o)),
-            (found.stuck, _stopped(judged, seen, restoring, found.is_acceptable, o)),
-            (found.running & (phase == Phase.SCALING), _scaled_state(judged, frame, seen.iterate)),
-        )
-        if found.going_back is not None:
-            results += ((found.going_back, self.barrier.gone_back(judged, g)),)
-        conditions = computed_once([condition for condition, _ in results], judged.iteration < 0)
-        result = merge(judged, list(zip(conditions, (case for _, case in results), strict=True)))
-        # Seldom, and half of the state: nothing that other passes should pay for.
-        result = only_where(
-            took & restoring, lambda now: leaving_restoration(now, seen.square, self.barrier, o), result
-        )
-        if found.certifying is not None:  # and nothing else has come of the pass
-            result = certified(result, seen, solved, last, found.certifying)
-        restored = (failed | relapse) & (result.status == Status.Running) & ~restoring
-        done = last.evaluations, solved.factorizations, restored.astype(int), (took & restoring).astype(int)
-        counts = Counts(judged.counts.numbers + jnp.stack(done))
-        result = eqx.tree_at(lambda s: s.counts, result, counts)
-        looked = where(
-            phase == Phase.REPORTING, Phase.REPORTED, where(result.phase == Phase.UNSEEN, Phase.REGULAR, result.phase)
-        )
-        result = eqx.tree_at(lambda s: s.phase, result, where(phase >= Phase.UNSEEN, looked, result.phase))
-        return answering(result, self._to_certify(result, result.status), o, self.choices)
+        return concluded(found, last, self.barrier, numbers, self.choices)
 
     def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what the two starting phases add to them."""
@@ -337,16 +279,3 @@ class InteriorPointMethod(eqx.Module):
         first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
         iterate = select(state.phase == Phase.STARTING, first, iterate)
         return frame, select(state.phase == Phase.REPORTING, placed(frame, iterate, d.rows), iterate)
-
-
-def _stopped(
-    judged: State, seen: Observation, restoring: Bool[Array, ""], acceptable: Bool[Array, ""], o: Numbers
-) -> State:
-    """Tiny steps at the smallest barrier parameter."""
-    end = where(acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
-    end = where(restoring, infeasible_or_failed(seen.infeasibility, o), end)
-    return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
-
-
-def _scaled_state(judged: State, frame: Frame, iterate: Iterate) -> State:
-    return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(Phase.STARTING), frame, iterate))

@@ -14,10 +14,11 @@ from .errors import measure
 from .iterate import SIDES, Iterate, View, maximum_norm
 from .observation import Observation
 from .options import Numbers
+from .passing import Pass
 from .records import Packed
 from .restoration import entered, may_return, phase_view, recentred, returned
-from .state import Departure, Frame, Globalization, Memory, Phase, Row, State, Tag
-from .termination import after_failed_search, converged, phase_tolerance
+from .state import Departure, Frame, Globalization, Phase, Row, State, Tag
+from .termination import after_failed_search, converged, infeasible_or_failed, phase_tolerance
 from .trial_records import Outcome, Result, Trial
 
 
@@ -41,18 +42,16 @@ def _system_error(seen: Observation, g: Globalization) -> Float[Array, ""]:
 
 
 def accepted(
-    judged: State,
-    seen: Observation,
-    view: View,
-    frame: Frame,
-    g: Globalization,
+    found: Pass,
     outcome: Outcome,
-    reverted: Bool[Array, ""],
+    g: Globalization,
     clip_mu: Float[Array, ""],
+    reverted: Bool[Array, ""],
     row: Row,
     numbers: Numbers,
 ) -> State:
     """The state after a step."""
+    judged, seen, view, frame = found.judged, found.seen, found.search.view, found.frame
     new_frame, iterate = corrected_bounds(view, frame, outcome.point.iterate, clip_mu, numbers)
     tentative = outcome.result == Result.SOFT_TENTATIVE
     error = where(reverted, jnp.inf, _system_error(seen, g))
@@ -64,7 +63,7 @@ def accepted(
         judged,
         (
             iterate, new_frame, g, memory, row, judged.iteration + 1, jnp.array(False), outcome.point.objective,
-            outcome.point.rows, judged.entry.steps + (judged.phase == Phase.RESTORING),
+            outcome.point.rows, judged.entry.steps + seen.view.restoring,
         ),
     )  # fmt: skip
 
@@ -84,19 +83,18 @@ def leaving_restoration(now: State, square: Bool[Array, ""], barrier: AbstractBa
 
 
 def restoration(
-    judged: State,
-    seen: Observation,
-    g: Globalization,
-    memory: Memory,
-    frame: Frame,
+    found: Pass,
     base: Packed,
+    g: Globalization,
     is_acceptable: Bool[Array, ""],
-    relapse: Bool[Array, ""],
     row: Row,
     numbers: Numbers,
 ) -> State:
-    """The state after a search that found no step: in restoration, or ended."""
-    view, restoring = seen.view, judged.phase == Phase.RESTORING
+    """The state after a search that found no step from ``base``: in restoration, or ended."""
+    judged, seen, frame, memory, relapse = (
+        found.judged, found.seen, found.frame, found.search.memory, found.events.relapse,
+    )  # fmt: skip
+    view, restoring = seen.view, seen.view.restoring
     shapes = Departure.shapes(seen.slack.shape[1], view.equality.size, seen.slack.dtype)
     origin = base.unpacked(shapes, lambda whole: whole.point)
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
@@ -156,20 +154,15 @@ def certified(judged: State, seen: Observation, solved: Solved, measured: Trial,
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 
-def estimated(
-    judged: State,
-    seen: Observation,
-    frame: Frame,
-    solved: Solved,
-    squared: Bool[Array, ""],
-    keep_rows: bool,
-    numbers: Numbers,
-) -> State:
+def estimated(found: Pass, keep_rows: bool, numbers: Numbers) -> State:
     """The state after a least-squares estimate of the row multipliers.
 
     At the start it is taken unless it is large; in a feasible square problem only if it makes the iterate optimal with zero
     bound multipliers; otherwise (``recalc_y``) always.
     """
+    judged, seen, frame, solved, squared = (
+        found.judged, found.seen, found.frame, found.solved, found.events.squared,
+    )  # fmt: skip
     o, starting = numbers, judged.phase == Phase.STARTING
     y = where(solved.success & seen.view.present, solved.rows, 0.0)
     moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
@@ -190,3 +183,16 @@ def estimated(
             ~starting,
         ),
     )  # fmt: skip
+
+
+def stopped(found: Pass, o: Numbers) -> State:
+    """Tiny steps at the smallest barrier parameter."""
+    judged, restoring = found.judged, found.seen.view.restoring
+    end = where(found.is_acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
+    end = where(restoring, infeasible_or_failed(found.seen.infeasibility, o), end)
+    return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
+
+
+def scaled(judged: State, frame: Frame, iterate: Iterate) -> State:
+    """The state after the pass that found the scaling factors."""
+    return eqx.tree_at(lambda s: (s.phase, s.frame, s.iterate), judged, (jnp.array(Phase.STARTING), frame, iterate))

@@ -186,7 +186,7 @@ class Kernel:
         row = shown_row(objective, judged.report, judged.row, judged.phase == Phase.RESTORING)
         x = candidate(search, trial)[: self.n]
         trying = trial.result == Result.SEARCHING
-        flags = _flags(trying, found.shown, judged.iteration, judged.phase)
+        flags = _flags(trying, found.events.shown, judged.iteration, judged.phase)
         return found, trial, Glance(flags, x, _flags(*jax.tree.leaves(row)))
 
     def _conclude(self, setting: Setting, found, trial, values: Values):
