@@ -122,7 +122,7 @@ def _limits(a: Adaptive, seen: Observation, frame: Frame, o: Numbers) -> _Limits
 
 def _initialized(a: Adaptive, seen: Observation, o: Numbers) -> Adaptive:
     """With what the first update of a run fixes."""
-    mu_max = where(a.mu_max < 0, o.mu_max_fact * seen.errors.average, a.mu_max)
+    mu_max = where(a.mu_max < 0, o.mu_max_fact * seen.errors.products.average, a.mu_max)
     dual, primal = _infeasibilities(seen, "1-norm")
     return eqx.tree_at(
         lambda q: (q.mu_max, q.first_dual, q.first_primal),
@@ -137,8 +137,8 @@ def _initialized(a: Adaptive, seen: Observation, o: Numbers) -> Adaptive:
 
 def _loqo(seen: Observation) -> Float[Array, ""]:
     """Vanderbei and Shanno 1999: the less uniform the complementarity products, the larger."""
-    average = seen.errors.average
-    uniformity = jnp.minimum(1.0, seen.errors.product_min / average)
+    average = seen.errors.products.average
+    uniformity = jnp.minimum(1.0, seen.errors.products.smallest / average)
     return 0.1 * jnp.minimum(0.05 * (1 - uniformity) / uniformity, 2.0) ** 3 * average
 
 
@@ -192,7 +192,7 @@ class AdaptiveBarrier(AbstractBarrier):
         solved = (seen.error_at(g.mu) <= o.barrier_tol_factor * g.mu) | tiny
         lower = staying & solved
         smaller = fallen(g.mu, phase_tolerance(judged, o), complementarity_tolerance(seen, frame, o), o)
-        first = limits.clipped(o.adaptive_mu_monotone_init_factor * seen.errors.average)
+        first = limits.clipped(o.adaptive_mu_monotone_init_factor * seen.errors.products.average)
         mu = where(entering, first, where(lower, smaller, g.mu))
         closeness = where(free, seen.errors.overall(o.mu_target), where(entering, mu, g.mu))
         tau = where(free | entering | lower, jnp.maximum(o.tau_min, 1 - closeness), g.tau)
@@ -235,7 +235,7 @@ class AdaptiveBarrier(AbstractBarrier):
         view, gradient, slack, z = seen.view, seen.gradient, seen.slack, seen.iterate.bounds
         dw, dc = solved.perturbation.dw, solved.perturbation.dc
         oracle = searching & _remembered(g).free & solved.success & jnp.any(view.has)
-        average = where(oracle, seen.errors.average, 1.0)
+        average = where(oracle, seen.errors.products.average, 1.0)
 
         def resolved(wanted, start):
             return refined_solve(

@@ -30,7 +30,7 @@ from .._linalg.matrix import Hessian, Matrix, magnitudes, symmetric_times, times
 from .._solution import LEAST_MARGIN, is_solved
 from .direction import Unknowns
 from .examination import Examination, Stage
-from .iterate import SIDES, View, bound_steps
+from .iterate import SIDES, Iterate, View, bound_steps
 from .observation import Observation
 from .state import Finding, Phase, State
 from .trial_records import Trial
@@ -61,20 +61,24 @@ def to_certify(state: State, status: Int[Array, ""]) -> Bool[Array, ""]:
     return is_solved(status) & main & ~state.finding.settled
 
 
+class Before(eqx.Module):
+    """What has been found out from a point farther away."""
+
+    active: Bool[Array, "2 k"]  # the set that has been confirmed
+    some: Bool[Array, ""]  # there is one, and derivatives are those nearer to its solution
+
+
 class Examiner(eqx.Module):
     """The end point, which system is wanted there next, and what follows from its solution."""
 
     view: View
-    primal: Float[Array, " N"]
-    multipliers: Float[Array, "2 N"]
-    rows_multipliers: Float[Array, " m"]
+    iterate: Iterate
     slack: Float[Array, "2 N"]
     gradient: Float[Array, " n"]
     rows: Float[Array, " m"]
     hessian: Hessian
     jacobian: Matrix
-    before: Bool[Array, "2 k"]  # the set that has been confirmed from a point farther away
-    again: Bool[Array, ""]  # there is one, and derivatives are those nearer to its solution
+    before: Before
 
     @classmethod
     def at(cls, seen: Observation, hessian: Hessian, state: State, again: Bool[Array, ""]) -> "Examiner":
@@ -85,23 +89,22 @@ class Examiner(eqx.Module):
         view = eqx.tree_at(lambda v: v.bound, view, state.frame.stated)
         x, y = select(again, (found.x, found.rows), (iterate.primal[: view.n], iterate.rows))
         return cls(
-            view,
-            jnp.concatenate([x, iterate.primal[view.n :]]),
-            iterate.bounds,
-            y,
-            seen.slack,
-            where(free, d.gradient, 0.0),
-            d.rows,
-            matrix.masked(hessian, free, free),
-            matrix.masked(d.jacobian, view.present, free),
-            found.active,
-            again,
+            view=view,
+            iterate=Iterate(jnp.concatenate([x, iterate.primal[view.n :]]), y, iterate.bounds),
+            slack=seen.slack,
+            gradient=where(free, d.gradient, 0.0),
+            rows=d.rows,
+            hessian=matrix.masked(hessian, free, free),
+            jacobian=matrix.masked(d.jacobian, view.present, free),
+            before=Before(found.active, again),
         )
 
     def _active(self, c: Examination) -> Bool[Array, "2 N"]:
         """The set that is looked at: before the first system the one known from before, or the first guess."""
-        pad = ((0, 0), (0, self.multipliers.shape[1] - self.before.shape[1]))
-        guess = where(self.again, jnp.pad(self.before, pad), self._one_side(self.multipliers, self.slack))
+        pad = ((0, 0), (0, self.iterate.bounds.shape[1] - self.before.active.shape[1]))
+        guess = where(
+            self.before.some, jnp.pad(self.before.active, pad), self._one_side(self.iterate.bounds, self.slack)
+        )
         return where(c.systems > 0, c.active, guess)
 
     def _one_side(self, larger: Float[Array, "2 N"], than: Float[Array, "2 N"]) -> Bool[Array, "2 N"]:
@@ -119,7 +122,7 @@ class Examiner(eqx.Module):
 
     def system(self, c: Examination) -> tuple[Unknowns, tuple]:
         """The next system: what it is solved for, and its right-hand side."""
-        z, view, active, nothing = self.multipliers, self.view, self._active(c), jnp.zeros_like(self.primal)
+        z, view, active, nothing = self.iterate.bounds, self.view, self._active(c), jnp.zeros_like(self.iterate.primal)
         moving, rows = self._held(active)
         free = moving[: view.n]
         hessian: Any = matrix.masked(self.hessian, free, free)
@@ -217,13 +220,13 @@ class Examiner(eqx.Module):
         )
 
     def _sides(self, of_variables: Float[Array, "2 n"], of_rows: Float[Array, "2 m"]) -> Float[Array, "2 N"]:
-        nothing = jnp.zeros((2, 2 * self.rows.size), self.primal.dtype)
+        nothing = jnp.zeros((2, 2 * self.rows.size), self.iterate.primal.dtype)
         return jnp.concatenate([of_variables, of_rows, nothing], axis=1)
 
     def _shift(self, active: Bool[Array, "2 N"]) -> Float[Array, " n"]:
         """How far variables are from the bounds that hold them."""
         n = self.view.n
-        return jnp.sum(where(active, self.view.bound - self.primal, 0.0), axis=0)[:n]
+        return jnp.sum(where(active, self.view.bound - self.iterate.primal, 0.0), axis=0)[:n]
 
     def _newton_step(self, active: Bool[Array, "2 N"], unit: Float[Array, " n"], row_unit: Float[Array, " m"]) -> tuple:
         """Right-hand side of the Newton step for the equations of a set, in these units; its row part solves for the multipliers
@@ -236,25 +239,25 @@ class Examiner(eqx.Module):
     def _after_step(self, active: Bool[Array, "2 N"], unknowns: Unknowns, solution: tuple) -> tuple:
         """After the step for the equations of a set: multipliers of what is held and slacks of what is not, as shares of those at
         the end point; the point, its row multipliers, and by how much these have changed, relative to their size."""
-        n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.primal.dtype)
+        n, m, sides = self.view.n, self.rows.size, jnp.asarray(SIDES, self.iterate.primal.dtype)
         bound, (unit, row_unit) = self.view.bound, unknowns.units
         step = solution[0][:n] + self._shift(active)
         y = where(unknowns.rows, solution[1], 0.0)
         slope = self.gradient + symmetric_times(self.hessian, step) + transposed_times(self.jacobian, y)
-        x, rows = self.primal[:n] + step, self.rows + times(self.jacobian, step)
+        x, rows = self.iterate.primal[:n] + step, self.rows + times(self.jacobian, step)
         slack = self._sides(sides * (x - bound[:, :n]), sides * (rows - bound[:, n : n + m]))
         z = self._sides(sides * slope, -sides * y)
-        ratios = where(active, z / self.multipliers, slack / self.slack)
+        ratios = where(active, z / self.iterate.bounds, slack / self.slack)
 
         def change(difference, new, unit):
             largest = jnp.max(jnp.abs(new) / unit, initial=0.0)
             return jnp.max(jnp.abs(difference) / unit, initial=0.0) / where(largest > 0, largest, 1.0)
 
-        return ratios, x, y, jnp.maximum(change(step, x, unit), change(y - self.rows_multipliers, y, row_unit))
+        return ratios, x, y, jnp.maximum(change(step, x, unit), change(y - self.iterate.rows, y, row_unit))
 
     def _waves(self) -> tuple:
         """Right-hand side of the probe, in natural units."""
-        waves = jnp.cos(jnp.arange(self.primal.size, dtype=self.primal.dtype))
+        waves = jnp.cos(jnp.arange(self.iterate.primal.size, dtype=self.iterate.primal.dtype))
         return waves[: self.view.n], waves[: self.rows.size]
 
     def _limiting(
@@ -273,7 +276,7 @@ class Examiner(eqx.Module):
         pull = where(jnp.abs(pull) > 1e-6 * most, jnp.abs(pull), 0.0)
         moves = self._sides(jnp.stack([pull, pull]), jnp.stack([jnp.abs(w), jnp.abs(w)]))
         candidates = active & (moves > 0)
-        ratios = where(candidates, self.multipliers / where(moves > 0, moves, 1.0), jnp.inf)
+        ratios = where(candidates, self.iterate.bounds / where(moves > 0, moves, 1.0), jnp.inf)
         limiting = candidates & (ratios == jnp.min(ratios, initial=jnp.inf))
         return limiting, (largest > GROWN) & jnp.any(candidates)
 
@@ -281,7 +284,7 @@ class Examiner(eqx.Module):
         """How far to go along a direction, slopes and curvature along it, and whether curvature matters."""
         n, eps = self.view.n, jnp.finfo(primal.dtype).eps
         unit, moving = unknowns.units[0], unknowns.primal[:n]
-        x, d = self.primal[:n], where(moving, primal[:n], 0.0)
+        x, d = self.iterate.primal[:n], where(moving, primal[:n], 0.0)
         tiny = jnp.finfo(primal.dtype).tiny
         # A fourth root: what a second difference measures is then exact to the square root of the precision.
         length = jnp.maximum(jnp.max(jnp.abs(d) / unit, initial=0.0), tiny)
@@ -293,7 +296,7 @@ class Examiner(eqx.Module):
         return dict(
             reach=reach,
             slope=jnp.sum(self.gradient * d),
-            slope_of_rows=jnp.sum(self.rows_multipliers * times(self.jacobian, d)),
+            slope_of_rows=jnp.sum(self.iterate.rows * times(self.jacobian, d)),
             curvature=jnp.sum(d * symmetric_times(self.hessian, d)),
             terms=jnp.sum(jnp.abs(matrix.diagonal(self.hessian)) * d * d),
             curved=jnp.sum(unknowns.primal) > jnp.sum(unknowns.rows),

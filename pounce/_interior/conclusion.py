@@ -57,7 +57,7 @@ def concluded(found: Pass, last: Trial, barrier: AbstractBarrier, o: Numbers, ch
 
     # What may follow from that, one after the other. Leaving restoration is seldom, and half of the state: nothing that other
     # passes should pay for.
-    square = found.seen.square
+    square = found.seen.original.square
     result = only_where(took & restoring, lambda now: leaving_restoration(now, square, barrier, o), result)
     if events.certifying is not None:  # and nothing else has come of the pass
         result = certified(result, found.seen, found.solved, last, events.certifying)

@@ -33,6 +33,7 @@ from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View
 from .options import Numbers
 from .perturbation import Perturbation
+from .records import within
 
 
 class Unknowns(eqx.Module):
@@ -121,6 +122,14 @@ def least_squares_system(view: View, hessian: Hessian, jacobian: Matrix) -> Syst
     return System(view.n, nothing, jacobian, ones, view.active, view.present)
 
 
+class Trust(eqx.Module):
+    """Whether a solution is one, and what was seen of its matrix."""
+
+    success: Bool[Array, ""]
+    inertia: Inertia
+    ratio: Float[Array, ""]  # of the residual to the right-hand side and the solution
+
+
 class Solved(eqx.Module):
     """A solved Newton system and the factor that solved it."""
 
@@ -128,11 +137,12 @@ class Solved(eqx.Module):
     rows: Float[Array, " m"]
     factor: eqx.Module
     perturbation: Perturbation
-    success: Bool[Array, ""]
     factorizations: Int[Array, ""]
-    inertia: Inertia
-    ratio: Float[Array, ""]
+    trust: Trust
     examined: Any  # what `solve_system` was given as `examined`, as it was left
+
+    success = within("trust", "success")
+    ratio = within("trust", "ratio")
 
 
 class _Rung(eqx.Module):
@@ -140,11 +150,9 @@ class _Rung(eqx.Module):
     factor: eqx.Module
     solution: tuple
     running: Bool[Array, ""]
-    success: Bool[Array, ""]
     pretended: Bool[Array, ""]
     count: Int[Array, ""]
-    inertia: Inertia
-    ratio: Float[Array, ""]
+    trust: Trust
     examined: Any
 
 
@@ -222,16 +230,14 @@ def solve_system(
             following = select(due, fresh, following)
             go_on = where(due, examined.asking, go_on)
         return _Rung(
-            following,
-            factor,
-            solution,
-            go_on,
-            accepted,
-            c.pretended | stalled,
-            c.count + 1,
-            inertia,
-            refined.ratio,
-            examined,
+            perturbation=following,
+            factor=factor,
+            solution=solution,
+            running=go_on,
+            pretended=c.pretended | stalled,
+            count=c.count + 1,
+            trust=Trust(accepted, inertia, refined.ratio),
+            examined=examined,
         )
 
     shapes = jax.eval_shape(lambda: solver.init(system.operator(mu, mu), {}))
@@ -239,11 +245,28 @@ def solve_system(
     no = jnp.array(False)
     inertia = jax.tree.map(lambda _: no, jax.eval_shape(solver.inertia, shapes))
     nothing = jax.tree.map(jnp.zeros_like, rhs)
-    start = _Rung(started, blank, nothing, enabled, no, no, jnp.array(0), inertia, mu, examined)
+    start = _Rung(
+        perturbation=started,
+        factor=blank,
+        solution=nothing,
+        running=enabled,
+        pretended=no,
+        count=jnp.array(0),
+        trust=Trust(no, inertia, mu),
+        examined=examined,
+    )
     last = lax.while_loop(lambda c: c.running, rung, start)
     primal, rows = last.solution
     kept = select(once | ~enabled, perturbation, last.perturbation)
-    return Solved(primal, rows, last.factor, kept, last.success, last.count, last.inertia, last.ratio, last.examined)
+    return Solved(
+        primal=primal,
+        rows=rows,
+        factor=last.factor,
+        perturbation=kept,
+        factorizations=last.count,
+        trust=last.trust,
+        examined=last.examined,
+    )
 
 
 class Correction(eqx.Module):

@@ -14,6 +14,29 @@ from .state import Frame
 LITTLE = 1e-3  # a share of the terms of stationarity
 
 
+class Products(eqx.Module):
+    """Slacks times their multipliers."""
+
+    largest: Float[Array, ""]
+    smallest: Float[Array, ""]
+    average: Float[Array, ""]
+
+
+class Scales(eqx.Module):
+    """What infeasibilities are divided by where multipliers are large."""
+
+    dual: Float[Array, ""]  # s_d
+    complementarity: Float[Array, ""]  # s_c
+
+
+class Unscaled(eqx.Module):
+    """The residuals of the problem as the user has it."""
+
+    dual: Float[Array, ""]
+    violation: Float[Array, ""]
+    complementarity: Float[Array, ""]
+
+
 class Errors(eqx.Module):
     """Sizes of the KKT residuals of the phase's scaled problem."""
 
@@ -21,23 +44,18 @@ class Errors(eqx.Module):
     dual: Float[Array, ""]  # its max norm
     primal: Float[Array, ""]  # |c - s|_inf, what the barrier problem sees
     violation: Float[Array, ""]  # largest violation of a row or its bounds, what the user sees
-    product_max: Float[Array, ""]  # largest and smallest slack * multiplier
-    product_min: Float[Array, ""]
-    average: Float[Array, ""]  # average complementarity
-    dual_scale: Float[Array, ""]  # s_d
-    complementarity_scale: Float[Array, ""]  # s_c
-    unscaled_dual: Float[Array, ""]
-    unscaled_violation: Float[Array, ""]
-    unscaled_complementarity: Float[Array, ""]
+    products: Products
+    scales: Scales
+    unscaled: Unscaled
     system: Float[Array, ""]  # averaged 1-norm of the primal-dual equations at mu, for soft restoration
 
     def complementarity(self, mu: Float[Array, ""]) -> Float[Array, ""]:
         """``max |slack z - mu|``; zero without bounds."""
-        return jnp.maximum(jnp.maximum(self.product_max - mu, mu - self.product_min), 0.0)
+        return jnp.maximum(jnp.maximum(self.products.largest - mu, mu - self.products.smallest), 0.0)
 
     def at(self, mu: Float[Array, ""], dual: Float[Array, ""]) -> Float[Array, ""]:
         """The scaled dual and complementarity part of E_mu, for a given dual infeasibility."""
-        return jnp.maximum(dual / self.dual_scale, self.complementarity(mu) / self.complementarity_scale)
+        return jnp.maximum(dual / self.scales.dual, self.complementarity(mu) / self.scales.complementarity)
 
     def overall(self, mu_target: Float[Array, ""]) -> Float[Array, ""]:
         """E_0, the error of the program itself."""
@@ -56,7 +74,7 @@ def unsupported(
     n, m = view.n, view.present.shape[0]
     effect = jnp.abs(transposed_times(jacobian, e.lagrangian[n : n + m]))
     terms = jnp.abs(gradient[:n]) + jnp.sum(iterate.bounds[:, :n], axis=0)
-    return jnp.any(view.active[:n] & (effect > jnp.maximum(100 * tol * e.dual_scale, LITTLE * terms)))
+    return jnp.any(view.active[:n] & (effect > jnp.maximum(100 * tol * e.scales.dual, LITTLE * terms)))
 
 
 def row_violation(view: View, rows: Float[Array, " m"], primal: Float[Array, " N"]) -> Float[Array, " m"]:
@@ -108,18 +126,18 @@ def measure(
     per_objective = where(view.restoring, 1.0, jnp.abs(frame.objective_scale))
     dual = maximum_norm(lagrangian)
     complementarity = where(some, jnp.maximum(product_max, 0.0), 0.0)
+    average = jnp.sum(where(view.has, product, 0.0)) / jnp.maximum(bounds, 1)
     return Errors(
-        lagrangian,
-        dual,
-        maximum_norm(residual),
-        maximum_norm(violation),
-        product_max,
-        product_min,
-        jnp.sum(where(view.has, product, 0.0)) / jnp.maximum(bounds, 1),
-        dual_scale,
-        comp_scale,
-        dual / per_objective,
-        maximum_norm(violation / per_row),
-        complementarity / per_objective,
-        system,
+        lagrangian=lagrangian,
+        dual=dual,
+        primal=maximum_norm(residual),
+        violation=maximum_norm(violation),
+        products=Products(product_max, product_min, average),
+        scales=Scales(dual_scale, comp_scale),
+        unscaled=Unscaled(
+            dual=dual / per_objective,
+            violation=maximum_norm(violation / per_row),
+            complementarity=complementarity / per_objective,
+        ),
+        system=system,
     )

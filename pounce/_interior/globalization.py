@@ -11,7 +11,7 @@ from .filter import Filter, Reference
 from .options import Choices, Numbers
 from .perturbation import Perturbation
 from .records import Packed
-from .state import BarrierMemory, Departure, Direction, Globalization, Memory, Point
+from .state import Acceptance, BarrierMemory, Departure, Direction, Globalization, Memory, Point
 
 
 def first_globalization(
@@ -30,11 +30,13 @@ def first_globalization(
     return Globalization(
         mu=mu,
         tau=jnp.maximum(o.tau_min, 1 - mu),
-        filter=Filter.empty(capacity, dtype),
-        theta_max=zero - 1,
-        theta_min=zero - 1,
-        reference=Reference.of(zero, zero, zero),
-        filter_rejections=none,
+        acceptance=Acceptance(
+            filter=Filter.empty(capacity, dtype),
+            theta_max=zero - 1,
+            theta_min=zero - 1,
+            reference=Reference.of(zero, zero, zero),
+            rejections=none,
+        ),
         perturbation=Perturbation.fresh(dtype),
         acceptable_count=none,
         barrier=remembered,
@@ -63,8 +65,8 @@ def reset_line_search(
     """With nothing kept from earlier barrier problems: filter, watchdog, soft restoration."""
     kept = ~when
     g = eqx.tree_at(
-        lambda q: (q.filter, q.filter_rejections),
+        lambda q: (q.acceptance.filter, q.acceptance.rejections),
         g,
-        (g.filter.cleared(when), where(kept, g.filter_rejections, 0)),
+        (g.acceptance.filter.cleared(when), where(kept, g.acceptance.rejections, 0)),
     )
     return g, memory.forgotten(when), soft & kept

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._choose import where
 from .._linalg.matrix import Matrix, transposed_times
+from .records import within
 
 
 SIDES = np.array([[1.0], [-1.0]])  # sign of the slack of a lower and of an upper bound
@@ -26,6 +27,15 @@ class Iterate(eqx.Module):
     bounds: Float[Array, "2 N"]
 
 
+class Feasibility(eqx.Module):
+    """The objective of the restoration phase."""
+
+    restoring: Bool[Array, ""]  # it is that of the present one
+    penalty: Float[Array, ""]  # rho
+    proximity: Float[Array, " n"]  # eta(mu) * D_R^2, zero outside restoration
+    reference: Float[Array, " n"]  # x_R
+
+
 class View(eqx.Module):
     """The problem of the current phase: the original one, or the restoration problem with its elastic variables."""
 
@@ -35,11 +45,13 @@ class View(eqx.Module):
     active: Bool[Array, " N"]  # entries that are unknowns in this phase
     equality: Bool[Array, " m"]
     present: Bool[Array, " m"]  # rows that have a bound
-    restoring: Bool[Array, ""]
-    penalty: Float[Array, ""]  # rho of the restoration objective
-    proximity: Float[Array, " n"]  # eta(mu) * D_R^2, zero outside restoration
-    reference: Float[Array, " n"]  # x_R
     damping: Float[Array, ""]  # kappa_d
+    feasibility: Feasibility
+
+    restoring = within("feasibility", "restoring")
+    penalty = within("feasibility", "penalty")
+    proximity = within("feasibility", "proximity")
+    reference = within("feasibility", "reference")
 
     @property
     def one_sided(self) -> Float[Array, " N"]:

@@ -21,12 +21,12 @@ def judged_state(
 ) -> tuple[State, Bool[Array, ""]]:
     """The state with its verdict, table row and errors; and whether its iterate is acceptable."""
     errors, g, restoring = _supported(state, seen, o), state.globalization, state.phase == Phase.RESTORING
-    verdict = judge(state, errors, seen.infeasibility, seen.finite, seen.square, o)
+    verdict = judge(state, errors, seen.original.infeasibility, seen.original.finite, seen.original.square, o)
     # The starting passes only look for functions that cannot be evaluated at all.
     broken = (state.phase == Phase.STARTING) & ~finite_derivatives(seen.derivatives, restoring)
     status = where(judging, verdict.status, where(broken, Status.Invalid_Number_Detected, Status.Running))
     status = where(state.status == Status.Running, status, state.status).astype(jnp.int32)
-    shown = errors.primal if choices.inf_pr_output == "internal" else seen.row_violation
+    shown = errors.primal if choices.inf_pr_output == "internal" else seen.original.row_violation
     figures = jnp.stack([errors.overall(o.mu_target), shown, errors.dual])
     # Where a solution is looked at again, functions are those of another point.
     report = select(state.phase == Phase.CERTIFYING, state.report, Report(figures))

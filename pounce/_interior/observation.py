@@ -13,6 +13,15 @@ from .restoration import phase_view
 from .state import Frame, State
 
 
+class Original(eqx.Module):
+    """What an iterate says of the problem as the user has it."""
+
+    square: Bool[Array, ""]  # as many equality rows as free variables
+    finite: Bool[Array, ""]
+    infeasibility: Float[Array, ""]  # |c - s|_inf without elastic variables
+    row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
+
+
 class Observation(eqx.Module):
     """Derivatives, slacks and errors of an iterate in the problem of its phase."""
 
@@ -22,10 +31,7 @@ class Observation(eqx.Module):
     slack: Float[Array, "2 N"]
     gradient: Float[Array, " N"]  # of the phase's objective
     errors: Errors
-    square: Bool[Array, ""]  # as many equality rows as free variables
-    finite: Bool[Array, ""]
-    infeasibility: Float[Array, ""]  # |c - s|_inf without elastic variables
-    row_violation: Float[Array, ""]  # largest violation of a row's bounds in user units
+    original: Original
     mu: Float[Array, ""]
 
     def error_at(self, mu: Float[Array, ""]) -> Float[Array, ""]:
@@ -50,15 +56,17 @@ def observe(d: Derivatives, frame: Frame, iterate: Iterate, state: State, number
     errors = measure(view, iterate, gradient, d.jacobian, d.rows, slack, mu, frame, numbers)
     original = jnp.concatenate([iterate.primal[: n + m], jnp.zeros(2 * m, iterate.primal.dtype)])
     return Observation(
-        d,
-        iterate,
-        view,
-        slack,
-        gradient,
-        errors,
-        (jnp.sum(frame.equality) == jnp.sum(frame.free)) & jnp.any(frame.free),
-        finite_derivatives(d, view.restoring),
-        maximum_norm(view.residual(d.rows, original)),
-        maximum_norm(row_violation(view, d.rows, original) / frame.row_scale),
-        mu,
+        derivatives=d,
+        iterate=iterate,
+        view=view,
+        slack=slack,
+        gradient=gradient,
+        errors=errors,
+        original=Original(
+            square=(jnp.sum(frame.equality) == jnp.sum(frame.free)) & jnp.any(frame.free),
+            finite=finite_derivatives(d, view.restoring),
+            infeasibility=maximum_norm(view.residual(d.rows, original)),
+            row_violation=maximum_norm(row_violation(view, d.rows, original) / frame.row_scale),
+        ),
+        mu=mu,
     )

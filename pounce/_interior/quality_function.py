@@ -101,19 +101,35 @@ def quality_function(
     return quality
 
 
-class _Section(eqx.Module):
+class _Course(eqx.Module):
+    """How far the search has come."""
+
     trip: Int[Array, ""]
+    stopped: Bool[Array, ""]
+    finished: Bool[Array, ""]
+
+
+class _Ends(eqx.Module):
+    """Of the bracket, lower and upper."""
+
+    places: Float[Array, " 2"]
+    values: Float[Array, " 2"]
+    moved: Bool[Array, " 2"]
+
+
+class _Middles(eqx.Module):
+    places: Float[Array, " 2"]
+    values: Float[Array, " 2"]
+    slot: Int[Array, ""]  # the one that waits for its value
+
+
+class _Section(eqx.Module):
+    course: _Course
     following: Float[Array, ""]  # where the next value is wanted
     at_one: Float[Array, ""]
     larger: Bool[Array, ""]  # the search is for sigma > 1
-    ends: Float[Array, " 2"]
-    end_values: Float[Array, " 2"]
-    ends_moved: Bool[Array, " 2"]
-    middles: Float[Array, " 2"]
-    values: Float[Array, " 2"]
-    slot: Int[Array, ""]  # the middle that waits for its value
-    stopped: Bool[Array, ""]
-    finished: Bool[Array, ""]
+    ends: _Ends
+    middles: _Middles
     last: Float[Array, ""]  # value at the end of the bracket that never moved
 
 
@@ -141,83 +157,100 @@ def best_sigma(
         return where(larger, 1.0, smallest), where(larger, largest, smaller_up)
 
     def wide(c: _Section):
-        return c.ends[1] - c.ends[0] >= o.quality_function_section_sigma_tol * c.ends[1]
+        return c.ends.places[1] - c.ends.places[0] >= o.quality_function_section_sigma_tol * c.ends.places[1]
 
     def spread(c: _Section):
-        four = jnp.concatenate([c.end_values, c.values])
+        four = jnp.concatenate([c.ends.values, c.middles.values])
         return 1 - jnp.min(four) / jnp.max(four)
 
     def body(c: _Section) -> _Section:
-        value = quality(c.following)
+        value, trip = quality(c.following), c.course.trip
         # The first two values say on which side of one to search.
-        second = c.trip == 1
+        second = trip == 1
         larger = where(second, value > c.at_one, c.larger)
         low, up = bracket(larger)
-        ends = where(second, jnp.stack([low, up]), c.ends)
+        ends = where(second, jnp.stack([low, up]), c.ends.places)
         known = where(larger, jnp.stack([c.at_one, unknown]), jnp.stack([unknown, value]))
         width = ends[1] - ends[0]
         opened = eqx.tree_at(
-            lambda s: (s.trip, s.following, s.at_one, s.larger, s.ends, s.end_values, s.middles, s.slot),
+            lambda s: (
+                s.course.trip,
+                s.following,
+                s.at_one,
+                s.larger,
+                s.ends.places,
+                s.ends.values,
+                s.middles.places,
+                s.middles.slot,
+            ),
             c,
             (
-                c.trip + 1,
+                trip + 1,
                 c.following,
-                where(c.trip == 0, value, c.at_one),
+                where(trip == 0, value, c.at_one),
                 larger,
                 ends,
-                where(second, known, c.end_values),
-                where(second, ends[0] + jnp.stack([GOLDEN * width, (1 - GOLDEN) * width]), c.middles),
-                where(second, 0, c.slot),
+                where(second, known, c.ends.values),
+                where(second, ends[0] + jnp.stack([GOLDEN * width, (1 - GOLDEN) * width]), c.middles.places),
+                where(second, 0, c.middles.slot),
             ),
         )
-        values = where((both == c.slot) & (c.trip >= 2) & ~c.stopped, value, c.values)
-        full = eqx.tree_at(lambda s: s.values, opened, values)
+        values = where((both == c.middles.slot) & (trip >= 2) & ~c.course.stopped, value, c.middles.values)
+        full = eqx.tree_at(lambda s: s.middles.values, opened, values)
 
         # Then the bracket shrinks towards the better middle.
-        sectioning = c.trip >= 3
-        advance = sectioning & ~c.stopped & wide(full) & (spread(full) >= o.quality_function_section_qf_tol)
-        advance = advance & (c.trip < 3 + steps)
+        sectioning = trip >= 3
+        advance = sectioning & ~c.course.stopped & wide(full) & (spread(full) >= o.quality_function_section_qf_tol)
+        advance = advance & (trip < 3 + steps)
         right = values[0] > values[1]
         side = where(right, 0, 1)  # the end that moves, which is also the middle that is kept in its place
-        moved = where(both == side, full.middles, full.ends)
+        moved = where(both == side, full.middles.places, full.ends.places)
         width = moved[1] - moved[0]
         fresh = moved[0] + where(right, 1 - GOLDEN, GOLDEN) * width
-        ends_moved = where(advance, full.ends_moved | (both == side), full.ends_moved)
-        end = where(ends_moved[1], full.ends[0], full.ends[1])
+        ends_moved = where(advance, full.ends.moved | (both == side), full.ends.moved)
+        end = where(ends_moved[1], full.ends.places[0], full.ends.places[1])
         following = where(
-            c.trip == 0,
+            trip == 0,
             below,
-            where(second, full.middles[0], where(c.trip == 2, full.middles[1], where(advance, fresh, end))),
+            where(second, full.middles.places[0], where(trip == 2, full.middles.places[1], where(advance, fresh, end))),
         )
-        stopped = c.stopped | (sectioning & ~advance)
+        stopped = c.course.stopped | (sectioning & ~advance)
         return _Section(
-            full.trip,
-            following,
-            full.at_one,
-            larger,
-            where(advance, moved, full.ends),
-            where(advance & (both == side), values, full.end_values),
-            ends_moved,
-            where(advance, where(both == side, full.middles[1 - side], fresh), full.middles),
-            where(advance, where(both == side, values[1 - side], 0.0), values),
-            where(c.trip == 2, 1, where(advance, 1 - side, full.slot)),
-            stopped,
-            c.stopped,
-            where(c.stopped, value, c.last),
+            course=_Course(full.course.trip, stopped, c.course.stopped),
+            following=following,
+            at_one=full.at_one,
+            larger=larger,
+            ends=_Ends(
+                places=where(advance, moved, full.ends.places),
+                values=where(advance & (both == side), values, full.ends.values),
+                moved=ends_moved,
+            ),
+            middles=_Middles(
+                places=where(advance, where(both == side, full.middles.places[1 - side], fresh), full.middles.places),
+                values=where(advance, where(both == side, values[1 - side], 0.0), values),
+                slot=where(trip == 2, 1, where(advance, 1 - side, full.middles.slot)),
+            ),
+            last=where(c.course.stopped, value, c.last),
         )
 
-    pair, no = jnp.stack([one, one]), jnp.array(False)
+    pair, no, none = jnp.stack([one, one]), jnp.array(False), jnp.array(0)
     start = _Section(
-        jnp.array(0), one, one, no, pair, pair, jnp.array([False, False]), pair, pair, jnp.array(0), no, ~enabled, one
+        course=_Course(none, no, ~enabled),
+        following=one,
+        at_one=one,
+        larger=no,
+        ends=_Ends(pair, pair, jnp.array([False, False])),
+        middles=_Middles(pair, pair, none),
+        last=one,
     )
-    c = lax.while_loop(lambda c: ~c.finished, body, start)
+    c = lax.while_loop(lambda c: ~c.course.finished, body, start)
 
-    middle = jnp.argmin(c.values)
-    end = where(c.ends_moved[1], c.ends[0], c.ends[1])
-    use_end = (c.last < c.values[middle]) & ~jnp.all(c.ends_moved)
-    best = where(use_end, end, c.middles[middle])
+    middle = jnp.argmin(c.middles.values)
+    end = where(c.ends.moved[1], c.ends.places[0], c.ends.places[1])
+    use_end = (c.last < c.middles.values[middle]) & ~jnp.all(c.ends.moved)
+    best = where(use_end, end, c.middles.places[middle])
     flat = wide(c) & (spread(c) < o.quality_function_section_qf_tol)
-    everywhere = jnp.concatenate([c.end_values, c.values])
-    best = where(flat, jnp.concatenate([c.ends, c.middles])[jnp.argmin(everywhere)], best)
+    everywhere = jnp.concatenate([c.ends.values, c.middles.values])
+    best = where(flat, jnp.concatenate([c.ends.places, c.middles.places])[jnp.argmin(everywhere)], best)
     low, up = bracket(c.larger)
     return where(low >= up, where(c.larger, up, low), best)

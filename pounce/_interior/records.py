@@ -22,6 +22,11 @@ def entry(array: str, k: int) -> Any:
     return property(lambda self: getattr(self, array)[k])
 
 
+def within(record: str, name: str) -> Any:
+    """A property: a field of a record in the record."""
+    return property(lambda self: getattr(getattr(self, record), name))
+
+
 class Packed(eqx.Module):
     """All numbers of a pytree in a few vectors of one dtype. Truth values and counters are exact in it."""
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._choose import where
 from .filter import improves
-from .iterate import Iterate, View, maximum_norm, step_to_boundary
+from .iterate import Feasibility, Iterate, View, maximum_norm, step_to_boundary
 from .options import Numbers
 from .perturbation import Perturbation
 from .quasi_newton import cleared
@@ -31,17 +31,19 @@ def phase_view(frame: Frame, phase, mu: Float[Array, ""], entry: Entry, numbers:
     has = jnp.concatenate([frame.has[:, : n + m], jnp.stack([elastic, none])], axis=1)
     active = jnp.concatenate([frame.free, frame.inequality, elastic])
     return View(
-        n,
-        frame.bound,
-        has,
-        active,
-        frame.equality,
-        present,
-        restoring,
-        numbers.resto_penalty_parameter,
-        proximity,
-        reference,
-        numbers.kappa_d,
+        n=n,
+        bound=frame.bound,
+        has=has,
+        active=active,
+        equality=frame.equality,
+        present=present,
+        damping=numbers.kappa_d,
+        feasibility=Feasibility(
+            restoring=restoring,
+            penalty=numbers.resto_penalty_parameter,
+            proximity=proximity,
+            reference=reference,
+        ),
     )
 
 
@@ -63,10 +65,14 @@ def fresh_globalization(
         main = eqx.tree_at(lambda g: g.quasi_newton, main, cleared(main.quasi_newton, numbers))
     return eqx.tree_at(
         lambda g: (
-            g.mu, g.tau, g.filter, g.theta_max, g.theta_min, g.filter_rejections, g.perturbation, g.acceptable_count
+            g.mu, g.tau, g.acceptance.filter, g.acceptance.theta_max, g.acceptance.theta_min, g.acceptance.rejections,
+            g.perturbation, g.acceptable_count
         ),
         main,
-        (mu, tau, main.filter.cleared(jnp.array(True)), minus, minus, none, Perturbation.fresh(mu.dtype), none),
+        (
+            mu, tau, main.acceptance.filter.cleared(jnp.array(True)), minus, minus, none,
+            Perturbation.fresh(mu.dtype), none,
+        ),
     )  # fmt: skip
 
 
@@ -120,8 +126,8 @@ def may_return(
     limit = jnp.maximum(numbers.required_infeasibility_reduction * entry.infeasibility, smallest)
     progress = (
         (infeasibility <= limit)
-        & outer.filter.accepts(phi, theta)
-        & improves(outer.reference, phi, theta, numbers, limit_increase=False)
+        & outer.acceptance.filter.accepts(phi, theta)
+        & improves(outer.acceptance.reference, phi, theta, numbers, limit_increase=False)
     )
     return where(square, infeasibility <= smallest, progress)
 

@@ -15,7 +15,7 @@ from .filter import Reference, armijo, corner, is_f_type, smallest_step
 from .iterate import Iterate, View, bound_steps, maximum_norm, step_to_boundary
 from .options import Choices, Numbers
 from .records import Packed
-from .state import Departure, Direction, Globalization, Memory, Point, Row, Tag
+from .state import Acceptance, Departure, Direction, Globalization, Memory, Point, Row, Tag
 from .trial_records import (
     LEISURELY,
     MOST_DEEP,
@@ -117,7 +117,7 @@ def begin_search(
     relative = _relative_step(view, point, direction)
     least = _least_resolved(relative, alpha_max)
     # While the watchdog lets steps pass, trials are compared with where it began.
-    watched, reference = memory.watchdog, select(memory.watchdog, g.reference, here)
+    watched, reference = memory.watchdog, select(memory.watchdog, g.acceptance.reference, here)
     base = Base(Packed.of(Departure(point, direction, alpha_max, least)), memory.stored, slack)
 
     searching = enabled & ~force & ~tiny
@@ -127,10 +127,10 @@ def begin_search(
     tiny_again = tiny & last_row.tiny & (jnp.max(jnp.abs(direction.rows), initial=0.0) < o.tiny_step_y_tol)
     flags = enabled, soft, tiny & enabled, tiny_again, last_row.tiny, give_up, wake, (watched | wake) & ~give_up
     figures = (
-        where(searching & (g.theta_max < 0), max_factor * size, g.theta_max),
-        where(searching & (g.theta_min < 0), o.theta_min_fact * size, g.theta_min),
+        where(searching & (g.acceptance.theta_max < 0), max_factor * size, g.acceptance.theta_max),
+        where(searching & (g.acceptance.theta_min < 0), o.theta_min_fact * size, g.acceptance.theta_min),
         # Entered with the limits as they were before the first trial (Ipopt sets them inside it).
-        smallest_step(reference, g.theta_min, o),
+        smallest_step(reference, g.acceptance.theta_min, o),
         where(watched, memory.stored.last(2), alpha_max),
         where(watched, memory.stored.last(1), least),
         relative,
@@ -162,7 +162,7 @@ def begin_search(
         result=where(~searching | exhausted, Result.FAILED, Result.SEARCHING),
         alpha=alpha,
         first_alpha=first_alpha,
-        counters=jnp.stack([none, where(wake, 0, memory.trials), g.filter_rejections, none, none]),
+        counters=jnp.stack([none, where(wake, 0, memory.trials), g.acceptance.rejections, none, none]),
         flags=jnp.stack([give_up, no, no, no, no]),
         correction=SecondOrder(zero(iterate.primal), zero(y), zero(y), violation),
         last=Tried(iterate.primal, point.objective, point.rows, here.objective),
@@ -214,7 +214,7 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
     f_type = is_f_type(reference, test_alpha, o) & armijo(reference, tried.barrier, test_alpha, o)
     augment = (accepted & ~f_type) | last.from_search | (failed & ~soft)
     f_type, augment = computed_once((f_type, augment), memory.shortened < 0)
-    filter_ = g.filter.cleared(last.cleared).augmented(limits.objective, limits.violation, augment & enabled)
+    filter_ = g.acceptance.filter.cleared(last.cleared).augmented(limits.objective, limits.violation, augment & enabled)
 
     letter = where(f_type, Tag.F_TYPE, Tag.H_TYPE) - where(corrected, ASCII_CASE, 0)
     tag = where(accepted, letter, Tag.WATCHDOG)
@@ -240,9 +240,15 @@ def end_search(search: Search, last: Trial, numbers: Numbers, choices: Choices) 
         memory.stalls + stalled,
     )
     searched = eqx.tree_at(
-        lambda s: (s.filter, s.theta_max, s.theta_min, s.reference, s.filter_rejections),
+        lambda q: q.acceptance,
         g,
-        (filter_, limits.theta_max, limits.theta_min, reference, last.rejections),
+        Acceptance(
+            filter=filter_,
+            theta_max=limits.theta_max,
+            theta_min=limits.theta_min,
+            reference=reference,
+            rejections=last.rejections,
+        ),
     )
     remembered = eqx.tree_at(
         lambda k: (k.watchdog, k.stored, k.counters),

@@ -39,7 +39,21 @@ from .records import Packed
 from .reporting import begun, placed
 from .search import begin_search, bound_direction
 from .start import Bounds, WarmStart
-from .state import Beginning, Counts, Direction, Entry, Frame, Phase, Point, Row, State
+from .state import (
+    Answer,
+    Beginning,
+    Counts,
+    Direction,
+    Entry,
+    Frame,
+    Log,
+    Phase,
+    Point,
+    Row,
+    Standing,
+    State,
+    Suspended,
+)
 from .transitions import rows_outdated, scaled
 from .trial import candidate, judge_trial, measuring
 from .trial_records import Result, Trial
@@ -97,25 +111,26 @@ class InteriorPointMethod(eqx.Module):
         if self.history:
             history = blank_history(row, zero, no, self.history)
         return State(
-            jnp.array(Phase.SCALING if scale_first else Phase.STARTING),
-            status,
-            none,
-            iterate,
-            Beginning(x, jnp.concatenate([zero[None] + jnp.inf, y])),
-            frame,
-            globalization,
-            Packed.of(globalization),
-            first_memory(point),
-            Entry(iterate.primal, iterate.bounds, zero, none, no),
-            no,
-            row,
-            blank_report(zero),
-            certification.nothing_found(x, y) if self.certify else None,
-            jnp.zeros_like(x),
-            zero,
-            y,
-            Counts(jnp.zeros(4, int)),
-            history,
+            standing=Standing(
+                phase=jnp.array(Phase.SCALING if scale_first else Phase.STARTING),
+                status=status,
+                iteration=none,
+                estimated=no,
+            ),
+            point=point,
+            frame=frame,
+            globalization=globalization,
+            memory=first_memory(point),
+            suspended=Suspended(
+                outer=Packed.of(globalization),
+                entry=Entry(iterate.primal, iterate.bounds, infeasibility=zero, steps=none, tightened=no),
+            ),
+            log=Log(row=row, report=blank_report(zero), counts=Counts(jnp.zeros(4, int)), history=history),
+            answer=Answer(
+                beginning=Beginning(x, jnp.concatenate([zero[None] + jnp.inf, y])),
+                finding=certification.nothing_found(x, y) if self.certify else None,
+                lagrangian=jnp.zeros_like(x),
+            ),
         )
 
     def terminate(self, state: State) -> Bool[Array, ""]:
@@ -186,10 +201,10 @@ class InteriorPointMethod(eqx.Module):
         judging = iterating & ~relapse & ~recalculating
         judged, is_acceptable = judged_state(state, seen, judging, o, choices)
         running = judged.status == Status.Running
-        feasible = seen.errors.unscaled_violation <= o.constr_viol_tol
+        feasible = seen.errors.unscaled.violation <= o.constr_viol_tol
         ended = ~running & (state.status == Status.Running) & (phase == Phase.REGULAR)
         certifying = to_certify(state, judged.status) if self.certify else None
-        squared = running & (phase == Phase.REGULAR) & seen.square & feasible & ~state.estimated & ~relapse
+        squared = running & (phase == Phase.REGULAR) & seen.original.square & feasible & ~state.estimated & ~relapse
         least_squares = (running & starting) | squared | recalculating
         searching = running & judging & ~squared
 

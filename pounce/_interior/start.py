@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import where
 from .._linalg.matrix import masked, row_sizes
-from .._problem.nlp import Derivatives
+from .._problem.nlp import Derivatives, Scaling
 from .._results import Status
 from .iterate import Iterate, maximum_norm
 from .options import Choices, Numbers
@@ -62,15 +62,13 @@ def build_frame(bounds: Bounds, numbers: Numbers, choices: Choices) -> tuple[Fra
     bound = where(has, jnp.stack([lower, upper]), 0.0)
     pad = ((0, 0), (0, 2 * m))
     frame = Frame(
-        jnp.pad(bound, pad),
-        jnp.pad(where(has, jnp.stack([finite, finite_upper]), 0.0), pad),
-        jnp.pad(has, pad),
-        free,
-        equality,
-        inequality,
-        jnp.ones((), b.lb.dtype),
-        jnp.ones_like(b.cl),
-        where(equality, b.cl, 0.0),
+        bound=jnp.pad(bound, pad),
+        stated=jnp.pad(where(has, jnp.stack([finite, finite_upper]), 0.0), pad),
+        has=jnp.pad(has, pad),
+        free=free,
+        equality=equality,
+        inequality=inequality,
+        scaling=Scaling(jnp.ones((), b.lb.dtype), jnp.ones_like(b.cl), where(equality, b.cl, 0.0)),
     )
     # Written so that a NaN bound counts as inconsistent.
     consistent = jnp.all(b.lb <= b.ub) & jnp.all(b.cl <= b.cu) & jnp.all(b.lb < jnp.inf) & jnp.all(b.ub > -jnp.inf)

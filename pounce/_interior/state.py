@@ -15,7 +15,7 @@ from .._solution import History
 from .filter import Filter, Reference
 from .iterate import Iterate
 from .perturbation import Perturbation
-from .records import Packed, entry
+from .records import Packed, entry, within
 
 
 class Phase(enum.IntEnum):
@@ -57,13 +57,11 @@ class Frame(eqx.Module):
     free: Bool[Array, " n"]  # variables that are not fixed
     equality: Bool[Array, " m"]
     inequality: Bool[Array, " m"]
-    objective_scale: Float[Array, ""]
-    row_scale: Float[Array, " m"]
-    row_shift: Float[Array, " m"]  # right-hand sides of the equality rows
+    scaling: Scaling  # of rows less the right-hand sides of equality rows
 
-    @property
-    def scaling(self) -> Scaling:
-        return Scaling(self.objective_scale, self.row_scale, self.row_shift)
+    objective_scale = within("scaling", "objective_scale")
+    row_scale = within("scaling", "row_scale")
+    row_shift = within("scaling", "row_shift")
 
 
 class Point(eqx.Module):
@@ -131,16 +129,22 @@ class QuasiNewton(eqx.Module):
     previous_jacobian: Matrix
 
 
+class Acceptance(eqx.Module):
+    """What trials are accepted by."""
+
+    filter: Filter
+    theta_max: Float[Array, ""]  # negative until the first trial
+    theta_min: Float[Array, ""]
+    reference: Reference  # of the latest line search
+    rejections: Int[Array, ""]  # successive searches whose last rejection came from the filter
+
+
 class Globalization(eqx.Module):
     """What a restoration run owns a copy of."""
 
     mu: Float[Array, ""]
     tau: Float[Array, ""]
-    filter: Filter
-    theta_max: Float[Array, ""]  # negative until the first trial
-    theta_min: Float[Array, ""]
-    reference: Reference  # of the latest line search
-    filter_rejections: Int[Array, ""]
+    acceptance: Acceptance
     perturbation: Perturbation
     acceptable_count: Int[Array, ""]
     barrier: BarrierMemory | None
@@ -265,30 +269,64 @@ class Counts(eqx.Module):
     restoration_iterations = entry("numbers", 3)
 
 
-class State(eqx.Module):
-    """The whole state of a solve."""
+class Standing(eqx.Module):
+    """How far a solve has come."""
 
     phase: Int[Array, ""]
     status: Int[Array, ""]
     iteration: Int[Array, ""]
-    iterate: Iterate
-    beginning: Beginning
-    frame: Frame
-    globalization: Globalization
-    outer: Packed  # the `Globalization` of the main phase, while restoring
-    memory: Memory
-    entry: Entry
     estimated: Bool[Array, ""]  # multipliers were re-estimated at this iterate
+
+
+class Suspended(eqx.Module):
+    """The main phase, while restoring."""
+
+    outer: Packed  # its `Globalization`
+    entry: Entry
+
+
+class Log(eqx.Module):
+    """What is told of a solve."""
+
     row: Row
     report: Report
-    finding: Finding | None  # where solutions are certified
-    lagrangian: Float[Array, " n"]  # scaled gradient of f + y'c
-    objective: Float[Array, ""]  # scaled values at the iterate
-    rows: Float[Array, " m"]
     counts: Counts
     history: History | None
 
-    @property
-    def point(self) -> Point:
-        """The iterate with the values there."""
-        return Point(self.iterate, self.objective, self.rows)
+
+class Answer(eqx.Module):
+    """What only the answer of a solve is made of."""
+
+    beginning: Beginning
+    finding: Finding | None  # where solutions are certified
+    lagrangian: Float[Array, " n"]  # scaled gradient of f + y'c
+
+
+class State(eqx.Module):
+    """The whole state of a solve."""
+
+    standing: Standing
+    point: Point
+    frame: Frame
+    globalization: Globalization
+    memory: Memory
+    suspended: Suspended
+    log: Log
+    answer: Answer
+
+    phase = within("standing", "phase")
+    status = within("standing", "status")
+    iteration = within("standing", "iteration")
+    estimated = within("standing", "estimated")
+    iterate = within("point", "iterate")
+    objective = within("point", "objective")
+    rows = within("point", "rows")
+    outer = within("suspended", "outer")
+    entry = within("suspended", "entry")
+    row = within("log", "row")
+    report = within("log", "report")
+    counts = within("log", "counts")
+    history = within("log", "history")
+    beginning = within("answer", "beginning")
+    finding = within("answer", "finding")
+    lagrangian = within("answer", "lagrangian")

@@ -29,9 +29,9 @@ def phase_tolerance(state: State, o: Numbers) -> Float[Array, ""]:
 def converged(errors: Errors, tol: Float[Array, ""], o: Numbers) -> Bool[Array, ""]:
     return (
         (errors.overall(o.mu_target) <= tol)
-        & (errors.unscaled_dual <= o.dual_inf_tol)
-        & (errors.unscaled_violation <= o.constr_viol_tol)
-        & (errors.unscaled_complementarity <= o.compl_inf_tol)
+        & (errors.unscaled.dual <= o.dual_inf_tol)
+        & (errors.unscaled.violation <= o.constr_viol_tol)
+        & (errors.unscaled.complementarity <= o.compl_inf_tol)
     )
 
 
@@ -39,9 +39,9 @@ def acceptable(errors: Errors, objective: Float[Array, ""], last: Float[Array, "
     change = jnp.abs(objective - last) / jnp.maximum(1.0, jnp.abs(objective))
     return (
         (errors.overall(o.mu_target) <= o.acceptable_tol)
-        & (errors.unscaled_dual <= o.acceptable_dual_inf_tol)
-        & (errors.unscaled_violation <= o.acceptable_constr_viol_tol)
-        & (errors.unscaled_complementarity <= o.acceptable_compl_inf_tol)
+        & (errors.unscaled.dual <= o.acceptable_dual_inf_tol)
+        & (errors.unscaled.violation <= o.acceptable_constr_viol_tol)
+        & (errors.unscaled.complementarity <= o.acceptable_compl_inf_tol)
         & ~(change > o.acceptable_obj_change_tol)
     )
 
@@ -103,7 +103,7 @@ def after_failed_search(
     o: Numbers,
 ) -> tuple[Int[Array, ""], Bool[Array, ""]]:
     """Status when no step was found (running: go to restoration), and whether to go back to the stored acceptable point."""
-    almost = (violation <= 1e-2 * tol) & (errors.unscaled_violation <= 0.1 * o.constr_viol_tol)
+    almost = (violation <= 1e-2 * tol) & (errors.unscaled.violation <= 0.1 * o.constr_viol_tol)
     recover = almost & has_acceptable & ~is_acceptable
     failure = where(restoring, Status.Restoration_Failed, Status.Error_In_Step_Computation)
     at_acceptable = where(restoring, infeasible_or_failed(original_infeasibility, o), Status.Solved_To_Acceptable_Level)

@@ -99,7 +99,7 @@ def restoration(
     origin = base.unpacked(shapes, lambda whole: whole.point)
     violation = jnp.sum(jnp.abs(view.residual(origin.rows, origin.iterate.primal)))
     status, recover = after_failed_search(
-        phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.infeasibility, restoring,
+        phase_tolerance(judged, numbers), violation, seen.errors, is_acceptable, seen.original.infeasibility, restoring,
         memory.has_acceptable, numbers,
     )  # fmt: skip
     status, recover = computed_once((status, recover), judged.iteration < 0)
@@ -141,7 +141,7 @@ def rows_outdated(state: State, seen: Observation, o: Numbers) -> Bool[Array, ""
     """
     moved = where(seen.view.restoring, state.entry.steps > 0, state.iteration > 0)
     theta = jnp.sum(jnp.abs(seen.view.residual(seen.derivatives.rows, seen.iterate.primal)))
-    return moved & ~state.estimated & ~seen.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
+    return moved & ~state.estimated & ~seen.original.square & (theta < o.recalc_y_feas_tol) & jnp.any(seen.view.present)
 
 
 def certified(judged: State, seen: Observation, solved: Solved, measured: Trial, wanted: Bool[Array, ""]) -> State:
@@ -165,7 +165,7 @@ def estimated(found: Pass, keep_rows: bool, numbers: Numbers) -> State:
     )  # fmt: skip
     o, starting = numbers, judged.phase == Phase.STARTING
     y = where(solved.success & seen.view.present, solved.rows, 0.0)
-    moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.square
+    moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.original.square
     first = where(moderate, y, 0.0)
     if keep_rows:
         first = seen.iterate.rows
@@ -189,7 +189,7 @@ def stopped(found: Pass, o: Numbers) -> State:
     """Tiny steps at the smallest barrier parameter."""
     judged, restoring = found.judged, found.seen.view.restoring
     end = where(found.is_acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
-    end = where(restoring, infeasible_or_failed(found.seen.infeasibility, o), end)
+    end = where(restoring, infeasible_or_failed(found.seen.original.infeasibility, o), end)
     return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
 
 

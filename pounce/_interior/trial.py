@@ -56,7 +56,7 @@ def judge_trial(
     tested_alpha = where(softly, 0.0, tested_alpha)
     within = theta <= limits.theta_max
     progress = acceptable_to_reference(reference, phi, theta, tested_alpha, limits.theta_min, o)
-    corners = g.filter.cleared(c.cleared)
+    corners = g.acceptance.filter.cleared(c.cleared)
     by_entry = ~(softly & c.from_search) | (phi <= limits.objective) | (theta <= limits.violation)
     in_filter = corners.accepts(phi, theta) & by_entry
     accepted = finite & within & progress & in_filter
