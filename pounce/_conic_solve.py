@@ -102,7 +102,8 @@ def advance(
 
     state = run.state
     waiting = (state.task == Task.NOTHING) & ~state.paused(until)
-    state = dataclasses.replace(state, task=jnp.where(waiting, Task.ITERATE, state.task).astype(jnp.int32))
+    task = jnp.where(waiting, Task.ITERATE, state.task).astype(jnp.int32)
+    state = eqx.tree_at(lambda s: s.task, state, task)
     held = nothing_held(program, method.solver, prepared) if hold else None
     return jax.lax.while_loop(lambda carry: carry[0].task != Task.NOTHING, lap, (state, held))
 

@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_compile",
             "_weak",
             "_packing",
+            "_records",
             "_table",
             "_lanes",
             "_meshes",
@@ -210,6 +211,38 @@ def test_a_package_resolves_its_own_siblings():
 def test_import_is_light():
     code = f"import sys, pounce; print(*(name for name in {NOT_AT_IMPORT!r} if name in sys.modules))"
     assert child(code) == ""
+
+
+# Rooms whose records can be read at a glance: few fields, and where one is built each is named.
+READABLE = ("_interior", "_conic", "_cone")
+MOST_FIELDS, MOST_BY_POSITION = 8, 4
+# The tables of options, and what a door returns.
+LONG_RECORDS = {"Numbers", "Choices", "ConicSolution"}
+
+
+def records(tree: ast.AST) -> dict[str, int]:
+    """The classes of a file with fields, and how many."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {node.name: sum(isinstance(part, ast.AnnAssign) for part in node.body) for node in classes}
+
+
+def unreadable(tree: ast.AST, known: set[str]) -> list[str]:
+    """Records of a file that have too many fields, and where one of the ``known`` is built by position from too many values."""
+    wrong = [name for name, count in records(tree).items() if count > MOST_FIELDS and name not in LONG_RECORDS]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known - LONG_RECORDS:
+            if len(node.args) > MOST_BY_POSITION:
+                wrong.append(f"{node.lineno}: {node.func.id} by position")
+    return wrong
+
+
+def test_records_can_be_read_at_a_glance():
+    trees = {path: ast.parse(path.read_text()) for path in SOURCES if path.relative_to(PACKAGE).parts[0] in READABLE}
+    known = {name for tree in trees.values() for name, count in records(tree).items() if count}
+    found = {path.name: unreadable(tree, known) for path, tree in trees.items()}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+    fields = "\n".join(f"    f{k}: int" for k in range(9))
+    assert unreadable(ast.parse(f"class A:\n{fields}\nA(1, 2, 3, 4, 5)"), {"A"}) == ["A", "11: A by position"]
 
 
 @pytest.mark.parametrize("name", ["pounce", "pounce.jax"])

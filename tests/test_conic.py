@@ -1,8 +1,8 @@
 """`solve_conic`: reference programs, 5600 random ones, spoilt lanes, warm starts, odd programs, dtypes, compiled size."""
 
-import dataclasses
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -647,12 +647,9 @@ def test_a_failed_solve_returns_its_best_iterate():
         begun = begin(data, program.rows.layout, None)
         start, _ = advance(method, begun, controls, jnp.asarray(0))
         solved, _ = advance(method, begun, controls, jnp.asarray(100))
-        grade = dataclasses.replace(solved.point.grade, defect=jnp.where(good, 0.5, jnp.inf))
-        spoilt = dataclasses.replace(
-            start,
-            status=jnp.asarray(ConicStatus.Numerical_Failure),
-            best=dataclasses.replace(solved.point, grade=grade),
-        )
+        best = eqx.tree_at(lambda p: p.grade.defect, solved.point, jnp.where(good, 0.5, jnp.inf))
+        failure = jnp.asarray(ConicStatus.Numerical_Failure)
+        spoilt = eqx.tree_at(lambda s: (s.status, s.best), start, (failure, best))
         return solved, recalled(spoilt), start
 
     solved, found, start = run(True)

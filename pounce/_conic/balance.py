@@ -14,7 +14,7 @@ from .._cone.units import quotient
 from .._linalg import matrix
 from .._linalg.powers_of_two import nearest_power_of_two
 from .equilibration import Scaling
-from .program import ConicProgram
+from .program import ConeRows, ConicProgram
 from .system import Vector
 
 
@@ -31,9 +31,8 @@ class Balance(eqx.Module):
             constants = dataclasses.replace(constants, right=self.rows * constants.right)
         return dataclasses.replace(
             program,
-            c=self.cost * program.c,
-            G=matrix.row_scaled(program.G, own),
-            h=own * program.h,
+            objective=dataclasses.replace(program.objective, c=self.cost * program.c),
+            inequalities=ConeRows(matrix.row_scaled(program.G, own), own * program.h, program.cones),
             constants=constants,
         )
 

@@ -11,7 +11,7 @@ from .._cone.nonnegative import Nonnegative
 from .._cone.product import ConeProduct
 from .._linalg import matrix
 from .._linalg.matrix import Matrix
-from .program import ConicProgram, Side
+from .program import ConeRows, ConicProgram, Equalities, Objective, Side
 from .system import Vector
 
 
@@ -111,15 +111,10 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
     masks = [bounds.exist for bounds in (lower, upper) if bounds is not None]
     boxes = (Nonnegative(jnp.concatenate(masks)),) if masks else ()
     program = ConicProgram(
-        P=P,
-        c=c,
-        A=A,
-        b=b,
-        G=G,
-        h=h,
+        objective=Objective(P, c, constant),
+        equalities=Equalities(A, b),
+        inequalities=ConeRows(G, h, ConeProduct((*cones, *boxes))),
         lower=None if lower is None else lower.side(),
         upper=None if upper is None else upper.side(),
-        constant=constant,
-        cones=ConeProduct((*cones, *boxes)),
     )
     return Presolved(program, moved)

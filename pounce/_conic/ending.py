@@ -1,7 +1,6 @@
 """What is done where iterations have led to a verdict: certificates are judged, the best iterate recalled, solutions polished."""
 
-import dataclasses
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
@@ -15,7 +14,7 @@ from .iterate import Iterate
 from .judgement import Held
 from .polish import polish
 from .solver import Setting
-from .state import Attempt, State, Task
+from .state import Attempt, Polish, State, Task
 from .system import Vector
 
 
@@ -27,10 +26,10 @@ def ended(setting: Setting, solver: AbstractKKTSolver, state: State, held: Held 
     state = recalled(state)
     state, held = _polished(setting, solver, state, ~again, held)
     if state.attempt is not None:
-        cold = dataclasses.replace(
+        cold = eqx.tree_at(
+            lambda s: (s.iterations, s.attempt),
             State.before(setting.program, True, state.margin is not None),
-            iterations=state.iterations,
-            attempt=Attempt(jnp.array(False), state.iterations),
+            (state.iterations, Attempt(jnp.array(False), state.iterations)),
         )
         state = jax.tree.map(lambda a, b: jnp.where(again, a, b), cold, state)
     return state, held
@@ -73,7 +72,7 @@ def judged(setting: Setting, state: State) -> State:
     proven = jnp.where(farkas, ConicStatus.Primal_Infeasible, ConicStatus.Dual_Infeasible)
     status = jnp.where(candidate, jnp.where(taken, proven, open_status), state.status).astype(jnp.int32)
     iterate = jax.tree.map(lambda a, b: jnp.where(taken, a, b), clean, state.iterate)
-    return dataclasses.replace(state, point=dataclasses.replace(state.point, iterate=iterate), status=status)
+    return eqx.tree_at(lambda s: (s.iterate, s.status), state, (iterate, status))
 
 
 def recalled(state: State) -> State:
@@ -86,7 +85,7 @@ def recalled(state: State) -> State:
     point, status = jax.tree.map(
         lambda a, b: jnp.where(better, a, b), (state.best, status), (state.point, state.status)
     )
-    return dataclasses.replace(state, point=point, status=status)
+    return eqx.tree_at(lambda s: (s.point, s.status), state, (point, status))
 
 
 def _to_be_restarted(state: State) -> Bool[Array, ""]:
@@ -122,10 +121,6 @@ def _polished(
         clarity = program.cones.clarity(slack, start.z, pair.s, pair.z)
         margin = jnp.where(wanted & exact.solved, jnp.maximum(clarity, 0.0), 0.0)
     going = jnp.where(running & (state.iterations < setting.until), Task.ITERATE, Task.NOTHING)
-    return dataclasses.replace(
-        state,
-        candidate=candidate,
-        task=jnp.where(wanted, Task.CONFIRM, going).astype(jnp.int32),
-        polished=None if state.polished is None else state.polished | early,
-        margin=margin,
-    ), held
+    task = jnp.where(wanted, Task.CONFIRM, going).astype(jnp.int32)
+    polishes = Polish(polished=None if state.polished is None else state.polished | early, margin=margin)
+    return eqx.tree_at(lambda s: (s.candidate, s.task, s.polish), state, (candidate, task, polishes)), held

@@ -9,7 +9,7 @@ from .._cone.units import inverse_root
 from .._linalg import matrix
 from .._linalg.powers_of_two import geometric_mean, nearest_power_of_two
 from .._once import computed_once
-from .program import ConicProgram, Side
+from .program import ConeRows, ConicProgram, Equalities, Objective, Side
 
 
 SWEEPS = 10
@@ -104,15 +104,14 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         return None if bounds is None else Side(bounds.value / d, bounds.mask)
 
     scaled = ConicProgram(
-        P=None if program.P is None else matrix.scaled(program.P, cost * d, d),
-        c=cost * d * program.c,
-        A=matrix.scaled(program.A, e, d),
-        b=e * program.b,
-        G=matrix.scaled(program.G, f, d),
-        h=f * program.h,
+        objective=Objective(
+            P=None if program.P is None else matrix.scaled(program.P, cost * d, d),
+            c=cost * d * program.c,
+            constant=cost * program.constant,
+        ),
+        equalities=Equalities(matrix.scaled(program.A, e, d), e * program.b),
+        inequalities=ConeRows(matrix.scaled(program.G, f, d), f * program.h, program.cones),
         lower=side(program.lower),
         upper=side(program.upper),
-        constant=cost * program.constant,
-        cones=program.cones,
     )
     return scaled, Scaling(d, e, jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost, unit)

@@ -96,19 +96,24 @@ def _undecided(program: ConicProgram, pair: Pair, interior: Pair) -> Pair:
     return Pair(jnp.where(weak, 0.0, pair.s), jnp.where(weak, 0.0, pair.z))
 
 
-class Trip(NamedTuple):
-    """What the loop of a polish carries."""
+class Here(NamedTuple):
+    """Where a polish has come to."""
 
     x: Float[Array, " n"]
     y: Float[Array, " p"]
-    now: Pair
+    pair: Pair
     left: Vector  # of the conditions there
+
+
+class Trip(NamedTuple):
+    """What the loop of a polish carries."""
+
+    here: Here
     best: Exact
     origin: Pair  # the complementary one next to the interior point
-    affine: Bool[Array, ""]
-    tried: Bool[Array, ""]
-    level: Int[Array, ""]
-    judged: Any
+    affine: Bool[Array, ""]  # the next step is the affine-scaling one
+    tried: Bool[Array, ""]  # that has been made
+    judgement: tuple[Any, Int[Array, ""]]  # what the matrix of derivatives has told, and the `Level` to be asked
     going: Bool[Array, ""]
     count: Int[Array, ""]
 
@@ -142,19 +147,22 @@ def polish(
 
     def step(carry: Trip, value):
         """What a step leads to: a point, the difference of its pair, what was judged and the next level of that."""
-        judging, singular, affine = carry.level > Level.SETTLED, None, carry.affine
+        judging, singular, affine = carry.judgement[1] > Level.SETTLED, None, carry.affine
         # The first pair of all is where the first step is linearised; what that has to make up for is left by the interior.
-        near = chosen(affine | (carry.count == 0), carry.origin, carry.now)
+        near = chosen(affine | (carry.count == 0), carry.origin, carry.here.pair)
         if value[1] is not None:
             near = chosen(judging, carry.best.pair, near)
         at = chosen(affine, interior, near)
         if value[1] is not None:
-            at, singular = chosen(judging, _undecided(program, near, interior), at), carry.level == Level.SINGULAR
+            at, singular = (
+                chosen(judging, _undecided(program, near, interior), at),
+                carry.judgement[1] == Level.SINGULAR,
+            )
         if not program.cones.symmetric:
             at = dataclasses.replace(at, near=near)
         at = computed_once(at, carry.count < -1)
         rows = linearized.factorize(program, at, prepared, singular)
-        left, now = carry.left, carry.now
+        left, now = carry.here.left, carry.here.pair
         # To where slacks and multipliers are complementary to first order.
         share = jnp.where(affine, 0.5, 0.0)
         target = relation(rows, share * interior.s - (now.s + left.z), share * interior.z - now.z)
@@ -162,17 +170,17 @@ def polish(
         if value[1] is not None:
             right = chosen(judging, probe, right)
         found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
-        x, y, z = carry.x + found.solution.x, carry.y + found.solution.y, now.z + found.solution.z
+        x, y, z = carry.here.x + found.solution.x, carry.here.y + found.solution.y, now.z + found.solution.z
         difference = _difference(program, rows, program.right_side() - program.rows(x), z, affine)
-        judged, level = value[1], carry.level
+        judged, level = value[1], carry.judgement[1]
         if judged is not None:
             confirmed = None if program.cones.polyhedral else carry.best.defect <= eps**SOLVED
             judged, level = judgement(rows, found, probe, level, judged, confirmed)
         return (x, y, difference), judged, level
 
     def body(carry: Trip) -> Trip:
-        first, judging, affine = carry.count < 0, carry.level > Level.SETTLED, carry.affine
-        value = (carry.x, carry.y, interior.s - interior.z), carry.judged, carry.level
+        first, judging, affine = carry.count < 0, carry.judgement[1] > Level.SETTLED, carry.affine
+        value = (carry.here.x, carry.here.y, interior.s - interior.z), carry.judgement[0], carry.judgement[1]
         (x, y, difference), judged, level = only_where(~first, lambda value: step(carry, value), value)
         pair = complementary_pair(program.cones, difference)
         now = chosen(first, interior, pair)
@@ -187,16 +195,31 @@ def polish(
         promising = never if program.cones.polyhedral else new < eps**PROMISING
         origin = chosen(first, pair, carry.origin)
         return Trip(
-            x, y, now, left, best, origin, ~first & ~tried & ~promising & going, tried, level, judged,
-            going | (level > Level.SETTLED), carry.count + 1,
-        )  # fmt: skip
+            here=Here(x, y, now, left),
+            best=best,
+            origin=origin,
+            affine=~first & ~tried & ~promising & going,
+            tried=tried,
+            judgement=(judged, level),
+            going=going | (level > Level.SETTLED),
+            count=carry.count + 1,
+        )
 
     judged = None if nothing is None else (nothing.rows, nothing.report)
     none = jnp.zeros((), int)
     best = Exact(point.x, point.y, interior, jnp.full_like(units.cost, jnp.inf), never)
-    start = Trip(point.x, point.y, interior, probe, best, interior, never, never, none, judged, wanted, none - 1)
+    start = Trip(
+        here=Here(point.x, point.y, interior, probe),
+        best=best,
+        origin=interior,
+        affine=never,
+        tried=never,
+        judgement=(judged, none),
+        going=wanted,
+        count=none - 1,
+    )
     last = lax.while_loop(lambda carry: carry.going, body, start)
-    best, judged = last.best, last.judged
+    best, judged = last.best, last.judgement[0]
     pair = Pair(best.pair.s / units.rows, units.rows * best.pair.z / units.cost)
     exact = dataclasses.replace(best, solved=best.defect <= eps**SOLVED, y=best.y / units.cost, pair=pair)
     return exact, None if judged is None else Held(units, None, _undecided(program, best.pair, interior), *judged)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from .._cone.product import ConeProduct
 from .._linalg import matrix
 from .._linalg.matrix import Matrix
+from .._records import within
 
 
 class Side(eqx.Module):
@@ -25,6 +26,29 @@ class Constants(eqx.Module):
     signs: Float[Array, "sides n"]
 
 
+class Objective(eqx.Module):
+    """``1/2 x'Px + c'x + constant``."""
+
+    P: Matrix | None
+    c: Float[Array, " n"]
+    constant: Float[Array, ""]
+
+
+class Equalities(eqx.Module):
+    """``Ax = b``."""
+
+    A: Matrix
+    b: Float[Array, " p"]
+
+
+class ConeRows(eqx.Module):
+    """``Gx + s = h``, with the cones of ``s`` and those of the bounds."""
+
+    G: Matrix
+    h: Float[Array, " m"]
+    cones: ConeProduct
+
+
 class ConicProgram(eqx.Module):
     """``min 1/2 x'Px + c'x + constant  s.t.  Ax = b,  Gx + s = h,  -l x + s_l = -l lower,  u x + s_u = u upper,  s in K``.
 
@@ -34,17 +58,25 @@ class ConicProgram(eqx.Module):
     triangle, with the whole diagonal). A program without lower (upper) bounds has None for them.
     """
 
-    P: Matrix | None
-    c: Float[Array, " n"]
-    A: Matrix
-    b: Float[Array, " p"]
-    G: Matrix
-    h: Float[Array, " m"]
+    objective: Objective
+    equalities: Equalities
+    inequalities: ConeRows
     lower: Side | None
     upper: Side | None
-    constant: Float[Array, ""]
-    cones: ConeProduct
     constants: Constants | None = None  # for loops, which would compute them in each pass
+
+    P = within("objective", "P")
+    c = within("objective", "c")
+    constant = within("objective", "constant")
+    A = within("equalities", "A")
+    b = within("equalities", "b")
+    G = within("inequalities", "G")
+    h = within("inequalities", "h")
+
+    @property
+    def cones(self) -> ConeProduct:
+        """Those of the rows of G, then that of the bounds."""
+        return self.inequalities.cones
 
     def with_constants(self) -> "ConicProgram":
         """The same, for loops."""

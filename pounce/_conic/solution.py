@@ -127,7 +127,7 @@ def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State
     P, c, h, value = jax.tree.map(lambda leaf: jnp.where(homogeneous, jnp.zeros_like(leaf), leaf), removed)
     if fixed is not None:
         fixed = dataclasses.replace(fixed, value=value)
-    presolved = Presolved(dataclasses.replace(program, h=h), fixed)
+    presolved = Presolved(eqx.tree_at(lambda p: p.h, program, h), fixed)
     x, y, z, s, z_lb, z_ub, objective = assemble(dataclasses.replace(data, P=P, c=c), presolved, point)
     s = jnp.where(farkas, 0.0, s)
     objective = jnp.where(farkas, jnp.inf, jnp.where(ray, -jnp.inf, objective))

@@ -19,7 +19,7 @@ from .direction import Newton
 from .iterate import Iterate, Residuals, Yardstick, evaluate
 from .program import ConicProgram
 from .start import shifted_start
-from .state import Cautions, Point, State, Task
+from .state import Cautions, LastStep, Point, State, Task
 from .system import factorize
 from .termination import Levels
 
@@ -205,17 +205,21 @@ class ConicMethod(eqx.Module):
         fresh = ~(stepping | confirming)
         nearer = ~stay & (fresh | (point.grade.defect < state.best.grade.defect))
         best = jax.tree.map(lambda a, b: jnp.where(nearer, a, b), point, state.best)
-        moved = dataclasses.replace(
-            state,
-            status=status,
-            iterations=state.iterations + stepping.astype(jnp.int32),
+        margin = None if state.margin is None else jnp.where(confirming & stay, 0.0, state.margin)
+        moved = State(
+            course=dataclasses.replace(
+                state.course, status=status, iterations=state.iterations + stepping.astype(jnp.int32)
+            ),
             point=current,
             residuals=residuals,
+            candidate=state.candidate,
             best=best,
-            alpha=jnp.where(stepping, jnp.where(stay, 0.0, found.alpha), state.alpha),
-            sigma=jnp.where(stepping, found.sigma, state.sigma),
+            last=LastStep(
+                alpha=jnp.where(stepping, jnp.where(stay, 0.0, found.alpha), state.alpha),
+                sigma=jnp.where(stepping, found.sigma, state.sigma),
+            ),
             cautions=conclusion.cautions,
-            margin=None if state.margin is None else jnp.where(confirming & stay, 0.0, state.margin),
+            polish=dataclasses.replace(state.polish, margin=margin),
         )
         over = confirming & (status != ConicStatus.Running)
         # Without a verdict, and without a polish that is due, there is nothing to end.
@@ -230,8 +234,8 @@ class ConicMethod(eqx.Module):
             attempt = state.attempt
             assert attempt is not None
             cold = (state.task == Task.WARM) & stay
-            moved = dataclasses.replace(moved, attempt=dataclasses.replace(attempt, warm=attempt.warm & ~cold))
-        return dataclasses.replace(moved, task=task.astype(jnp.int32), candidate=candidate)
+            moved = eqx.tree_at(lambda s: s.attempt.warm, moved, attempt.warm & ~cold)
+        return eqx.tree_at(lambda s: (s.task, s.candidate), moved, (task.astype(jnp.int32), candidate))
 
 
 def _warm(state: State) -> Bool[Array, ""]:

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._records import within
 from .._results import ConicStatus
 from .iterate import Iterate, Measures, Residuals
 from .program import ConicProgram
@@ -59,22 +60,49 @@ class Attempt(eqx.Module):
     started: Int[Array, ""]
 
 
-class State(eqx.Module):
-    """A solve under way."""
+class Course(eqx.Module):
+    """How far a solve has come."""
 
     task: Int[Array, ""]
     status: Int[Array, ""]
     iterations: Int[Array, ""]
+    attempt: Attempt | None  # None without a warm start
+
+
+class LastStep(eqx.Module):
+    """Of the last step: its length, and how much it was centred."""
+
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+
+
+class Polish(eqx.Module):
+    """What polishes have come to."""
+
+    polished: Bool[Array, ""] | None  # whether a first one has been tried, where there is one
+    margin: Float[Array, ""] | None  # of the polished solution, zero without one; None where nobody asks
+
+
+class State(eqx.Module):
+    """A solve under way."""
+
+    course: Course
     point: Point
     residuals: Residuals
     candidate: Iterate  # to be measured next, unless a step is to find it
     best: Point  # the nearest to a solution so far
-    alpha: Float[Array, ""]
-    sigma: Float[Array, ""]
+    last: LastStep
     cautions: Cautions
-    polished: Bool[Array, ""] | None  # whether a first polish has been tried, where there is one
-    attempt: Attempt | None  # None without a warm start
-    margin: Float[Array, ""] | None  # of the polished solution, zero without one; None where nobody asks
+    polish: Polish
+
+    task = within("course", "task")
+    status = within("course", "status")
+    iterations = within("course", "iterations")
+    attempt = within("course", "attempt")
+    alpha = within("last", "alpha")
+    sigma = within("last", "sigma")
+    polished = within("polish", "polished")
+    margin = within("polish", "margin")
 
     @property
     def iterate(self) -> Iterate:
@@ -92,20 +120,24 @@ class State(eqx.Module):
         unit = unit_point(program)
         zero = jnp.zeros_like(unit.tau)
         nothing = Point(unit, Measures.nothing(zero), Grade.nothing(zero))
+        zeros = jnp.zeros((), jnp.int32)
         return cls(
-            task=jnp.asarray(Task.START, jnp.int32),
-            status=jnp.asarray(ConicStatus.Running, jnp.int32),
-            iterations=jnp.zeros((), jnp.int32),
+            course=Course(
+                task=jnp.asarray(Task.START, jnp.int32),
+                status=jnp.asarray(ConicStatus.Running, jnp.int32),
+                iterations=zeros,
+                attempt=Attempt(jnp.array(True), zeros) if warm else None,
+            ),
             point=nothing,
             residuals=Residuals(jnp.zeros_like(unit.flat[: -unit.z.shape[0] - 2]), zero, zero, unit.x),
             candidate=unit,
             best=nothing,
-            alpha=zero,
-            sigma=jnp.ones_like(zero),
+            last=LastStep(alpha=zero, sigma=jnp.ones_like(zero)),
             cautions=Cautions.none(program),
-            polished=jnp.array(False) if program.P is not None and program.cones.polyhedral else None,
-            attempt=Attempt(jnp.array(True), jnp.zeros((), jnp.int32)) if warm else None,
-            margin=zero if margin else None,
+            polish=Polish(
+                polished=jnp.array(False) if program.P is not None and program.cones.polyhedral else None,
+                margin=zero if margin else None,
+            ),
         )
 
     def paused(self, until: Int[Array, ""]) -> Bool[Array, ""]:

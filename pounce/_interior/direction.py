@@ -29,11 +29,11 @@ from .._linalg.matrix import (
 )
 from .._linalg.refinement import refined_solve
 from .._once import only_where
+from .._records import within
 from . import perturbation as ladder
 from .iterate import AUXILIARY_SIGNS, View
 from .options import Numbers
 from .perturbation import Perturbation
-from .records import within
 
 
 class Unknowns(eqx.Module):

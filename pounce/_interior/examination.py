@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import where
 from .._linalg.kkt import KKTVector
-from .records import entry
+from .._records import entry
 
 
 ARRAYS = "stage", "systems", "active", "x", "rows", "units"

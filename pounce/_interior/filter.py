@@ -6,8 +6,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import where
 from .._once import only_where
+from .._records import entry
 from .options import Numbers
-from .records import entry
 
 
 class Filter(eqx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._choose import where
 from .._linalg.matrix import Matrix, transposed_times
-from .records import within
+from .._records import within
 
 
 SIDES = np.array([[1.0], [-1.0]])  # sign of the slack of a lower and of an upper bound

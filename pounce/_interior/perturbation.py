@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import select, where
+from .._records import entry
 from .options import Numbers
-from .records import entry
 
 
 TRIALS_BEFORE_DEGENERATE = 3

@@ -17,16 +17,6 @@ from jaxtyping import Array, Float, PyTree
 from .._packing import LARGEST_GROUP
 
 
-def entry(array: str, k: int) -> Any:
-    """A property: the ``k``-th entry of an array of the record."""
-    return property(lambda self: getattr(self, array)[k])
-
-
-def within(record: str, name: str) -> Any:
-    """A property: a field of a record in the record."""
-    return property(lambda self: getattr(getattr(self, record), name))
-
-
 class Packed(eqx.Module):
     """All numbers of a pytree in a few vectors of one dtype. Truth values and counters are exact in it."""
 

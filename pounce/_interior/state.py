@@ -11,11 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._linalg.matrix import Hessian, Matrix
 from .._problem.nlp import Scaling
+from .._records import entry, within
 from .._solution import History
 from .filter import Filter, Reference
 from .iterate import Iterate
 from .perturbation import Perturbation
-from .records import Packed, entry, within
+from .records import Packed
 
 
 class Phase(enum.IntEnum):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._choose import select, where
+from .._records import entry
 from .direction import Correction
 from .filter import Reference
 from .iterate import View, bound_steps, step_to_boundary
 from .options import Numbers
-from .records import Packed, entry
+from .records import Packed
 from .state import Departure, Globalization, Memory, Point
 
 
