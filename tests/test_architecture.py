@@ -230,7 +230,7 @@ def unreadable(tree: ast.AST, known: set[str]) -> list[str]:
     """Records of a file that have too many fields, and where one of the ``known`` is built by position from too many values."""
     wrong = [name for name, count in records(tree).items() if count > MOST_FIELDS and name not in LONG_RECORDS]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known - LONG_RECORDS:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known:
             if len(node.args) > MOST_BY_POSITION:
                 wrong.append(f"{node.lineno}: {node.func.id} by position")
     return wrong
@@ -238,7 +238,8 @@ def unreadable(tree: ast.AST, known: set[str]) -> list[str]:
 
 def test_records_can_be_read_at_a_glance():
     trees = {path: ast.parse(path.read_text()) for path in SOURCES if path.relative_to(PACKAGE).parts[0] in READABLE}
-    known = {name for tree in trees.values() for name, count in records(tree).items() if count}
+    returned = ast.parse((PACKAGE / "_solution.py").read_text())
+    known = {name for tree in (*trees.values(), returned) for name, count in records(tree).items() if count}
     found = {path.name: unreadable(tree, known) for path, tree in trees.items()}
     assert not {name: wrong for name, wrong in found.items() if wrong}
     fields = "\n".join(f"    f{k}: int" for k in range(9))

@@ -100,11 +100,15 @@ class Newton(eqx.Module):
                 # Where nothing curves, a predictor that comes close to the boundary may be followed closer to it.
                 fraction = jnp.clip(1.0 - 0.1 * (1.0 - found.alpha), STEP_FRACTION, MOST_STEP_FRACTION)
             alpha = jnp.where(first, 1.0, fraction) * self._longest(step)
-            return Direction(step, alpha, sigma, solutions, solved), count + 1
+            return Direction(step=step, alpha=alpha, sigma=sigma, solutions=solutions, solved=solved), count + 1
 
         zero = jnp.zeros_like(v.tau)
         nothing = Direction(
-            jax.tree.map(jnp.zeros_like, v), zero, zero, jnp.zeros((2, *shared.shape), shared.dtype), jnp.array(True)
+            step=jax.tree.map(jnp.zeros_like, v),
+            alpha=zero,
+            sigma=zero,
+            solutions=jnp.zeros((2, *shared.shape), shared.dtype),
+            solved=jnp.array(True),
         )
         trips = 2 if starting is None else jnp.where(starting, 1, 2)
         found, _ = lax.while_loop(lambda carry: carry[1] < trips, trip, (nothing, jnp.zeros((), int)))

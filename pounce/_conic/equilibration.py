@@ -114,4 +114,6 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         lower=side(program.lower),
         upper=side(program.upper),
     )
-    return scaled, Scaling(d, e, jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost, unit)
+    return scaled, Scaling(
+        variables=d, equalities=e, rows=jnp.concatenate([f, *(1.0 / d for _ in program.sides)]), cost=cost, unit=unit
+    )

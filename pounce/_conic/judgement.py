@@ -54,7 +54,13 @@ class Held(eqx.Module):
     def quality(self, margin: Float[Array, ""], clear: Bool[Array, ""]) -> Quality:
         """Of the solution; ``clear``: whether its pairs can be told apart, or need not be."""
         convex, regular = ~self.report.flat, ~self.report.dependent
-        return Quality(margin, self.report.share, convex, regular, clear & convex & regular)
+        return Quality(
+            margin=margin,
+            linear_residual=self.report.share,
+            inertia_correct=convex,
+            regular=regular,
+            differentiable=clear & convex & regular,
+        )
 
 
 def probe_of(like: Vector) -> Vector:
@@ -96,7 +102,7 @@ def nothing_held(program: ConicProgram, solver: AbstractKKTSolver, prepared: PyT
     rows = jax.eval_shape(lambda: LinearizedSolver(solver).factorize(program, pair, prepared, jnp.array(False)))
     rows = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), rows)
     report = Report(jnp.asarray(jnp.inf, dtype), jnp.array(True), jnp.array(True))
-    return Held(Balance.none(zero), None, pair, rows, report)
+    return Held(units=Balance.none(zero), point=None, pair=pair, rows=rows, report=report)
 
 
 def _norm(*parts: Array) -> Float[Array, ""]:

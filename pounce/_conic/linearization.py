@@ -215,7 +215,16 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
         kkt = self.solver.init(KKTOperator(hessian, jacobian, diagonal), {"prepared": prepared})
         positive = jnp.max(factor, initial=0.0) * eps
         factor = jnp.maximum(factor, jnp.where(positive > 0, positive, 1.0))
-        return Rows(frame, factor, slack, held, slack - frame.a, ridge, size, kkt)
+        return Rows(
+            frame=frame,
+            factor=factor,
+            slack_share=slack,
+            held_share=held,
+            softened=slack - frame.a,
+            ridge=ridge,
+            size=size,
+            kkt=kkt,
+        )
 
     def _approximate(self, state: LinearizedFactor, r: Vector) -> Vector:
         """One solve, up to regularisation and the stiffness of held rows."""

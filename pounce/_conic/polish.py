@@ -186,7 +186,7 @@ def polish(
         now = chosen(first, interior, pair)
         left, new = left_over(program, x, y, now)
         solved = ~first & ~affine & (new <= ROUNDING * eps)
-        current = Exact(x, y, pair, jnp.where(first, jnp.inf, new), solved)
+        current = Exact(x=x, y=y, pair=pair, defect=jnp.where(first, jnp.inf, new), solved=solved)
         best = chosen(first | (~judging & (new < carry.best.defect)), current, carry.best)
         going = ~solved & (carry.count + 1 < MAX_STEPS) & ~judging
         if judged is not None:
@@ -207,7 +207,7 @@ def polish(
 
     judged = None if nothing is None else (nothing.rows, nothing.report)
     none = jnp.zeros((), int)
-    best = Exact(point.x, point.y, interior, jnp.full_like(units.cost, jnp.inf), never)
+    best = Exact(x=point.x, y=point.y, pair=interior, defect=jnp.full_like(units.cost, jnp.inf), solved=never)
     start = Trip(
         here=Here(point.x, point.y, interior, probe),
         best=best,

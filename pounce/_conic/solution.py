@@ -132,4 +132,15 @@ def finish(data: ConicData, presolved: Presolved, scaling: Scaling, state: State
     s = jnp.where(farkas, 0.0, s)
     objective = jnp.where(farkas, jnp.inf, jnp.where(ray, -jnp.inf, objective))
     residuals = ConicResiduals(m.primal_infeasibility, m.dual_infeasibility, m.gap, radius)
-    return ConicSolution(x, y, z, s, z_lb, z_ub, objective, status, state.iterations, residuals)
+    return ConicSolution(
+        x=x,
+        y=y,
+        z=z,
+        s=s,
+        z_lb=z_lb,
+        z_ub=z_ub,
+        objective=objective,
+        status=status,
+        iterations=state.iterations,
+        residuals=residuals,
+    )

@@ -72,7 +72,14 @@ class ConicMethod(eqx.Module):
         """The next point, by a step where one is due; its measures; and whether the state moves there."""
         yes = jnp.array(True)
         cautions = state.cautions
-        given = Proposal(state.candidate, state.alpha, state.sigma, cautions.regularization, yes, yes)
+        given = Proposal(
+            iterate=state.candidate,
+            alpha=state.alpha,
+            sigma=state.sigma,
+            regularization=cautions.regularization,
+            solved=yes,
+            usable=yes,
+        )
         stepping, starting = state.task == Task.ITERATE, None
         moving = stepping
         if setting.program.cones.symmetric:
@@ -115,7 +122,9 @@ class ConicMethod(eqx.Module):
             iterate = only_where(
                 starting, lambda _: shifted_start(program, system.parted(first), system.parted(last)), iterate
             )
-        return Proposal(iterate, alpha, found.sigma, regularization, solved, usable)
+        return Proposal(
+            iterate=iterate, alpha=alpha, sigma=found.sigma, regularization=regularization, solved=solved, usable=usable
+        )
 
     def _centred(self, setting: Setting, v: Iterate, step: Iterate, alpha, dual_scaling) -> Float[Array, ""]:
         """With dual scaling, a step back into the neighbourhood of the central path where the barriers sum up to below one."""

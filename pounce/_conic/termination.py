@@ -38,12 +38,12 @@ class Tolerances(eqx.Module):
     def reduced(self) -> "Tolerances":
         """What an iterate must satisfy to count where progress has ended."""
         return Tolerances(
-            5e3 * self.gap_absolute,
-            5e3 * self.gap_relative,
-            1e4 * self.effect,
-            1e4 * self.feasibility,
-            5e2 * self.infeasibility,
-            jnp.sqrt(1e-2 * self.ratio),
+            gap_absolute=5e3 * self.gap_absolute,
+            gap_relative=5e3 * self.gap_relative,
+            effect=1e4 * self.effect,
+            feasibility=1e4 * self.feasibility,
+            infeasibility=5e2 * self.infeasibility,
+            ratio=jnp.sqrt(1e-2 * self.ratio),
         )
 
 

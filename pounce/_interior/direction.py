@@ -66,7 +66,7 @@ class System(eqx.Module):
         free, (x, y) = to.primal[: self.n], to.units
         hessian = masked(symmetric_scaled(self.hessian, x), free, free)
         jacobian = masked(scaled(self.jacobian, y, x), to.rows, free)
-        return System(self.n, hessian, jacobian, to.sigma, to.primal, to.rows)
+        return System(n=self.n, hessian=hessian, jacobian=jacobian, sigma=to.sigma, active=to.primal, present=to.rows)
 
     def _auxiliary_inverse(self, dw: Float[Array, ""]) -> Float[Array, "3 m"]:
         active = self.active[self.n :]
@@ -111,7 +111,14 @@ class System(eqx.Module):
 def newton_system(view: View, hessian: Hessian, jacobian: Matrix, sigma: Float[Array, " N"]) -> System:
     free = view.active[: view.n]
     jacobian = masked(jacobian, view.present, free)
-    return System(view.n, masked(hessian, free, free), jacobian, sigma, view.active, view.present)
+    return System(
+        n=view.n,
+        hessian=masked(hessian, free, free),
+        jacobian=jacobian,
+        sigma=sigma,
+        active=view.active,
+        present=view.present,
+    )
 
 
 def least_squares_system(view: View, hessian: Hessian, jacobian: Matrix) -> System:
@@ -119,7 +126,7 @@ def least_squares_system(view: View, hessian: Hessian, jacobian: Matrix) -> Syst
     ones = jnp.ones(view.active.shape, jacobian.dtype)
     nothing = jax.tree.map(jnp.zeros_like, hessian)
     jacobian = masked(jacobian, view.present, view.active[: view.n])
-    return System(view.n, nothing, jacobian, ones, view.active, view.present)
+    return System(n=view.n, hessian=nothing, jacobian=jacobian, sigma=ones, active=view.active, present=view.present)
 
 
 class Trust(eqx.Module):

@@ -42,34 +42,34 @@ def finish(state: State, bounds: Bounds, choices: Choices) -> Solution:
         active, quality, point = select(known, (found.active, seen, (found.x, found.rows)), (active, quality, point))
     counts = state.counts
     return Solution(
-        x,
-        objective,
-        constraints,
-        multipliers,
-        state.status,
-        Residuals(
+        x=x,
+        objective=objective,
+        constraints=constraints,
+        multipliers=multipliers,
+        status=state.status,
+        residuals=Residuals(
             state.report.kkt_error,
             maximum_norm(where(frame.free, lagrangian - (lower - upper) * jnp.sign(objective_scale), 0.0)),
             *_left(frame, bounds, x, constraints, multipliers),
         ),
-        Statistics(
-            state.iteration,
-            counts.evaluations,
-            counts.factorizations,
-            counts.restorations,
-            counts.restoration_iterations,
+        stats=Statistics(
+            iterations=state.iteration,
+            evaluations=counts.evaluations,
+            factorizations=counts.factorizations,
+            restoration_calls=counts.restorations,
+            restoration_iterations=counts.restoration_iterations,
         ),
-        quality,
-        ActiveSet(
-            active[0, :n],
-            active[1, :n],
-            active[0, n:],
-            active[1, n:],
-            point[0],
-            point[1] * frame.row_scale / objective_scale,
+        quality=quality,
+        active=ActiveSet(
+            lower=active[0, :n],
+            upper=active[1, :n],
+            rows_lower=active[0, n:],
+            rows_upper=active[1, n:],
+            x=point[0],
+            constraints=point[1] * frame.row_scale / objective_scale,
         ),
-        mu,
-        state.history,
+        mu=mu,
+        history=state.history,
     )
 
 

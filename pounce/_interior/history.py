@@ -12,17 +12,17 @@ from .state import Report, Row
 def shown_row(objective, report: Report, row: Row, restoring) -> History:
     """The table row of a judged iterate."""
     return History(
-        objective,
-        report.primal_infeasibility,
-        report.dual_infeasibility,
-        row.mu,
-        row.step,
-        row.regularization,
-        row.alpha_dual,
-        row.alpha_primal,
-        row.tag,
-        row.trials,
-        restoring,
+        objective=objective,
+        primal_infeasibility=report.primal_infeasibility,
+        dual_infeasibility=report.dual_infeasibility,
+        mu=row.mu,
+        step=row.step,
+        regularization=row.regularization,
+        alpha_dual=row.alpha_dual,
+        alpha_primal=row.alpha_primal,
+        tag=row.tag,
+        trials=row.trials,
+        restoring=restoring,
     )
 
 

@@ -57,7 +57,15 @@ class StepFamily(eqx.Module):
         slack_affine, slack_centering = bound_steps(affine), bound_steps(centering)
         z_affine = where(view.has, -z - z / slack * slack_affine, 0.0)
         z_centering = where(view.has, (average - z * slack_centering) / slack, 0.0)
-        return StepFamily(view.has, slack, z, slack_affine, slack_centering, z_affine, z_centering)
+        return StepFamily(
+            has=view.has,
+            slack=slack,
+            z=z,
+            slack_affine=slack_affine,
+            slack_centering=slack_centering,
+            z_affine=z_affine,
+            z_centering=z_centering,
+        )
 
     def taken(self, sigma: Float[Array, ""] | float, tau: Float[Array, ""] | float) -> tuple:
         """Step lengths to the boundary and the complementarity products there."""

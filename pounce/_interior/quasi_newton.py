@@ -39,7 +39,18 @@ def fresh(n: int, m: int, o: Numbers, choices: Choices, sparse: Pattern | None) 
         jacobian = SparseMatrix(jnp.zeros(sparse.nnz, dtype), sparse)
     pairs = Pairs(columns, columns, jnp.zeros(k, bool), matrix)
     backup = pairs if choices.limited_memory_update_type == "sr1" else None
-    return cleared(QuasiNewton(pairs, backup, jnp.array(0), no, x, x, jacobian), o)
+    return cleared(
+        QuasiNewton(
+            pairs=pairs,
+            backup=backup,
+            skipped=jnp.array(0),
+            ready=no,
+            previous_x=x,
+            previous_gradient=x,
+            previous_jacobian=jacobian,
+        ),
+        o,
+    )
 
 
 def cleared(memory: QuasiNewton, o: Numbers) -> QuasiNewton:

@@ -94,7 +94,17 @@ def entered(view: View, origin: Point, main: Globalization, numbers: Numbers) ->
     first = Iterate(primal, jnp.zeros_like(iterate.rows), bounds)
     tau = jnp.maximum(numbers.tau_min, 1 - numbers.mu_init)
     g = fresh_globalization(main, mu, tau, numbers)
-    return first, g, Entry(iterate.primal, iterate.bounds, infeasibility, jnp.array(0), jnp.array(False))
+    return (
+        first,
+        g,
+        Entry(
+            primal=iterate.primal,
+            bounds=iterate.bounds,
+            infeasibility=infeasibility,
+            steps=jnp.array(0),
+            tightened=jnp.array(False),
+        ),
+    )
 
 
 def recentred(view: View, point: Point, g: Globalization, numbers: Numbers) -> Iterate:

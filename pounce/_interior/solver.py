@@ -228,7 +228,13 @@ class InteriorPointMethod(eqx.Module):
         g, solved, view = aimed.globalization, aimed.solved, aimed.view
         bound_step = bound_direction(view, iterate, seen.slack, aimed.target, solved.primal)
         direction = Direction(solved.primal, solved.rows, bound_step)
-        correction = Correction(self.linear_solver, system, solved.factor, solved.perturbation, aimed.primal_rhs)
+        correction = Correction(
+            linear_solver=self.linear_solver,
+            system=system,
+            factor=solved.factor,
+            perturbation=solved.perturbation,
+            primal_rhs=aimed.primal_rhs,
+        )
         slope = -jnp.sum(barrier_rhs(view, aimed.gradient, seen.slack, g.mu) * direction.primal)
         force = (state.iteration == 0) & (phase == Phase.REGULAR) & choices.start_with_resto
         here = Point(iterate, d.objective, d.rows)
