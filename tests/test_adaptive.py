@@ -1,12 +1,18 @@
 """The adaptive barrier strategy against Ipopt's printed digits, for every oracle and test of progress."""
 
 import functools
+import typing
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pounce._interior.barrier import AbstractBarrier, Updated
+from pounce._interior.barriers import BARRIERS
+from pounce._interior.globalization import reset_line_search
+from pounce._interior.monotone import MonotoneBarrier
 from pounce._interior.options import Choices, Numbers
 from pounce._interior.quality_function import averaged_norm, best_sigma
 from pounce._interior.solver import InteriorPointMethod
@@ -289,3 +295,31 @@ def test_norms_do_not_see_absent_entries():
     for kind, value in expected.items():
         assert float(averaged_norm(values, jnp.array(2), kind)) == pytest.approx(value)
         assert float(averaged_norm(jnp.zeros(0), jnp.array(0), kind)) == 0
+
+
+class Halving(AbstractBarrier):
+    """A strategy of a user's: half of mu in every iteration."""
+
+    choices: Choices
+
+    def first(self, point, capacity, o):
+        return o.mu_init, None
+
+    def update(self, judged, seen, frame, searching, o):
+        g, memory = judged.globalization, judged.memory
+        mu = jnp.where(searching, jnp.maximum(0.5 * g.mu, 1e-9), g.mu)
+        g = eqx.tree_at(lambda q: (q.mu, q.tau), g, (mu, jnp.maximum(o.tau_min, 1 - mu)))
+        g, memory, soft = reset_line_search(g, memory, judged.row.soft, searching)
+        no = jnp.zeros_like(searching)
+        return Updated(globalization=g, memory=memory, soft=soft, stuck=no, going_back=None)
+
+    def aim(self, judged, seen, frame, g, linear, searching, o):
+        return MonotoneBarrier(self.choices).aim(judged, seen, frame, g, linear, searching, o)
+
+
+def test_a_strategy_is_a_class_and_a_row_of_a_table(monkeypatch):
+    assert tuple(BARRIERS) == typing.get_args(typing.get_type_hints(Choices)["mu_strategy"])
+    monkeypatch.setitem(BARRIERS, "halving", Halving)
+    state = solve(HS071, mu_strategy="halving")
+    assert int(state.status) == Status.Solve_Succeeded
+    np.testing.assert_allclose(x_of(state), HS071_SOLUTION, rtol=1e-6)

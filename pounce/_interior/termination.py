@@ -113,3 +113,11 @@ def after_failed_search(
         where(almost, where(recover, Status.Solved_To_Acceptable_Level, failure), Status.Running),
     )
     return status.astype(jnp.int32), recover
+
+
+def when_stuck(
+    is_acceptable: Bool[Array, ""], infeasibility: Float[Array, ""], restoring: Bool[Array, ""], o: Numbers
+) -> Int[Array, ""]:
+    """Status after tiny steps at the smallest barrier parameter. ``infeasibility`` is that without elastic variables."""
+    end = where(is_acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
+    return where(restoring, infeasible_or_failed(infeasibility, o), end).astype(jnp.int32)

@@ -18,7 +18,7 @@ from .passing import Pass
 from .records import Packed
 from .restoration import entered, may_return, phase_view, recentred, returned
 from .state import Departure, Frame, Globalization, Phase, Row, State, Tag
-from .termination import after_failed_search, converged, infeasible_or_failed, phase_tolerance
+from .termination import after_failed_search, converged, phase_tolerance, when_stuck
 from .trial_records import Outcome, Result, Trial
 
 
@@ -186,11 +186,10 @@ def estimated(found: Pass, keep_rows: bool, numbers: Numbers) -> State:
 
 
 def stopped(found: Pass, o: Numbers) -> State:
-    """Tiny steps at the smallest barrier parameter."""
-    judged, restoring = found.judged, found.seen.view.restoring
-    end = where(found.is_acceptable, Status.Solved_To_Acceptable_Level, Status.Search_Direction_Becomes_Too_Small)
-    end = where(restoring, infeasible_or_failed(found.seen.original.infeasibility, o), end)
-    return eqx.tree_at(lambda s: s.status, judged, end.astype(jnp.int32))
+    """The state where tiny steps end the solve."""
+    seen = found.seen
+    end = when_stuck(found.is_acceptable, seen.original.infeasibility, seen.view.restoring, o)
+    return eqx.tree_at(lambda s: s.status, found.judged, end)
 
 
 def scaled(judged: State, frame: Frame, iterate: Iterate) -> State:
