@@ -67,7 +67,7 @@ def ours(system, batches, rounds: int, pairs: bool) -> None:
 
     from pounce._linalg.block_tridiagonal import BlockTridiagonalLDL, find_stages
     from pounce._linalg.kkt import KKTOperator
-    from pounce._linalg.refined import Refined
+    from pounce._linalg.refinement import Counted, refined_solve
     from pounce._linalg.sparse import Pattern, SparseMatrix
     from pounce._linalg.sparse_ldl import SparseLDL, analyze
 
@@ -92,6 +92,10 @@ def ours(system, batches, rounds: int, pairs: bool) -> None:
         print(f"  {stages.shape[0]} stages of {stages.shape[1]}")
         solvers["block tridiagonal"] = BlockTridiagonalLDL(jax.tree.map(jnp.asarray, stages))
 
+    def refined(solver, operator, rhs, steps: int):
+        state = solver.init(operator, {})
+        return refined_solve(operator.mv, lambda v: solver.compute(state, v, {})[0], rhs, Counted(steps + 1)).solution
+
     def run(batch, name, solver):
         many, vectors = operator, rhs
         if batch > 1:
@@ -114,8 +118,7 @@ def ours(system, batches, rounds: int, pairs: bool) -> None:
         if batch == 1:
             figures = []
             for steps in (0, 2):
-                refined = jax.jit(lambda s, o, v, steps=steps: _refined(Refined(s, steps=steps), o, v))
-                x = refined(solver, operator, rhs)
+                x = jax.jit(refined, static_argnums=3)(solver, operator, rhs, steps)
                 residual = jax.tree.map(jnp.subtract, rhs, operator.mv(x))
                 size = max(float(jnp.max(jnp.abs(v))) for v in x)
                 figures.append(max(float(jnp.max(jnp.abs(v))) for v in residual) / (1.0 + size))
@@ -129,10 +132,6 @@ def ours(system, batches, rounds: int, pairs: bool) -> None:
     for name, solver in solvers.items():
         for batch in batches:
             run(batch, name, solver)
-
-
-def _refined(solver, operator, rhs):
-    return solver.compute(solver.init(operator, {}), rhs, {})[0]
 
 
 def main() -> int:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pounce._linalg.block_tridiagonal import BlockTridiagonalLDL, declared_stages, find_stages
+from pounce._linalg.equilibrated import Equilibrated
 from pounce._linalg.kkt import KKTOperator
-from pounce._linalg.refined import Refined
-from pounce._linalg.refinement import refined_solve
+from pounce._linalg.refinement import Falling, refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
 
 
@@ -86,8 +86,10 @@ def test_inertia_and_residuals(batch):
     def run(operators, rhs):
         def one(operator, rhs):
             state = SOLVER.init(operator, {})
-            refined = refined_solve(operator.mv, lambda v: SOLVER.compute(state, v, {})[0], rhs, ratio_max=1e-14)
-            return state.negative, SOLVER.inertia(state).correct, refined.ratio
+            refined = refined_solve(
+                operator.mv, lambda v: SOLVER.compute(state, v, {})[0], rhs, Falling(ratio_max=1e-14)
+            )
+            return state.negative, SOLVER.inertia(state).correct, refined.known.ratio
 
         return jax.vmap(one)(operators, rhs)
 
@@ -117,7 +119,7 @@ def test_declared_stages_do_the_same():
 
 
 def test_lineax_contract():
-    solver = Refined(SOLVER, steps=2)
+    solver = Equilibrated(SOLVER)
     operator, rhs = system(2), vectors(2)
 
     def dense(operator, rhs):

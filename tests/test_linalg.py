@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pounce._linalg.dense import CondensedCholesky, NullSpaceCholesky, PivotedLU
+from pounce._linalg.equilibrated import Equilibrated
 from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.powers_of_two import geometric_mean, nearest_power_of_two
-from pounce._linalg.refined import Refined
-from pounce._linalg.refinement import refined_solve
+from pounce._linalg.refinement import Falling, refined_solve
 
 
 N, M, EQUALITIES = 12, 6, 3
@@ -45,8 +45,8 @@ def test_refined_residual_is_at_machine_precision(name):
     @jax.jit
     def run(operator, rhs):
         factor = solver.init(operator, {})
-        refined = refined_solve(operator.mv, lambda v: solver.compute(factor, v, {})[0], rhs)
-        return refined.ratio, solver.inertia(factor).correct
+        refined = refined_solve(operator.mv, lambda v: solver.compute(factor, v, {})[0], rhs, Falling())
+        return refined.known.ratio, solver.inertia(factor).correct
 
     for seed in range(30):
         operator = system(seed)
@@ -79,7 +79,7 @@ def test_null_space_sees_dependent_rows():
 @pytest.mark.parametrize("name", SOLVERS)
 def test_lineax_contract(name):
     """`linear_solve` with a held factor: value, transpose, batch, and derivative with respect to the operator."""
-    solver, operator = Refined(SOLVERS[name]), system(3)
+    solver, operator = Equilibrated(SOLVERS[name]), system(3)
     rhs = jnp.arange(N) / N, jnp.arange(M) / M
     factor = solver.init(operator, {})
 

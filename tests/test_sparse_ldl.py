@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sps
 
+from pounce._linalg.equilibrated import Equilibrated
 from pounce._linalg.kkt import KKTOperator
-from pounce._linalg.refined import Refined
-from pounce._linalg.refinement import refined_solve
+from pounce._linalg.refinement import Falling, refined_solve
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.sparse_ldl import SparseLDL, analyze, batching, rematch
 from pounce._linalg.sparse_ldl.dissection import nested_dissection
@@ -107,7 +107,7 @@ def test_residual_is_at_machine_precision_after_refinement(batch, solver):
     def run(operators, rhs):
         def one(operator, rhs):
             state = solver.init(operator, {})
-            return refined_solve(operator.mv, lambda v: solver.compute(state, v, {})[0], rhs).ratio
+            return refined_solve(operator.mv, lambda v: solver.compute(state, v, {})[0], rhs, Falling()).known.ratio
 
         return jax.vmap(one)(operators, rhs)
 
@@ -151,7 +151,7 @@ def test_several_right_hand_sides_of_a_batch(batch, solver):
 
 def test_lineax_contract():
     """`linear_solve`: value, gradients with respect to operator and vector, and a batch of them, against dense algebra."""
-    solver = Refined(SOLVER, steps=2)
+    solver = Equilibrated(SOLVER)
     operator, rhs = system(5), vectors(4)
 
     def dense(operator, rhs):
@@ -292,7 +292,7 @@ def test_without_pairs(batch, schedule):
         def one(operator, rhs):
             state = solver.init(operator, {})
             solve = lambda v: solver.compute(state, v, {})[0]
-            return state.factor.negative, refined_solve(operator.mv, solve, rhs, ratio_max=1e-13).ratio
+            return state.factor.negative, refined_solve(operator.mv, solve, rhs, Falling(ratio_max=1e-13)).known.ratio
 
         return jax.vmap(one)(operators, rhs)
 

@@ -7,9 +7,9 @@ import pytest
 
 from pounce._linalg import matrix
 from pounce._linalg.choice import sparse_solver
+from pounce._linalg.equilibrated import Equilibrated
 from pounce._linalg.kkt import KKTOperator
 from pounce._linalg.low_rank import LowRankMatrix
-from pounce._linalg.refined import Refined
 from pounce._linalg.sparse import Pattern, SparseMatrix
 from pounce._linalg.woodbury import Woodbury
 
@@ -88,7 +88,7 @@ def test_large_columns_are_refined(solver):
     op = operator([1, 1, -1], scale=1e3)
     hessian = LowRankMatrix(op.hessian.diagonal, op.hessian.columns.at[:, 2].multiply(1e-4), op.hessian.signs)
     op = KKTOperator(hessian, op.jacobian, op.diagonal)  # pyright: ignore
-    refined = Refined(solver)
+    refined = Equilibrated(solver)
     right = jnp.ones(N), jnp.ones(M)
     wanted = np.linalg.solve(op.as_matrix(), np.ones(N + M))
     np.testing.assert_allclose(

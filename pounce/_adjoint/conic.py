@@ -10,7 +10,7 @@ from .._cone.layout import Layout
 from .._conic.data import ConicData, presolve
 from .._conic.equilibration import Scaling
 from .._conic.judgement import Held
-from .._conic.linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, conditions, moving_relation
+from .._conic.linearization import InScaledUnits, LinearizedFactor, LinearizedSolver, Pair, conditions, moving_relation
 from .._conic.solution import ConicSolution, assemble
 from .._conic.system import Vector
 from .._conic.termination import has_solution
@@ -81,7 +81,7 @@ def tangent(
     products = moving_relation(program.cones, rows, pair, scaling.rows * moved.z, jnp.zeros_like(moved.z))
     stationarity = scaling.cost * scaling.variables * moved.x
     right = Vector(-stationarity, -scaling.equalities * moved.y, -products)
-    view = Equilibrated(program, scaling)
+    view = InScaledUnits(program, scaling)
     state = lax.stop_gradient(LinearizedFactor(view, rows, False))
     adjoint = LinearizedSolver(solver, lane_bytes)
     step = linear_solve(lambda v: conditions(view, rows, v, pair), right, adjoint, state, symmetric=False)

@@ -14,7 +14,7 @@ from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver
 from .balance import balance
 from .judgement import Held, Level, judgement, nothing_held, probe_of
-from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, relation
+from .linearization import InScaledUnits, LinearizedFactor, LinearizedSolver, Pair, relation
 from .polish import left_over
 from .program import ConicProgram
 from .system import Vector
@@ -73,7 +73,7 @@ def on_path(
         rows = linearized.factorize(program, pair, prepared, level == Level.SINGULAR)
         right = Vector(left.x, left.y, -relation(rows, left.z, jnp.zeros_like(left.z)))
         right = jax.tree.map(lambda a, b: jnp.where(judging, a, b), probe, right)
-        found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
+        found = linearized.solve(LinearizedFactor(InScaledUnits(program), rows, False), right)
         step = found.solution
         slack = left.z - program.rows(step.x)
         new = x + length * step.x, y + length * step.y, v + length * (slack - step.z)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._linalg.conjugate_residuals import Solved
 from .._linalg.kkt import AbstractKKTSolver
 from .._solution import Quality
 from .balance import Balance
-from .krylov import Solved
 from .linearization import RIDGE, LinearizedSolver, Pair, Rows
 from .program import ConicProgram
 from .system import Vector

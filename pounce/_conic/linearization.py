@@ -19,11 +19,11 @@ from jaxtyping import Array, Bool, Float, PyTree
 from .._cone.product import ConeProduct, ProductFrame
 from .._lanes import in_cache
 from .._linalg import matrix
+from .._linalg.conjugate_residuals import Solved, minimal_residual, to_rounding
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
 from .._linalg.sparse import SparseMatrix
 from .blockwise import through_blocks
 from .equilibration import Scaling
-from .krylov import Solved, minimal_residual
 from .program import ConicProgram
 from .system import Vector
 
@@ -60,7 +60,7 @@ def complementary_pair(cones: ConeProduct, v: Float[Array, " size"]) -> Pair:
     return Pair(*cones.complementary(v))
 
 
-class Equilibrated(eqx.Module):
+class InScaledUnits(eqx.Module):
     """The linear maps of a program in the units of its equilibration, without a copy of its matrices."""
 
     program: ConicProgram
@@ -108,7 +108,7 @@ class Rows(eqx.Module):
 class LinearizedFactor(eqx.Module):
     """A factor of the linearised conditions, and of their transpose."""
 
-    program: Equilibrated
+    program: InScaledUnits
     rows: Rows
     transposed: bool = eqx.field(static=True)
 
@@ -135,7 +135,7 @@ def moving_relation(
     return relation(rows, ds, dz) + weight * rows.frame.rotate(change[:, None])[:, 0]
 
 
-def conditions(program: Equilibrated, rows: Rows, v: Vector, pair: Pair | None = None) -> Vector:
+def conditions(program: InScaledUnits, rows: Rows, v: Vector, pair: Pair | None = None) -> Vector:
     """The linearised conditions applied to steps of the variables and both kinds of multipliers, at constant data.
 
     Complementarity is in the frame. With a ``pair``, the derivatives by it are there too.
@@ -147,7 +147,7 @@ def conditions(program: Equilibrated, rows: Rows, v: Vector, pair: Pair | None =
     return Vector(top, middle, moving_relation(program.program.cones, rows, pair, ds, v.z))
 
 
-def _transposed_conditions(program: Equilibrated, rows: Rows, v: Vector) -> Vector:
+def _transposed_conditions(program: InScaledUnits, rows: Rows, v: Vector) -> Vector:
     """The transpose of `conditions`."""
     frame = rows.frame
     both = frame.restore(jnp.stack([frame.b, frame.a], axis=1) * v.z[:, None])
@@ -267,7 +267,7 @@ class LinearizedSolver(lx.AbstractLinearSolver[LinearizedFactor]):
                 return image
             return Vector(image.x + ridge * rows.size * v.x, image.y - ridge / rows.size * v.y, image.z)
 
-        return minimal_residual(apply, lambda r: self._approximate(state, r), vector)
+        return minimal_residual(apply, lambda r: self._approximate(state, r), vector, to_rounding(vector.x))
 
     def _added(self, state: LinearizedFactor, v: Vector) -> Vector:
         """What the regularisation of a singular matrix adds to the image of a vector."""

@@ -24,7 +24,7 @@ from .._linalg.kkt import AbstractKKTSolver
 from .._once import computed_once, only_where
 from .balance import Balance, balance
 from .judgement import Held, Level, judgement, probe_of
-from .linearization import Equilibrated, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
+from .linearization import InScaledUnits, LinearizedFactor, LinearizedSolver, Pair, Rows, complementary_pair, relation
 from .program import ConicProgram
 from .system import Vector
 
@@ -169,7 +169,7 @@ def polish(
         right = Vector(left.x, left.y, target)
         if value[1] is not None:
             right = chosen(judging, probe, right)
-        found = linearized.solve(LinearizedFactor(Equilibrated(program), rows, False), right)
+        found = linearized.solve(LinearizedFactor(InScaledUnits(program), rows, False), right)
         x, y, z = carry.here.x + found.solution.x, carry.here.y + found.solution.y, now.z + found.solution.z
         difference = _difference(program, rows, program.right_side() - program.rows(x), z, affine)
         judged, level = value[1], carry.judgement[1]

@@ -3,12 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._cone.product import ConeProduct, ProductScaling, UnitScaling
 from .._linalg import matrix
 from .._linalg.kkt import AbstractKKTSolver, KKTOperator
+from .._linalg.refinement import AbstractRule, max_abs, refined_solve
 from .._linalg.sparse import SparseMatrix
 from .blockwise import through_blocks
 from .program import ConicProgram
@@ -103,56 +103,66 @@ class System(eqx.Module):
         return Vector.parted(flat, self.program.c.shape[0], self.program.b.shape[0])
 
     def solve(self, rhs: Float[Array, " k"]) -> tuple[Float[Array, " k"], Bool[Array, ""]]:
-        """The solution, refined against the matrix itself, and whether it is finite; vectors in one array.
-
-        Refinement stops at a residual of ``tiny + tiny |rhs|`` or when a pass improves it less than fivefold; a pass that makes
-        it worse is not taken.
-        """
-        eps = jnp.finfo(rhs.dtype).eps
-        whole_size = _largest(rhs)
-        target = 5e4 * eps * (1.0 + whole_size)
-        if isinstance(self.program.A, SparseMatrix):
-            # Slacks of large programs may all be small, and the right-hand sides with them.
-            target = 100.0 * eps * whole_size
-
-        # Multipliers of rows that curve have the rounding errors of all rows of their cone, times H^-1. Where these end the
-        # refinement, one pass more serves the equations alone, since what is left of them stays in the iterate.
-        curved = not self.program.cones.polyhedral and not isinstance(self.program.A, SparseMatrix)
-        equations = self.program.c.shape[0] + self.program.b.shape[0]
-
-        def proceed(carry):
-            _, _, _, going = carry
-            return going
-
-        def body(carry):
-            solution, residual, (error, count, *whole), _ = carry
-            left = residual
-            if curved:
-                left = jnp.where(whole[0] | (jnp.arange(rhs.shape[0]) < equations), residual, 0.0)
-            trial = solution + self.approximate(self.parted(left)).flat()
-            remaining = rhs - self.apply(self.parted(trial)).flat()
-            new = _largest(remaining)
-            better = new < error
-            if curved:
-                better = jnp.where(whole[0], better, _largest(remaining[:equations]) < _largest(left))
-            solution, residual = (jnp.where(better, a, b) for a, b in ((trial, solution), (remaining, residual)))
-            going = better & (new > target) & (5.0 * new < error) & (count < MAX_REFINEMENTS)
-            error = jnp.where(better, new, error)
-            if curved:
-                rough = _largest(residual[:equations]) > eps**0.5 * _largest(rhs[:equations])
-                whole, going = [whole[0] & going], whole[0] & (going | rough)
-            return solution, residual, (error, count + 1, *whole), going
-
-        infinite = jnp.full((), jnp.inf, rhs.dtype)
-        whole = (jnp.array(True),) if curved else ()
-        start = (jnp.zeros_like(rhs), rhs, (infinite, jnp.zeros((), int), *whole), jnp.array(True))
-        solution, _, (error, *_), _ = lax.while_loop(proceed, body, start)
-        return solution, jnp.isfinite(error)
+        """The solution, refined against the matrix itself, and whether it is finite; vectors in one array."""
+        eps, sparse = float(jnp.finfo(rhs.dtype).eps), isinstance(self.program.A, SparseMatrix)
+        # Slacks of large sparse programs may all be small, and the right-hand sides with them.
+        share, least = (100.0 * eps, 0.0) if sparse else (5e4 * eps, 1.0)
+        curved = not self.program.cones.polyhedral and not sparse
+        rule = Fivefold(share, least, self.program.c.shape[0] + self.program.b.shape[0] if curved else None)
+        refined = refined_solve(
+            lambda v: self.apply(self.parted(v)).flat(), lambda r: self.approximate(self.parted(r)).flat(), rhs, rule
+        )
+        return refined.solution, jnp.isfinite(refined.known.error)
 
 
-def _largest(v: Float[Array, " k"]) -> Float[Array, ""]:
-    """The largest magnitude."""
-    return jnp.max(jnp.abs(v), initial=0.0)
+class Left(eqx.Module):
+    """What the solution so far leaves, infinite where there is none."""
+
+    error: Float[Array, ""]
+    count: Int[Array, ""]
+    equations: Float[Array, ""] | None  # the largest that is left of these
+    whole: Bool[Array, ""] | None  # whether all of the residual is still refined
+
+
+class Fivefold(AbstractRule[Left]):
+    """Refine until a residual of ``share (least + |rhs|)``, or until a pass improves it less than fivefold; a pass that makes it
+    worse is not taken.
+
+    Multipliers of rows that curve have the rounding errors of all rows of their cone, times H^-1. Where these end the
+    refinement, one pass more serves the ``equations`` alone (as many entries as that, the first), since what is left of them
+    stays in the iterate. None: there are no such rows.
+    """
+
+    share: float = eqx.field(static=True)
+    least: float = eqx.field(static=True)
+    equations: int | None = eqx.field(static=True)
+
+    def begin(self, rhs: Float[Array, " k"]) -> tuple[tuple, Left]:
+        infinite, none = jnp.full((), jnp.inf, rhs.dtype), jnp.array(0)
+        target = self.share * (self.least + max_abs(rhs))
+        if self.equations is None:
+            return (target, None), Left(infinite, none, None, None)
+        rough = jnp.finfo(rhs.dtype).eps ** 0.5 * max_abs(rhs[: self.equations])
+        return (target, rough), Left(infinite, none, infinite, jnp.array(True))
+
+    def asked(self, known: Left, residual: Float[Array, " k"]) -> Float[Array, " k"]:
+        if self.equations is None or known.whole is None:
+            return residual
+        return jnp.where(known.whole | (jnp.arange(residual.shape[0]) < self.equations), residual, 0.0)
+
+    def judge(self, known: Left, sizes: tuple, solution: Float[Array, " k"], residual: Float[Array, " k"]):
+        del solution
+        target, rough = sizes
+        error, whole, equations = max_abs(residual), known.whole, known.equations
+        taken = error < known.error
+        if whole is not None and equations is not None:
+            of_equations = max_abs(residual[: self.equations])
+            taken = jnp.where(whole, taken, of_equations < equations)
+            equations = jnp.where(taken, of_equations, equations)
+        going = taken & (error > target) & (5.0 * error < known.error) & (known.count < MAX_REFINEMENTS)
+        if whole is not None and equations is not None:
+            whole, going = whole & going, whole & (going | (equations > rough))
+        return taken, going, Left(jnp.where(taken, error, known.error), known.count + 1, equations, whole)
 
 
 def prepare(program: ConicProgram, solver: AbstractKKTSolver) -> PyTree:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._choose import select, where
-from .._linalg.refinement import refined_solve
+from .._linalg.refinement import Falling, refined_solve
 from .barrier import AbstractBarrier, Aimed, Linear, Updated, complementarity_tolerance, fallen
 from .filter import Filter
 from .globalization import reset_line_search
@@ -242,11 +242,8 @@ class AdaptiveBarrier(AbstractBarrier):
                 lambda v: system.apply(dw, dc, v),
                 lambda v: system.solve(linear.solver, solved.factor, dw, v),
                 wanted,
+                Falling(0.0, o.max_refinement_steps, o.residual_ratio_max, o.residual_improvement_factor),
                 enabled=oracle,
-                min_steps=0.0,
-                max_steps=o.max_refinement_steps,
-                ratio_max=o.residual_ratio_max,
-                improvement=o.residual_improvement_factor,
                 start=start,
             ).solution
 

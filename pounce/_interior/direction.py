@@ -27,7 +27,7 @@ from .._linalg.matrix import (
     times,
     transposed_times,
 )
-from .._linalg.refinement import refined_solve
+from .._linalg.refinement import Counted, Falling, refined_solve
 from .._once import only_where
 from .._records import within
 from . import perturbation as ladder
@@ -211,14 +211,17 @@ def solve_system(
             lambda v: system.apply(p.dw, p.dc, v),
             lambda v: system.solve(solver, factor, p.dw, v),
             wanted,
+            Falling(
+                numbers.min_refinement_steps,
+                numbers.max_refinement_steps,
+                numbers.residual_ratio_max,
+                numbers.residual_improvement_factor,
+            ),
             enabled=sound,
-            min_steps=numbers.min_refinement_steps,
-            max_steps=numbers.max_refinement_steps,
-            ratio_max=numbers.residual_ratio_max,
-            improvement=numbers.residual_improvement_factor,
         )
-        stalled = sound & ~(refined.ratio < numbers.residual_ratio_singular)
-        unusable = stalled & ~jnp.isfinite(refined.ratio)
+        ratio = refined.known.ratio
+        stalled = sound & ~(ratio < numbers.residual_ratio_singular)
+        unusable = stalled & ~jnp.isfinite(ratio)
         accepted = sound & (~stalled | (c.pretended & ~unusable))
         if inertia.doubtful is not None:
             curvature = system.curvature(p.dw, refined.solution[0])
@@ -232,7 +235,7 @@ def solve_system(
         if at is not None and unknowns is not None:
             due = examined.asking & (examined.later | ~go_on)
             solution = unknowns.out_of_units(solution)
-            answer = unknowns, solution, inertia, refined.ratio, accepted
+            answer = unknowns, solution, inertia, ratio, accepted
             examined = only_where(due, lambda known: at()(known, *answer), examined)
             following = select(due, fresh, following)
             go_on = where(due, examined.asking, go_on)
@@ -243,7 +246,7 @@ def solve_system(
             running=go_on,
             pretended=c.pretended | stalled,
             count=c.count + 1,
-            trust=Trust(accepted, inertia, refined.ratio),
+            trust=Trust(accepted, inertia, ratio),
             examined=examined,
         )
 
@@ -288,11 +291,10 @@ class Correction(eqx.Module):
     def __call__(self, rows: Float[Array, " m"]) -> tuple[Float[Array, " N"], Float[Array, " m"]]:
         """The direction for the residuals ``rows``, with one refinement and no test."""
         wanted, dw, dc = (self.primal_rhs, -rows), self.perturbation.dw, self.perturbation.dc
-
-        def corrected(_, known):
-            step, left = known
-            more = self.system.solve(self.linear_solver, self.factor, dw, left)
-            step = jax.tree.map(jnp.add, step, more)
-            return step, jax.tree.map(jnp.subtract, wanted, self.system.apply(dw, dc, step))
-
-        return lax.fori_loop(0, 2, corrected, (jax.tree.map(jnp.zeros_like, wanted), wanted))[0]
+        refined = refined_solve(
+            lambda v: self.system.apply(dw, dc, v),
+            lambda v: self.system.solve(self.linear_solver, self.factor, dw, v),
+            wanted,
+            Counted(2),
+        )
+        return refined.solution

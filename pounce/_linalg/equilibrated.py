@@ -11,7 +11,7 @@ from lineax import RESULTS
 
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .matrix import column_sizes, plus_diagonal, row_sizes, scaled, symmetric_column_sizes, symmetric_scaled
-from .refinement import refined_solve
+from .refinement import Falling, refined_solve
 
 
 SWEEPS = 4
@@ -74,8 +74,6 @@ class Equilibrated(AbstractKKTSolver[EquilibratedFactor]):
             lambda v: scale(state.operator.mv(scale(v))),
             lambda residual: self.solver.compute(state.factor, residual, options)[0],
             scale(vector),
-            min_steps=1,
-            max_steps=self.steps,
-            ratio_max=4 * float(jnp.finfo(vector[0].dtype).eps),
+            Falling(1, self.steps, 4 * float(jnp.finfo(vector[0].dtype).eps)),
         )
         return scale(solved.solution), RESULTS.successful, {}

@@ -9,13 +9,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 from lineax import RESULTS
 
+from .conjugate_residuals import Rule, minimal_residual
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .sparse_ldl import LDLFactor, SparseLDL
 
 
 # What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take: two
 # or three as a rule, but each variable that is far from its bounds and hardly held by rows may need one of its own.
-REDUCTION, DIRECTIONS = 1e-6, 25
+RULE = Rule(1e-6, passes=25, directions=25, sweeps=2)
 # The power of the precision that regularisation begins with. Where a variable is free, or 1e7 from its bounds, there is not
 # much more than that on its diagonal.
 LEAST = 0.9
@@ -91,31 +92,15 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
 
     def compute(self, state: QuasiDefiniteFactor, vector: KKTVector, options: dict[str, Any]):
         n, scale = vector[0].shape[0], state.factor.factor.scale
-        right = scale * jnp.concatenate(vector)
-        size = jnp.sum(right * right)
 
-        def proceed(carry):
-            _, residual, _, _, count, going = carry
-            return going & (count < DIRECTIONS) & (jnp.sum(residual * residual) > REDUCTION**2 * size)
+        def image(step: Float[Array, " k"]) -> Float[Array, " k"]:
+            return scale * jnp.concatenate(state.operator.mv(_parts(step, n)))
 
-        def body(carry):
-            x, residual, steps, images, count, _ = carry
-            step = jnp.concatenate(self.solver.compute(state.factor, _parts(residual / scale, n), options)[0])
-            image = scale * jnp.concatenate(state.operator.mv(_parts(step, n)))
-            for _ in range(2):
-                overlap = images @ image
-                image, step = image - overlap @ images, step - overlap @ steps
-            length = jnp.sqrt(jnp.sum(image * image))
-            usable = (length > 0) & jnp.isfinite(length)
-            image, step = (jnp.where(usable, v / jnp.where(usable, length, 1.0), 0.0) for v in (image, step))
-            share = image @ residual
-            steps, images = steps.at[count].set(step), images.at[count].set(image)
-            return x + share * step, residual - share * image, steps, images, count + 1, usable
+        def approximate(residual: Float[Array, " k"]) -> Float[Array, " k"]:
+            return jnp.concatenate(self.solver.compute(state.factor, _parts(residual / scale, n), options)[0])
 
-        none = jnp.zeros((DIRECTIONS, right.shape[0]), right.dtype)
-        start = jnp.zeros_like(right), right, none, none, jnp.zeros((), int), jnp.array(True)
-        solution = lax.while_loop(proceed, body, start)[0]
-        return _parts(solution, n), RESULTS.successful, {}
+        solved = minimal_residual(image, approximate, scale * jnp.concatenate(vector), RULE)
+        return _parts(solved.solution, n), RESULTS.successful, {}
 
 
 def _parts(v: Float[Array, " k"], n: int) -> KKTVector:

@@ -1,79 +1,142 @@
-"""Iterative refinement against the exact operator."""
+"""Iterative refinement: the one loop there is, and the rules by which it ends."""
 
+import abc
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
-Vector = TypeVar("Vector")
+Known = TypeVar("Known")
 
 
-class Refined(eqx.Module):
-    """A solution and the size of what is left of the right-hand side, as Ipopt measures it."""
+class Refined(eqx.Module, Generic[Known]):
+    """A solution, and what the rule knows of it."""
 
-    solution: tuple
-    ratio: Float[Array, ""]
-
-
-class _Carry(eqx.Module):
-    solution: tuple
-    residual: tuple
-    ratio: Float[Array, ""]
-    previous: Float[Array, ""]
-    steps: Int[Array, ""]
+    solution: PyTree
+    known: Known
 
 
-def _max_abs(vector) -> Float[Array, ""]:
-    return jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(vector)]).max()
+class AbstractRule(eqx.Module, Generic[Known]):
+    """Which corrections are taken, and when the last one was made. What it has to remember is a pytree of its own."""
+
+    @abc.abstractmethod
+    def begin(self, rhs: PyTree) -> tuple[PyTree, Known]:
+        """What judging needs of the right-hand side, and what is known before the first correction."""
+
+    def asked(self, known: Known, residual: PyTree) -> PyTree:
+        """What the next correction is for: all that is left, by default."""
+        del known
+        return residual
+
+    @abc.abstractmethod
+    def judge(
+        self, known: Known, sizes: PyTree, solution: PyTree, residual: PyTree
+    ) -> tuple[Bool[Array, ""] | Literal[True], Bool[Array, ""], Known]:
+        """Whether a corrected solution is taken (`True`: always), whether there is to be another one, and what is known then."""
 
 
 def refined_solve(
-    apply: Callable,
-    solve: Callable,
-    rhs: tuple,
+    apply: Callable[[PyTree], PyTree],
+    solve: Callable[[PyTree], PyTree],
+    rhs: PyTree,
+    rule: AbstractRule[Known],
     *,
     enabled: Array | bool = True,
-    min_steps: Array | float = 1.0,
-    max_steps: Array | float = 10.0,
-    ratio_max: Array | float = 1e-10,
-    improvement: Array | float = 0.999999999,
-    start: tuple | None = None,
-) -> Refined:
-    """Solve ``apply(v) = rhs`` with the approximate inverse ``solve``, refined while it helps.
+    start: PyTree | None = None,
+) -> Refined[Known]:
+    """Solve ``apply(v) = rhs`` with the approximate inverse ``solve``, refined as the ``rule`` says.
 
-    The ratio is ``|resid| / (min(|v|, 1e6 |rhs|) + |rhs|)`` in the max norm (Ipopt's `PDFullSpaceSolver`); refinement makes
-    at least ``min_steps`` corrections and goes on while the ratio exceeds ``ratio_max`` and still falls. Nothing runs where
-    ``enabled`` is false (the answer is then ``start`` or zero, with an infinite ratio).
+    Nothing runs where ``enabled`` is false: the answer is then ``start``, or zero.
     """
-    size = _max_abs(rhs)
 
-    def proceed(c: _Carry):
-        wanted = (c.steps <= min_steps) | ((c.ratio > ratio_max) & (c.ratio <= improvement * c.previous))
-        return enabled & wanted & (c.steps <= max_steps)
+    class Carry(eqx.Module):
+        solution: PyTree
+        residual: PyTree
+        known: Any
+        going: Bool[Array, ""]
 
-    def body(c: _Carry):
-        correction = solve(c.residual)
-        solution = jax.tree.map(jnp.add, c.solution, correction)
-        residual = jax.tree.map(jnp.subtract, rhs, apply(solution))
-        ratio = _max_abs(residual) / (jnp.minimum(_max_abs(solution), 1e6 * size) + size)
-        ratio = jnp.where(size == 0, 0.0, ratio)
-        # A correction that makes things worse is not taken; NaN counts as worse.
-        keep = (ratio <= c.ratio) | (c.steps == 0)
-        solution, residual = jax.tree.map(
-            lambda new, old: jnp.where(keep, new, old), (solution, residual), (c.solution, c.residual)
-        )
-        return _Carry(solution, residual, jnp.where(keep, ratio, c.ratio), c.ratio, jnp.where(keep, c.steps + 1, 1000))
+    sizes, known = rule.begin(rhs)
 
-    zero = jax.tree.map(jnp.zeros_like, rhs)
-    infinity = jnp.full_like(size, jnp.inf)
+    def left(solution):
+        return jax.tree.map(jnp.subtract, rhs, apply(solution))
+
+    def body(c: Carry) -> Carry:
+        solution = jax.tree.map(jnp.add, c.solution, solve(rule.asked(c.known, c.residual)))
+        residual = left(solution)
+        taken, going, known = rule.judge(c.known, sizes, solution, residual)
+        if taken is not True:
+            solution, residual = jax.tree.map(
+                lambda new, old: jnp.where(taken, new, old), (solution, residual), (c.solution, c.residual)
+            )
+        return Carry(solution, residual, known, going)
+
     if start is None:
-        first = _Carry(zero, rhs, infinity, infinity, jnp.array(0))
+        first = jax.tree.map(jnp.zeros_like, rhs), rhs
     else:
-        first = _Carry(start, jax.tree.map(jnp.subtract, rhs, apply(start)), infinity, infinity, jnp.array(0))
-    last = lax.while_loop(proceed, body, first)
-    return Refined(last.solution, last.ratio)
+        first = start, left(start)
+    begin = Carry(*first, known, jnp.asarray(enabled))
+    last = lax.while_loop(lambda c: c.going, body, begin)
+    return Refined(last.solution, last.known)
+
+
+def max_abs(vector: PyTree) -> Float[Array, ""]:
+    """The largest magnitude of a vector in several arrays."""
+    leaves = jax.tree.leaves(vector)
+    if len(leaves) == 1:
+        return jnp.max(jnp.abs(leaves[0]), initial=0.0)
+    return jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]).max()
+
+
+class Progress(eqx.Module):
+    """The ratio of `Falling`, infinite before anything is solved, and how many corrections there were."""
+
+    ratio: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
+class Falling(AbstractRule[Progress]):
+    """Refine while the residual falls, as Ipopt measures it: ``|residual| / (min(|v|, 1e6 |rhs|) + |rhs|)`` in the max norm
+    (`PDFullSpaceSolver`).
+
+    At least ``min_steps`` corrections are made after the first solve, and at most ``max_steps``; they go on while the ratio
+    exceeds ``ratio_max`` and still falls to ``improvement`` of what it was. One that makes it larger is not taken, and the last.
+    """
+
+    min_steps: Array | float = 1.0
+    max_steps: Array | float = 10.0
+    ratio_max: Array | float = 1e-10
+    improvement: Array | float = 0.999999999
+
+    def begin(self, rhs: PyTree) -> tuple[Float[Array, ""], Progress]:
+        size = max_abs(rhs)
+        return size, Progress(jnp.full_like(size, jnp.inf), jnp.array(0))
+
+    def judge(self, known: Progress, sizes: Float[Array, ""], solution: PyTree, residual: PyTree):
+        size = sizes
+        ratio = max_abs(residual) / (jnp.minimum(max_abs(solution), 1e6 * size) + size)
+        ratio = jnp.where(size == 0, 0.0, ratio)
+        # NaN counts as worse; a first solution is as good as there is.
+        taken = (ratio <= known.ratio) | (known.steps == 0)
+        steps = known.steps + 1
+        wanted = (steps <= self.min_steps) | ((ratio > self.ratio_max) & (ratio <= self.improvement * known.ratio))
+        going = taken & wanted & (steps <= self.max_steps)
+        return taken, going, Progress(jnp.where(taken, ratio, known.ratio), steps)
+
+
+class Counted(AbstractRule[Int[Array, ""]]):
+    """Solve this many times, whatever comes of it."""
+
+    solves: int = eqx.field(static=True)
+
+    def begin(self, rhs: PyTree) -> tuple[None, Int[Array, ""]]:
+        del rhs
+        return None, jnp.array(0)
+
+    def judge(self, known: Int[Array, ""], sizes: None, solution: PyTree, residual: PyTree):
+        del sizes, solution, residual
+        return True, known + 1 < self.solves, known + 1

@@ -36,7 +36,7 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
 
     The inertia is that of D, exactly, by Sylvester's law. A pivot that is singular to working precision is replaced, and the
     inertia is then never called correct, but doubtful; as is a wrong one where entries of L have become huge. Solves are as
-    accurate as static pivots allow; refine them against the operator (`Refined`, `refined_solve`). With tables made without
+    accurate as static pivots allow; refine them against the operator (`Equilibrated`, `refined_solve`). With tables made without
     pairs, the option ``"regularization"`` of `init` is what is added to the diagonal of the equilibrated matrix, in the
     direction of the expected signs.
     """
