@@ -11,6 +11,7 @@ import pounce
 from pounce import ConicStatus
 from pounce._cone.layout import Layout
 from pounce._conic.data import ConicData, presolve
+from pounce._conic.equilibration import ruiz_equilibrate
 from pounce._conic.extent import extent
 from pounce._linalg.sparse import Pattern, SparseMatrix
 
@@ -156,3 +157,28 @@ def test_small_units():
     for program, r in zip(programs, results):
         assert r.status == "optimal"
         np.testing.assert_allclose(r.x / program["ub"], results[0].x, atol=1e-6)
+
+
+def test_rounding_errors_have_no_size():
+    """Right-hand sides that are rounding errors beside others tell as little about the size of points as zeros do."""
+    random = np.random.default_rng(3)
+    A, G = random.normal(size=(6, 8)), random.normal(size=(4, 8))
+
+    @jax.jit
+    @jax.vmap
+    def units(b, h, ub):
+        data = ConicData(jnp.eye(8), jnp.ones(8), jnp.asarray(A), b, jnp.asarray(G), h, jnp.zeros(8), ub)
+        return ruiz_equilibrate(presolve(data, Layout(nonnegative=4)).program)[1]
+
+    rest, far = np.array([1e-16, 3e-16, -2e-17, 6e-14]), np.array([1.0, 30.0, 1e15, *[np.inf] * 5])
+    b, h = np.array([80.0, -3.0, *rest]), np.array([130.0, 5e-14, 4e-16, 1.0])
+    cases = [
+        (b, h, far),
+        (np.where(abs(b) < 1e-9, 0, b), np.where(abs(h) < 1e-9, 0, h), far),
+        (1e-9 * b, 1e-9 * h, 1e-9 * far),
+    ]
+    found = units(*(jnp.asarray(np.stack(parts)) for parts in zip(*cases)))
+    for leaf in jax.tree.leaves(found):
+        np.testing.assert_array_equal(leaf[0], leaf[1])
+    assert np.all(found.variables[0] >= 0.25)  # these need no units
+    assert np.all(found.variables[2] < 1e-6)  # small, though most of it is rounding errors

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -15,7 +16,7 @@ from .program import ConeRows, ConicProgram, Equalities, Objective, Side
 SWEEPS = 10
 SETTLED = 0.1  # relative change of the factors at which no more sweeps are made
 LARGEST, LARGEST_CURVED = 1e4, 1e8  # factor, and the inverse of the smallest: units of what curves decide about more
-ROUNDING = 100.0  # times the precision: a row that is no larger beside others
+ROUNDING = 100.0  # times the precision: a row or a right-hand side that is no larger beside others
 # Right-hand sides and costs of such sizes are left as they are: an embedding starts at points of size one.
 NEAR, FAR = 1e-3, 1e4
 
@@ -41,6 +42,15 @@ def _size(value, otherwise=1.0):
 
 def _far(size):
     return (size > FAR) | (size < NEAR)
+
+
+def _typical(equalities: Float[Array, " p"], limits: list[Float[Array, " k"]]) -> Float[Array, ""]:
+    """The size of right-hand sides, as a power of two: their geometric mean without zeros, and without what is a rounding error
+    beside the largest. A limit far away may mean that there is none, and makes nothing else a rounding error."""
+    given = jnp.abs(jnp.concatenate([equalities, *limits]))
+    most = np.where(np.arange(given.size) < equalities.size, np.inf, FAR).astype(given.dtype)
+    largest = jnp.max(jnp.minimum(given, most), initial=0.0)
+    return geometric_mean(given, ROUNDING * jnp.finfo(given.dtype).eps * largest)
 
 
 def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
@@ -89,8 +99,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     d, e, cost = (nearest_power_of_two(factor) for factor in (d, e, cost))
     f = cones.rounded(f)
     # Points of a size of their own become points of size one; then the objective.
-    sides = [jnp.abs(side.mask * side.value) / d for side in program.sides]
-    right = geometric_mean(jnp.concatenate([e * program.b, f * program.h, *sides]))
+    right = _typical(e * program.b, [f * program.h, *(side.mask * side.value / d for side in program.sides)])
     unit = jnp.where(_far(right), right, 1.0)
     d, e, f, right = d * unit, e / unit, f / unit, right / unit
     size_c = jnp.max(c_abs * d, initial=0.0)

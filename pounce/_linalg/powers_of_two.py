@@ -23,12 +23,13 @@ def nearest_power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return lax.bitcast_convert_type(bits & kept, x.dtype)
 
 
-def geometric_mean(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """A power of two near the geometric mean of the magnitudes that are not zero (next to that of their nearest powers of two);
-    one if all are zero."""
+def geometric_mean(x: Float[Array, " n"], least: Float[Array, ""] | float = 0.0) -> Float[Array, ""]:
+    """A power of two near the geometric mean of the magnitudes above ``least`` (of their nearest powers of two, all of it); one
+    if there are none."""
     integers, behind, raised = _format(x.dtype)
-    exponents = (lax.bitcast_convert_type(nearest_power_of_two(x), integers) >> behind) - raised
-    some = x != 0
+    sizes = nearest_power_of_two(x)
+    exponents = (lax.bitcast_convert_type(sizes, integers) >> behind) - raised
+    some = sizes > least
     total = jnp.sum(jnp.where(some, exponents, 0)) / jnp.maximum(jnp.sum(some), 1)
     return power_of_two(jnp.round(total).astype(integers), x.dtype)
 
