@@ -36,12 +36,10 @@ class MonotoneBarrier(AbstractBarrier):
         return o.mu_init, None
 
     def update(self, judged: State, seen: Observation, frame: Frame, searching, o: Numbers) -> Updated:
-        g, restoring = judged.globalization, seen.view.restoring
-        compl_tol = complementarity_tolerance(seen, frame, o)
+        g, tiny, initialized = judged.globalization, judged.row.second_tiny, judged.iteration > 0
+        tol, compl_tol = phase_tolerance(judged, o), complementarity_tolerance(seen, frame, o)
         # A restoration run keeps its first barrier parameter for its first step.
-        skip = restoring & (judged.entry.steps == 0)
-        tol, tiny = phase_tolerance(judged, o), judged.row.second_tiny
-        skip, initialized = skip | ~searching, judged.iteration > 0
+        skip = seen.view.restoring & (judged.entry.steps == 0) | ~searching
 
         def solved(mu):
             return seen.error_at(mu) <= o.barrier_tol_factor * mu
@@ -62,7 +60,7 @@ class MonotoneBarrier(AbstractBarrier):
         g = eqx.tree_at(lambda q: (q.mu, q.tau), g, (last.mu, last.tau))
         g, memory, soft = reset_line_search(g, judged.memory, judged.row.soft, last.reset)
         # Without bounds no barrier parameter can help.
-        useless = judged.row.second_tiny & ~jnp.any(seen.view.has)
+        useless = tiny & ~jnp.any(seen.view.has)
         stuck = searching & (last.stuck | useless)
         return Updated(globalization=g, memory=memory, soft=soft, stuck=stuck, going_back=None)
 

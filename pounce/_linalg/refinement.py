@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._choose import select
+
 
 Known = TypeVar("Known")
 
@@ -40,6 +42,13 @@ class AbstractRule(eqx.Module, Generic[Known]):
         """Whether a corrected solution is taken (`True`: always), whether there is to be another one, and what is known then."""
 
 
+class _Carry(eqx.Module):
+    solution: PyTree
+    residual: PyTree
+    known: Any
+    going: Bool[Array, ""]
+
+
 def refined_solve(
     apply: Callable[[PyTree], PyTree],
     solve: Callable[[PyTree], PyTree],
@@ -54,32 +63,24 @@ def refined_solve(
     Nothing runs where ``enabled`` is false: the answer is then ``start``, or zero.
     """
 
-    class Carry(eqx.Module):
-        solution: PyTree
-        residual: PyTree
-        known: Any
-        going: Bool[Array, ""]
-
     sizes, known = rule.begin(rhs)
 
     def left(solution):
         return jax.tree.map(jnp.subtract, rhs, apply(solution))
 
-    def body(c: Carry) -> Carry:
+    def body(c: _Carry) -> _Carry:
         solution = jax.tree.map(jnp.add, c.solution, solve(rule.asked(c.known, c.residual)))
         residual = left(solution)
         taken, going, known = rule.judge(c.known, sizes, solution, residual)
         if taken is not True:
-            solution, residual = jax.tree.map(
-                lambda new, old: jnp.where(taken, new, old), (solution, residual), (c.solution, c.residual)
-            )
-        return Carry(solution, residual, known, going)
+            solution, residual = select(taken, (solution, residual), (c.solution, c.residual))
+        return _Carry(solution, residual, known, going)
 
     if start is None:
         first = jax.tree.map(jnp.zeros_like, rhs), rhs
     else:
         first = start, left(start)
-    begin = Carry(*first, known, jnp.asarray(enabled))
+    begin = _Carry(*first, known, jnp.asarray(enabled))
     last = lax.while_loop(lambda c: c.going, body, begin)
     return Refined(last.solution, last.known)
 
