@@ -89,7 +89,6 @@ demo: $(VENV)/.stamp-run
 	$(PY) examples/quickstart.py
 
 test: $(VENV)/.stamp-test
-	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
 
 test-other: $(PY)
@@ -97,7 +96,6 @@ test-other: $(PY)
 	    echo "nothing run: no Python of the other end of the supported range (3.11 to 3.13) is here"; \
 	else \
 	    $(MAKE) --no-print-directory $(OTHER)/.stamp-test; \
-	    JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.jax_cache}" \
 	    OPENBLAS_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) --dist worksteal -q @tests/core.txt $(ARGS); \
 	fi
 
@@ -119,5 +117,5 @@ bench: $(VENV)/.stamp-test
 dev: $(VENV)/.stamp-dev
 
 clean:
-	rm -rf build dist site .jax_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build dist site .pytest_cache .ruff_cache *.egg-info
 	find pounce tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

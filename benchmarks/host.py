@@ -55,7 +55,11 @@ def cold_starts() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plain = {k: v for k, v in os.environ.items() if k not in ("JAX_COMPILATION_CACHE_DIR", "POUNCE_CACHE_DIR")}
         cached = plain | {"POUNCE_CACHE_DIR": folder}
-        for name, environment in (("no cache", plain), ("filling the cache", cached), ("from the cache", cached)):
+        for name, environment in (
+            ("no cache", plain | {"POUNCE_CACHE_DIR": "0"}),
+            ("filling the cache", cached),
+            ("from the cache", cached),
+        ):
             run = subprocess.run(
                 [sys.executable, "-c", COLD], env=environment, capture_output=True, text=True, check=True
             )

@@ -109,7 +109,8 @@ def main() -> int:
         print(f"{name:24s} {first:9.2f} s  {1e6 * later:14.1f} us{ratio}")
     if peer:
         print(f"{'cyipopt':24s} {'':9s}    {1e6 * peer:14.1f} us")
-    print("\nA first call compiles. `pounce.cache.enable()` at the start of a program keeps that for the next one.")
+    print("\nA first call compiles. The doors for NumPy keep what they compiled for the next process,")
+    print("and `pounce.cache.enable()` at the start of a program keeps what the doors for JAX compile.")
     return 0
 
 

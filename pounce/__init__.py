@@ -65,6 +65,3 @@ __all__ = [
 def __dir__() -> list[str]:
     """The public names alone: the modules they are imported from lie in the package as well."""
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
-
-
-cache.enable_from_environment()

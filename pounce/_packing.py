@@ -38,6 +38,11 @@ class Packing:
         """The shapes of the pytree."""
         return jax.tree.unflatten(self._structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self._leaves])
 
+    def vectors_like(self) -> Vectors:
+        """The shapes of the vectors."""
+        like: Any = tuple(jax.ShapeDtypeStruct((size,), np.float64) for size in self.sizes)
+        return like
+
     def _grouped(self, leaves: list[Any], numpy: Any) -> tuple:
         groups: list[list[Any]] = [[] for _ in self.sizes]
         for leaf, (group, _, _) in zip(leaves, self._places):
@@ -118,6 +123,10 @@ class Handover:
             self._sources.append(source)
         avals: list[Any] = [jaxpr.outvars[k].aval for k in self._new]
         self._packing = Packing([jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
+
+    def vectors_like(self) -> Vectors:
+        """The shapes of the vectors."""
+        return self._packing.vectors_like()
 
     def pack(self, results: list[Any]) -> Vectors:
         """The vectors of what is new in the results of the first function."""

@@ -1,6 +1,7 @@
-"""A line on standard error where somebody waits for a compilation and would else see nothing."""
+"""A line in the log, on standard error by default, where somebody waits for a compilation and would else see nothing."""
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -8,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import jax
-
+from ._executables import current
 from ._stopwatch import uncounted
 
 
 PATIENCE = 2.0  # seconds of silence
+LOG = logging.getLogger("pounce")
 
 
 def somebody_looks_on() -> bool:
@@ -24,19 +25,22 @@ def somebody_looks_on() -> bool:
 class Wait:
     """What is said, once, if all that compiles for one solve takes longer than `PATIENCE`.
 
+    It is a warning of the logger "pounce", and information where it was not asked for and nobody looks on.
+
     - `n`, `m`: how many variables and rows are compiled for.
     - `aloud`: whether to say it; None where that depends on whether somebody looks on.
     """
 
     def __init__(self, n: int, m: int, aloud: bool | None = None):
         self._what = f"{n} variable{'s' * (n != 1)}, {m} row{'s' * (m != 1)}"
-        self._silent = not (somebody_looks_on() if aloud is None else aloud)
+        self._level = logging.WARNING if aloud or (aloud is None and somebody_looks_on()) else logging.INFO
+        self._silent = aloud is False
         self._spent = 0.0
 
     @contextlib.contextmanager
     def during(self) -> Iterator[None]:
         """While something compiles. The time of several of them adds up."""
-        if self._silent:
+        if self._silent or not LOG.isEnabledFor(self._level):
             yield
             return
         begin = time.perf_counter()
@@ -53,10 +57,10 @@ class Wait:
         if self._silent:
             return
         self._silent = True
-        kept = getattr(jax.config, "jax_compilation_cache_dir", None)
-        advice = "" if kept else "; pounce.cache.enable() keeps it for the next process"
+        store = current()
+        kept = "for this process" if store is None or not store.usable() else f"it is kept in {store.folder}"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is closed, or none
-            print(f"pounce: compiling for {self._what}{advice}", file=sys.stderr, flush=True)
+            LOG.log(self._level, "pounce: compiling for %s, once for all of about this size; %s", self._what, kept)
 
 
 _of_this_solve: ContextVar[Wait | None] = ContextVar("_of_this_solve", default=None)
@@ -90,5 +94,18 @@ def speaking(piece: Callable) -> Callable:
             answer = piece(*arguments)
         cold = False
         return answer
+
+    return call
+
+
+def once_made(make: Callable[[], Callable]) -> Callable:
+    """The function that ``make`` returns, made when it is first called; that may be spoken of and counts for no limit of time."""
+    made: list[Callable] = []
+
+    def call(*arguments: Any) -> Any:
+        if not made:
+            with compiling(), uncounted():
+                made.append(make())
+        return made[0](*arguments)
 
     return call

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_check",
             "_choose",
             "_compile",
+            "_executables",
             "_weak",
             "_packing",
             "_records",

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sps
 from jaxtyping import Array, Float
 
+from .._executables import registered
 from .gather import taken
 from .row_reductions import RowReductions
 
@@ -28,6 +29,9 @@ class Content:
 
     def __eq__(self, other) -> bool:
         return self is other or (type(other) is type(self) and self._hash == other._hash and self._key == other._key)
+
+
+registered(Content, "_key")
 
 
 class Pattern(Content):

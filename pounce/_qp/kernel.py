@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compile import compiler_options, program_cache
+from .._compile import program_cache
 from .._conic.data import ConicData
 from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.state import State
 from .._conic_solve import Controls, Run, WarmPoint, advance, begin
+from .._executables import Executable, known
 from .._packing import Packing
 from .._waiting import Wait
 from ..conic import ConicSolve
@@ -108,15 +109,14 @@ class Kernel:
             return function
         return jax.vmap(function, in_axes=(list(self._form.axes), *axes))
 
-    def _compiled(self, function, *like):
+    def _compiled(self, piece: str, function, *like) -> Executable:
         leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
         n, p, m = self.sizes
-        with jax.enable_x64(True), Wait(n, p + m).during():
-            lowered = jax.jit(function, compiler_options=compiler_options()).lower(leaves, *like)
-            return lowered.compile(), lowered.out_info
+        with Wait(n, p + m).during():
+            return Executable(function, (leaves, *like), "convex", piece, self._program, self._form)
 
     @functools.cached_property
-    def whole(self):
+    def whole(self) -> Executable:
         """``(leaves, controls, tables)`` to the vectors of the solution."""
 
         def solve(leaves, controls, sparse):
@@ -125,42 +125,54 @@ class Kernel:
         def packed(*inputs):
             return self.solution.pack(self._over_lanes(solve, None, None)(*inputs))
 
-        return self._compiled(packed, CONTROLS, self._tables)[0]
+        return self._compiled("whole", packed, CONTROLS, self._tables)
+
+    def _arranged(self, leaves):
+        data, warm = self._inputs(leaves)
+        if warm is not None:
+            warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
+        return self._program.arranged(data), warm
+
+    def _begin(self, leaves):
+        data, warm = self._arranged(leaves)
+        run = begin(data, self._program.rows.layout, warm)
+        return Held(run.presolved, run.scaled, run.scaling, run.warm), run.state
+
+    def _begun(self):
+        """The shapes of what is held and of a state."""
+        leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
+        with jax.enable_x64(True):
+            return jax.eval_shape(self._over_lanes(self._begin), leaves)
 
     @functools.cached_property
-    def pieces(self):
+    def pieces(self) -> tuple[Executable, Executable]:
         """Two functions.
 
-        ``begin(leaves)`` gives what is held, and the state before it has a starting point. ``proceed(leaves, held, state,
-        controls, until, tables)`` gives a later state, a `Glance` at it, and the vectors of the solution as it is then.
+        ``begin(leaves)`` gives what is held, and the state before it has a starting point, each as its leaves.
+        ``proceed(leaves, held, state, controls, until, tables)`` gives a later state, a `Glance` at it, and the vectors of the
+        solution as it is then.
         """
-        layout = self._program.rows.layout
 
-        def arranged(leaves):
-            data, warm = self._inputs(leaves)
-            if warm is not None:
-                warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
-            return self._program.arranged(data), warm
-
-        def begin_piece(leaves):
-            data, warm = arranged(leaves)
-            run = begin(data, layout, warm)
-            return Held(run.presolved, run.scaled, run.scaling, run.warm), run.state
+        def begin_packed(leaves):
+            held, state = self._over_lanes(self._begin)(leaves)
+            return tuple(jax.tree.leaves(held)), tuple(jax.tree.leaves(state))
 
         def proceed_piece(leaves, held, state, controls, until, sparse):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.warm)
             state = advance(self._program.method(sparse), run, controls, until)[0]
-            solution = finish(arranged(leaves)[0], held.presolved, held.scaling, state)
+            solution = finish(self._arranged(leaves)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 
-        def proceed_packed(*inputs):
-            state, glance, solution = self._over_lanes(proceed_piece, 0, 0, None, None, None)(*inputs)
-            return state, glance, self.solution.pack(solution)
+        def proceed_packed(leaves, held, state, *inputs):
+            held, state = map(jax.tree.unflatten, map(jax.tree.structure, self._begun()), (held, state))
+            piece = self._over_lanes(proceed_piece, 0, 0, None, None, None)
+            state, glance, solution = piece(leaves, held, state, *inputs)
+            return tuple(jax.tree.leaves(state)), glance, self.solution.pack(solution)
 
-        first, (held, state) = self._compiled(self._over_lanes(begin_piece))
-        held, state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (held, state))
+        first = self._compiled("begin", begin_packed)
+        shapes = known(lambda: tuple(map(jax.tree.leaves, self._begun())), "convex", self._program, self._form)
         until = jax.ShapeDtypeStruct((), np.int32)
-        return first, self._compiled(proceed_packed, held, state, CONTROLS, until, self._tables)[0]
+        return first, self._compiled("proceed", proceed_packed, *shapes, CONTROLS, until, self._tables)
 
 
 CONTROLS = Controls(jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((), np.int32))  # pyright: ignore

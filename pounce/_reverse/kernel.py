@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from .._compile import compiler_options, forgettable, make_room
+from .._compile import forgettable, make_room
+from .._executables import Executable, known
 from .._interior.finish import finish
 from .._interior.history import shown_row
 from .._interior.options import Choices, Numbers
@@ -27,7 +28,7 @@ from .._linalg.woodbury import Woodbury
 from .._packing import Handover, Packing, looked_at
 from .._problem.host import HostStructure
 from .._problem.nlp import Derivatives
-from .._waiting import compiling, speaking
+from .._waiting import compiling, once_made
 from .setting import Setting, blank_setting, padded_shape
 
 
@@ -58,9 +59,30 @@ class Glance(NamedTuple):
     row: jax.Array
 
 
+class Shapes(NamedTuple):
+    """What the pieces hand to each other: pytrees of shapes."""
+
+    state: Any
+    question: Any
+    found: Any  # the vectors that `conclude` is handed
+    trial: Any
+    glance: Any
+    solution: Any
+
+
+class Traced(NamedTuple):
+    """The two halves of a pass as jaxprs, and what of the first one's results the second one is handed."""
+
+    look: ClosedJaxpr
+    conclude: ClosedJaxpr
+    found: Any  # the structure of what is found
+    handover: Handover
+    shapes: Shapes
+
+
 class Kernel:
     """The compiled pieces of a method for one shape, or one sparse structure. Each takes and gives vectors; those that solve
-    linear systems take the linear solver's tables as well."""
+    linear systems take the linear solver's tables as well. They are loaded or compiled when they are first called."""
 
     def __init__(self, method: InteriorPointMethod, setting: Setting, structure: HostStructure | None):
         self.n, self.m = setting.x0.shape[0], setting.cl.shape[0]
@@ -80,32 +102,59 @@ class Kernel:
             Derivatives(number, vectors[0], vectors[1], vectors[2], vectors[3] if self.exact else None)
         )
         self.setting = Packing(setting)
+        tables = [(leaf.shape, leaf.dtype.name) for leaf in self._table_leaves]
+        self._identity = (
+            "nonlinear",
+            self._method,
+            jax.tree.structure(self._tables),
+            tables,
+            self.setting.like(),
+            structure,
+        )
+        self._shapes = known(self._find_shapes, *self._identity)
+        self.state, self.question, _, self.trial, self.glance, self.solution = map(Packing, self._shapes)
+        given, found, table_leaves = (
+            (self.setting, self.state, self.derivatives),
+            self._shapes.found,
+            self._table_leaves,
+        )
+        self.begin = self._piece(self._run_begin, self.setting)
+        self.scale = self._piece(self._run_scale, *given)
+        look = self._piece(self._run_look, table_leaves, *given)
+        conclude = self._piece(self._run_conclude, table_leaves, *given, found, self.trial, self.values)
+        judged = self._piece(self._run_judged, table_leaves, *given, found)
+        self.look, self.conclude, self.judged = (
+            functools.partial(piece, table_leaves) for piece in (look, conclude, judged)
+        )
+        self.stop = self._piece(self._run_stop, self.setting, self.state, jax.ShapeDtypeStruct((), np.int64))
+        self.finish = self._piece(self._run_finish, self.setting, self.state)
+
+    def _piece(self, function: Callable, *given: Any) -> Callable:
+        """``function`` of the vectors of packings, and of arrays like these."""
+        like = tuple(each.vectors_like() if isinstance(each, Packing) else each for each in given)
+        return once_made(lambda: Executable(function, like, function.__name__, *self._identity))
+
+    @functools.cached_property
+    def _traced(self) -> Traced:
         given = self.setting.like()
-        begun = jax.eval_shape(self._begin, given)
-        self.state, self.question = Packing(begun[0]), Packing(begun[1])
-        inputs = (given, self.state.like(), self.derivatives.like(), self._table_leaves)
-        look, looked = jax.make_jaxpr(self._look, return_shape=True)(*inputs)
-        found, trial, glance = looked
-        self.trial, self.glance, self.solution = Packing(trial), Packing(glance), Packing(self._finished(given))
+        state, question = jax.eval_shape(self._begin, given)
+        inputs = (given, state, self.derivatives.like(), self._table_leaves)
+        look, (found, trial, glance) = jax.make_jaxpr(self._look, return_shape=True)(*inputs)
         conclude = jax.make_jaxpr(self._conclude)(given, found, trial, self.values.like())
-        self._found_leaves, self._found_structure = jax.tree.flatten(found)
-        skipped, count = len(jax.tree.leaves(given)), len(self._found_leaves)
+        leaves, structure = jax.tree.flatten(found)
+        skipped, count = len(jax.tree.leaves(given)), len(leaves)
         judged = jax.tree.leaves(
             eqx.tree_at(lambda f: f.judged, jax.tree.map(lambda _: False, found), replace_fn=_true)
         )
         used = looked_at(conclude)[skipped : skipped + count]
-        self._handover = Handover(look, count, [a or b for a, b in zip(used, judged)])
-        self._look_function, self._conclude_function = jaxpr_as_fun(look), jaxpr_as_fun(conclude)
+        handover = Handover(look, count, [a or b for a, b in zip(used, judged)])
+        solution = jax.eval_shape(self._finish, given, state)
+        shapes = Shapes(state, question, handover.vectors_like(), trial, glance, solution)
+        return Traced(look, conclude, structure, handover, shapes)
 
-        def compiled(piece: Callable) -> Callable:
-            return speaking(jax.jit(piece, compiler_options=compiler_options()))
-
-        self.begin, self.scale = compiled(self._run_begin), compiled(self._run_scale)
-        look, conclude, judged = map(compiled, (self._run_look, self._run_conclude, self._run_judged))
-        self.look, self.conclude, self.judged = (
-            functools.partial(piece, self._table_leaves) for piece in (look, conclude, judged)
-        )
-        self.stop, self.finish = compiled(self._run_stop), compiled(self._run_finish)
+    def _find_shapes(self) -> Shapes:
+        with jax.enable_x64(True):
+            return self._traced.shapes
 
     def _run_begin(self, setting):
         state, question = self._begin(self.setting.unpack(setting))
@@ -126,22 +175,23 @@ class Kernel:
         return leaves + tables
 
     def _run_look(self, tables, setting, state, derivatives):
-        results = self._look_function(*self._inputs(tables, setting, state, derivatives))
-        rest = results[len(self._found_leaves) :]
+        traced = self._traced
+        results = jaxpr_as_fun(traced.look)(*self._inputs(tables, setting, state, derivatives))
+        rest = results[traced.found.num_leaves :]
         size = len(rest) - self.glance.count
-        return self._handover.pack(results), self.trial.pack(rest[:size]), self.glance.pack(rest[size:])
+        return traced.handover.pack(results), self.trial.pack(rest[:size]), self.glance.pack(rest[size:])
 
     def _run_conclude(self, tables, setting, state, derivatives, found, trial, values):
         inputs = self._inputs(tables, setting, state, derivatives)
-        found = self._handover.unpack(found, inputs)
+        found = self._traced.handover.unpack(found, inputs)
         rest = [packing.leaves(v) for packing, v in ((self.trial, trial), (self.values, values))]
-        results = self._conclude_function(*inputs[: self.setting.count], *found, *rest[0], *rest[1])
+        results = jaxpr_as_fun(self._traced.conclude)(*inputs[: self.setting.count], *found, *rest[0], *rest[1])
         k, j = self.trial.count, self.trial.count + self.state.count
         return self.trial.pack(results[:k]), self.state.pack(results[k:j]), self.question.pack(results[j:])
 
     def _run_judged(self, tables, setting, state, derivatives, found):
-        leaves = self._handover.unpack(found, self._inputs(tables, setting, state, derivatives))
-        return self.state.pack(jax.tree.unflatten(self._found_structure, leaves).judged)
+        leaves = self._traced.handover.unpack(found, self._inputs(tables, setting, state, derivatives))
+        return self.state.pack(jax.tree.unflatten(self._traced.found, leaves).judged)
 
     def _run_stop(self, setting, state, status):
         state, question = self._stop(self.setting.unpack(setting), self.state.unpack(state), status)
@@ -149,9 +199,6 @@ class Kernel:
 
     def _run_finish(self, setting, state):
         return self.solution.pack(self._finish(self.setting.unpack(setting), self.state.unpack(state)))
-
-    def _finished(self, setting):
-        return jax.eval_shape(self._finish, setting, self.state.like())
 
     def _bounds(self, setting: Setting) -> Bounds:
         return Bounds(setting.lb, setting.ub, setting.cl, setting.cu)
