@@ -2,8 +2,8 @@
 
 import equinox as eqx
 import numpy as np
+import scipy.sparse as sps
 from jaxtyping import Int
-from scipy.sparse import csgraph
 
 from .sparse import Pattern
 from .sparse_ldl.dissection import distances, farthest
@@ -57,7 +57,7 @@ def find_stages(
     if pivots.width.size == 0:
         return None
     graph = pivots.graph
-    count, component = csgraph.connected_components(graph, directed=False)
+    count, component = sps.csgraph.connected_components(graph, directed=False)
     everywhere, degree = np.ones(component.size, bool), np.diff(graph.indptr)
     distance = np.zeros(component.size, np.int64)
     for _ in range(3):

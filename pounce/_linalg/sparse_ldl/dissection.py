@@ -8,7 +8,6 @@ fill: it is the number of sequential steps of a factorisation.
 
 import numpy as np
 import scipy.sparse as sps
-from scipy.sparse import csgraph
 
 
 def nested_dissection(graph: sps.csr_array, leaf: int = 8) -> np.ndarray:
@@ -57,7 +56,7 @@ def _inside(source, target, local, part):
 
 def _components(adjacency, part, begin):
     """Splits parts into connected components; returns the new parts and where their positions begin."""
-    count, component = csgraph.connected_components(adjacency, directed=False)
+    count, component = sps.csgraph.connected_components(adjacency, directed=False)
     sizes = np.bincount(component, minlength=count)
     parent = np.zeros(count, np.int64)
     first = np.zeros(count, np.int64)
@@ -84,7 +83,7 @@ def distances(adjacency, roots) -> np.ndarray:
     star = sps.csr_array((np.ones(roots.size, np.int8), (np.zeros(roots.size, np.int64), roots)), shape=(1, size))
     extended = sps.csr_array(sps.vstack([sps.hstack([adjacency, sps.csr_array((size, 1), dtype=np.int8)]),
                                          sps.hstack([star, sps.csr_array((1, 1), dtype=np.int8)])]))  # fmt: skip
-    _, before = csgraph.breadth_first_order(extended, size, directed=True)
+    _, before = sps.csgraph.breadth_first_order(extended, size, directed=True)
     before = before.astype(np.int64)
     before[size] = size
     reached = before >= 0
@@ -156,7 +155,7 @@ def _vertex_cover(left, right, size) -> np.ndarray:
     if left.size == 0:
         return np.zeros(0, np.int64)
     graph = sps.csr_array((np.ones(left.size, np.int8), (left, right)), shape=(size, size))
-    mate = csgraph.maximum_bipartite_matching(graph, perm_type="column")  # of each left vertex, or -1
+    mate = sps.csgraph.maximum_bipartite_matching(graph, perm_type="column")  # of each left vertex, or -1
     back = np.full(size, -1)
     matched = np.flatnonzero(mate >= 0)
     back[mate[matched]] = matched

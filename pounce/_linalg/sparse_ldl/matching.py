@@ -8,7 +8,6 @@ symmetric indefinite problems", 2005, and Schenk and Gartner, 2006, choose them 
 
 import numpy as np
 import scipy.sparse as sps
-from scipy.sparse import csgraph
 
 from ..sparse import Pattern
 
@@ -64,10 +63,10 @@ def _assigned(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, shape: tu
         # Any largest matching costs the same. Hopcroft and Karp's takes milliseconds; where both are to be had, those of the
         # assignment led to somewhat flatter elimination trees of networks.
         graph = sps.csr_array((np.ones(rows.size, np.int8), (rows, columns)), shape=shape)
-        return csgraph.maximum_bipartite_matching(graph, perm_type="column")
+        return sps.csgraph.maximum_bipartite_matching(graph, perm_type="column")
     # Column n + i is there for the i-th row alone, so that a full matching always exists. Explicit zeros would vanish: hence 1.
     alone = np.arange(m)
     entries = np.concatenate([rows, alone]), np.concatenate([columns, n + alone])
     graph = sps.csr_array((1.0 + np.concatenate([cost, np.full(m, ALONE)]), entries), shape=(m, n + m))
-    column = csgraph.min_weight_full_bipartite_matching(graph)[1]
+    column = sps.csgraph.min_weight_full_bipartite_matching(graph)[1]
     return np.where(column < n, column, -1)

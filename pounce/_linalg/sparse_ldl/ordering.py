@@ -2,7 +2,6 @@
 
 import numpy as np
 import scipy.sparse as sps
-from scipy.sparse.linalg import splu
 
 from .dissection import nested_dissection
 from .elimination import Columns, columns_of_factor
@@ -25,7 +24,9 @@ def minimum_degree(graph: sps.csr_array) -> np.ndarray:
     pattern = graph.tocsc()
     off = sps.csc_array((np.full(pattern.nnz, -1.0), pattern.indices, pattern.indptr), shape=graph.shape)
     dominant = off + sps.diags_array(np.full(n, float(np.diff(pattern.indptr).max(initial=0)) + 2.0))
-    factor = splu(dominant.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=dict(SymmetricMode=True))
+    factor = sps.linalg.splu(
+        dominant.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=dict(SymmetricMode=True)
+    )
     return np.argsort(factor.perm_c)
 
 
