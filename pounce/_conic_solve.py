@@ -16,7 +16,7 @@ from ._conic.ending import ended
 from ._conic.equilibration import Scaling, ruiz_equilibrate
 from ._conic.iterate import Iterate, Yardstick
 from ._conic.judgement import CLEAR, Held, nothing_held
-from ._conic.program import ConicProgram
+from ._conic.program import ConicProgram, Facts
 from ._conic.solution import ConicSolution, finish
 from ._conic.solver import ConicMethod, Setting
 from ._conic.start import warm_start
@@ -62,9 +62,12 @@ class Run(eqx.Module):
     warm: Iterate | None
 
 
-def begin(data: ConicData, layout: Layout, warm: WarmPoint | None, margin: bool = False) -> Run:
-    """Presolve and equilibrate; everything else is for `advance`. ``margin``: whether the state is to have one."""
-    presolved = presolve(data, layout)
+def begin(
+    data: ConicData, layout: Layout, warm: WarmPoint | None, margin: bool = False, facts: Facts | None = None
+) -> Run:
+    """Presolve and equilibrate; everything else is for `advance`. ``margin``: whether the state is to have one; ``facts``: of a
+    program that was rounded up to a larger one."""
+    presolved = presolve(data, layout, facts)
     scaled, scaling = ruiz_equilibrate(presolved.program)
     start = None
     if warm is not None:
@@ -109,10 +112,15 @@ def advance(
 
 
 def solve_conic(
-    method: ConicMethod, data: ConicData, layout: Layout, warm: WarmPoint | None, controls: Controls
+    method: ConicMethod,
+    data: ConicData,
+    layout: Layout,
+    warm: WarmPoint | None,
+    controls: Controls,
+    facts: Facts | None = None,
 ) -> ConicSolution:
     """Solve to the end, without a word about derivatives. Traceable; not differentiable by itself."""
-    run = begin(data, layout, warm)
+    run = begin(data, layout, warm, facts=facts)
     return finish(data, run.presolved, run.scaling, advance(method, run, controls, _FOREVER)[0])
 
 

@@ -19,6 +19,7 @@ from ._cone_spec import Rows, orthant, parse
 from ._conic.data import ConicData, presolve
 from ._conic.equilibration import Scaling
 from ._conic.judgement import Held
+from ._conic.program import Facts
 from ._conic.solution import ConicSolution
 from ._conic.solver import ConicMethod
 from ._conic.system import kkt_operator, unit_scaling
@@ -85,15 +86,21 @@ class ConicSolve(eqx.Module):
         return found.hessian.pattern, found.jacobian.pattern
 
     def solved(
-        self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
+        self,
+        data: ConicData,
+        warm: WarmPoint | None,
+        controls: Controls,
+        sparse: AbstractKKTSolver | None = None,
+        facts: Facts | None = None,
     ) -> ConicSolution:
-        """The solution without its quality and without derivatives. ``sparse``: the KKT solver of a sparse program."""
+        """The solution without its quality and without derivatives. ``sparse``: the KKT solver of a sparse program. ``facts``: of
+        a program that was rounded up to a larger one."""
 
-        def solve(sparse: Any, data: ConicData, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
-            return run_conic(self.method(sparse), data, self.rows.layout, warm, controls)
+        def solve(sparse: Any, data: ConicData, warm: Any, controls: Controls, facts: Any) -> ConicSolution:
+            return run_conic(self.method(sparse), data, self.rows.layout, warm, controls, facts)
 
         run = in_cache(solve, self._lane_bytes(data))
-        return self.restored(run(sparse, self.arranged(data), self._arranged_warm(warm), controls))
+        return self.restored(run(sparse, self.arranged(data), self._arranged_warm(warm), controls, facts))
 
     def __call__(
         self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None

@@ -102,7 +102,7 @@ def test_programs_are_forgotten_before_they_are_too_many(monkeypatch):
     solver = pounce.QpFactorization(P=np.eye(2), c=np.ones(2))
     held = kernel_for.cache_info().currsize
     assert held > 0 and (mappings() > 500 or not MAPPINGS.exists())
-    pounce.solve_qp(P=np.eye(3), c=np.ones(3))
+    pounce.solve_qp(P=np.eye(30), c=np.ones(30))
     assert kernel_for.cache_info().currsize == held + 1
     monkeypatch.setattr("pounce._compile.mappings", lambda: 60_000)
     monkeypatch.setattr("pounce._compile._most_mappings", lambda: 65_530)
@@ -110,5 +110,5 @@ def test_programs_are_forgotten_before_they_are_too_many(monkeypatch):
     assert kernel_for.cache_info().currsize == 0
     np.testing.assert_allclose(solver.solve(P=np.eye(2), c=np.ones(2)).x, -1.0, atol=1e-8)
     for _ in range(2):
-        np.testing.assert_allclose(pounce.solve_qp(P=np.eye(3), c=np.ones(3)).x, -1.0, atol=1e-8)
+        np.testing.assert_allclose(pounce.solve_qp(P=np.eye(30), c=np.ones(30)).x, -1.0, atol=1e-8)
         assert kernel_for.cache_info().currsize == 1

@@ -312,7 +312,8 @@ except KeyboardInterrupt:
 def test_an_interrupt_between_iterations_passes_through():
     from pounce._qp.arguments import host_data, limits
     from pounce._qp.drive import Task
-    from pounce._qp.solve import inequalities, program_of
+    from pounce._qp.size_class import Fit
+    from pounce._qp.solve import inequalities
 
     seen = []
 
@@ -322,7 +323,8 @@ def test_an_interrupt_between_iterations_passes_through():
             raise KeyboardInterrupt
 
     data = host_data(program())
-    task = Task(program_of(data, inequalities(data)), data, None)
+    fit = Fit(data, inequalities(data))
+    task = Task(fit.program, fit.inputs(data, None))
     with pytest.raises(KeyboardInterrupt):
         task.solve(limits(None, None), interrupt)
     assert seen == [0, 1, 2]

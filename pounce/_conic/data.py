@@ -11,7 +11,7 @@ from .._cone.nonnegative import Nonnegative
 from .._cone.product import ConeProduct
 from .._linalg import matrix
 from .._linalg.matrix import Matrix
-from .program import ConeRows, ConicProgram, Equalities, Objective, Side
+from .program import ConeRows, ConicProgram, Equalities, Facts, Objective, Side
 from .system import Vector
 
 
@@ -74,8 +74,9 @@ class _Bounds(NamedTuple):
         return Side(self.value, self.exist.astype(self.value.dtype))
 
 
-def presolve(data: ConicData, layout: Layout) -> Presolved:
-    """Masks for bounds and rows that are absent; variables with equal bounds are moved to the right-hand sides."""
+def presolve(data: ConicData, layout: Layout, facts: Facts | None = None) -> Presolved:
+    """Masks for bounds and rows that are absent; variables with equal bounds are moved to the right-hand sides. ``facts``: of a
+    program that was rounded up to a larger one."""
     c = data.c
     n, dtype = c.shape[0], c.dtype
     like = next((given for given in (data.P, data.A, data.G) if given is not None), None)
@@ -111,7 +112,7 @@ def presolve(data: ConicData, layout: Layout) -> Presolved:
     masks = [bounds.exist for bounds in (lower, upper) if bounds is not None]
     boxes = (Nonnegative(jnp.concatenate(masks)),) if masks else ()
     program = ConicProgram(
-        objective=Objective(P, c, constant),
+        objective=Objective(P, c, constant, facts),
         equalities=Equalities(A, b),
         inequalities=ConeRows(G, h, ConeProduct((*cones, *boxes))),
         lower=None if lower is None else lower.side(),

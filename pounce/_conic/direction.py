@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .._cone.nonnegative import longest_step
 from .._cone.product import ProductScaling
@@ -45,15 +45,17 @@ class Newton(eqx.Module):
     def _scaling(self) -> ProductScaling:
         return self.system.scaling
 
-    def _start(self) -> tuple[Float[Array, "2 k"], int]:
+    def _start(self) -> tuple[Float[Array, "2 k"], Int[Array, ""] | int]:
         """Right-hand sides whose solutions are a starting point, and how many there are of them."""
         program, zeros = self.program, jnp.zeros_like
         c, b, h = program.c, program.b, program.right_side()
-        if program.P is None:
-            primal, dual = Vector(zeros(c), b, h), Vector(-c, zeros(b), zeros(h))
-            return jnp.stack([primal.flat(), dual.flat()]), 2
-        both = Vector(-c, b, h).flat()
-        return jnp.stack([both, both]), 1
+        both, apart = Vector(-c, b, h).flat(), program.linear
+        if apart is False:
+            return jnp.stack([both, both]), 1
+        primal, dual = Vector(zeros(c), b, h).flat(), Vector(-c, zeros(b), zeros(h)).flat()
+        if apart is True:
+            return jnp.stack([primal, dual]), 2
+        return jnp.stack([jnp.where(apart, primal, both), jnp.where(apart, dual, both)]), jnp.where(apart, 2, 1)
 
     def combined(
         self, least_sigma: Float[Array, ""], cautious: Bool[Array, ""], starting: Bool[Array, ""] | None

@@ -80,7 +80,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
         change = jnp.maximum(jnp.max(ratios), 1.0 / jnp.min(ratios)) - 1.0
         d, e, f = new_d, new_e, new_f
         if p_abs is not None:
-            size_p = jnp.mean(d * matrix.symmetric_column_sizes(p_abs, d))
+            size_p = program.objective.mean(d * matrix.symmetric_column_sizes(p_abs, d))
             size_c = jnp.max(c_abs * d)
             useful = (size_p > 0) & (size_c > 0)
             size = jnp.where(useful, jnp.maximum(size_p, size_c), 1.0)
@@ -103,7 +103,9 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
     unit = jnp.where(_far(right), right, 1.0)
     d, e, f, right = d * unit, e / unit, f / unit, right / unit
     size_c = jnp.max(c_abs * d, initial=0.0)
-    size_p = jnp.zeros_like(size_c) if p_abs is None else jnp.mean(d * matrix.symmetric_column_sizes(p_abs, d))
+    size_p = (
+        jnp.zeros_like(size_c) if p_abs is None else program.objective.mean(d * matrix.symmetric_column_sizes(p_abs, d))
+    )
     size = _size(jnp.maximum(size_p, size_c))
     cost = jnp.where(_far(cost * size), 1.0 / nearest_power_of_two(size), cost)
     unit = jnp.minimum(1.0, _size(right * size_c + right**2 * size_p))
@@ -117,6 +119,7 @@ def ruiz_equilibrate(program: ConicProgram) -> tuple[ConicProgram, Scaling]:
             P=None if program.P is None else matrix.scaled(program.P, cost * d, d),
             c=cost * d * program.c,
             constant=cost * program.constant,
+            facts=program.objective.facts,
         ),
         equalities=Equalities(matrix.scaled(program.A, e, d), e * program.b),
         inequalities=ConeRows(matrix.scaled(program.G, f, d), f * program.h, program.cones),

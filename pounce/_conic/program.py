@@ -4,7 +4,7 @@ import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._cone.product import ConeProduct
 from .._linalg import matrix
@@ -26,12 +26,29 @@ class Constants(eqx.Module):
     signs: Float[Array, "sides n"]
 
 
+class Facts(eqx.Module):
+    """What the arrays of a program that was rounded up to a larger one do not tell."""
+
+    variables: Float[Array, ""]  # how many there are in fact
+    linear: Bool[Array, ""]  # whether the Hessian is there for others alone, and zero
+
+
 class Objective(eqx.Module):
     """``1/2 x'Px + c'x + constant``."""
 
     P: Matrix | None
     c: Float[Array, " n"]
     constant: Float[Array, ""]
+    facts: Facts | None = None
+
+    def mean(self, v: Float[Array, " n"]) -> Float[Array, ""]:
+        """The mean over variables of what is zero for those that are not there."""
+        return jnp.mean(v) if self.facts is None else jnp.sum(v) / self.facts.variables
+
+    @property
+    def linear(self) -> Bool[Array, ""] | bool:
+        """Whether there is no Hessian; traced where that is data."""
+        return self.P is None if self.facts is None else self.facts.linear
 
 
 class Equalities(eqx.Module):
@@ -68,6 +85,7 @@ class ConicProgram(eqx.Module):
     P = within("objective", "P")
     c = within("objective", "c")
     constant = within("objective", "constant")
+    linear = within("objective", "linear")
     A = within("equalities", "A")
     b = within("equalities", "b")
     G = within("inequalities", "G")

@@ -118,7 +118,9 @@ class ConicMethod(eqx.Module):
             regularization = jnp.where(usable, advice, regularization)
         iterate = v.stepped(found.step, alpha)
         if starting is not None:
-            first, last = found.solutions[0], found.solutions[-1 if program.P is None else 0]
+            first, last = found.solutions[0], found.solutions[-1 if program.linear is True else 0]
+            if not isinstance(program.linear, bool):
+                last = jnp.where(program.linear, found.solutions[-1], last)
             iterate = only_where(
                 starting, lambda _: shifted_start(program, system.parted(first), system.parted(last)), iterate
             )

@@ -135,7 +135,7 @@ class State(eqx.Module):
             last=LastStep(alpha=zero, sigma=jnp.ones_like(zero)),
             cautions=Cautions.none(program),
             polish=Polish(
-                polished=jnp.array(False) if program.P is not None and program.cones.polyhedral else None,
+                polished=jnp.asarray(program.linear) if program.P is not None and program.cones.polyhedral else None,
                 margin=zero if margin else None,
             ),
         )

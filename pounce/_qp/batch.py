@@ -8,10 +8,11 @@ import numpy as np
 import scipy.sparse
 
 from .arguments import Limits
-from .data import Point, Program, kernel_data
+from .data import Inputs, Point, Program
 from .drive import Task
 from .result import QpResult, result_of
-from .solve import asked_of, inequalities, program_of, solve_one
+from .size_class import Fit
+from .solve import asked_of, inequalities, solve_one
 
 
 MOST_NUMBERS = 20_000_000  # in the matrices of all lanes together
@@ -19,9 +20,11 @@ MOST_NUMBERS = 20_000_000  # in the matrices of all lanes together
 
 def solve_many(programs: list[Program], warms: list[Point | None], limits: Limits) -> list[QpResult]:
     """The results for quadratic programs, in order. The time limit is that of all of them together."""
+    fits = [Fit(data, inequalities(data), lanes=True) for data in programs]
+    inputs = [fit.inputs(data, warm) for fit, data, warm in zip(fits, programs, warms, strict=True)]
     groups: dict[Any, list[int]] = {}
-    for k, pair in enumerate(zip(programs, warms)):
-        leaves, structure = jax.tree.flatten((kernel_data(pair[0]), pair[1]))
+    for k, given in enumerate(inputs):
+        leaves, structure = jax.tree.flatten(given)
         groups.setdefault((structure, tuple(leaf.shape for leaf in leaves)), []).append(k)
     results: dict[int, QpResult] = {}
     countdown = Countdown(limits)
@@ -31,11 +34,10 @@ def solve_many(programs: list[Program], warms: list[Point | None], limits: Limit
                 k = part[0]
                 results[k] = solve_one(programs[k], inequalities(programs[k]), warms[k], countdown.left())
                 continue
-            lanes = [(kernel_data(programs[k]), warms[k]) for k in padded(part)]
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(inputs[k] for k in padded(part)))
             batched = jax.tree.map(lambda _: True, stacked)
-            datas = [programs[k] for k in part]
-            results.update(zip(part, _solve_lanes(datas, stacked, batched, limits, countdown.left())))
+            lanes = [(fits[k], programs[k]) for k in part]
+            results.update(zip(part, _solve_lanes(lanes, stacked, batched, limits, countdown.left())))
     return [results[k] for k in range(len(programs))]
 
 
@@ -43,23 +45,29 @@ def solve_terms(data: Program, terms: np.ndarray, limits: Limits) -> list[QpResu
     """The results for one quadratic program with each of the linear terms, ``(k, n)``."""
     results: list[QpResult] = []
     countdown = Countdown(limits)
+    fit = Fit(data, inequalities(data), lanes=True)
     for part in parts(list(range(terms.shape[0])), data):
-        datas = [data._replace(c=terms[k]) for k in part]
+        lanes = [(fit, data._replace(c=terms[k])) for k in part]
         if len(part) == 1:
-            results.append(solve_one(datas[0], inequalities(data), None, countdown.left()))
+            results.append(solve_one(lanes[0][1], inequalities(data), None, countdown.left()))
             continue
-        stacked = data._replace(c=terms[np.array(padded(part))])
-        batched = jax.tree.map(lambda _: False, data)._replace(c=True)
-        results.extend(_solve_lanes(datas, (stacked, None), (batched, None), limits, countdown.left()))
+        stacked = fit.inputs(data._replace(c=terms[np.array(padded(part))]), None)
+        batched = jax.tree.map(lambda _: False, stacked)
+        batched = batched._replace(data=batched.data._replace(c=True))
+        results.extend(_solve_lanes(lanes, stacked, batched, limits, countdown.left()))
     return results
 
 
-def _solve_lanes(datas: list[Program], stacked: tuple, batched: tuple, limits: Limits, left: Limits) -> list[QpResult]:
-    """The results for ``datas``, which are the first lanes of what is stacked."""
-    rows = inequalities(datas[0])
-    solution, late = Task(program_of(datas[0], rows), stacked[0], stacked[1], batched).solve(left)
-    lanes = (jax.tree.map(lambda leaf: leaf[lane], solution) for lane in range(len(datas)))
-    return [result_of(asked_of(data, rows, limits), lane, late) for data, lane in zip(datas, lanes)]
+def _solve_lanes(
+    lanes: list[tuple[Fit, Program]], stacked: Inputs, batched: Inputs, limits: Limits, left: Limits
+) -> list[QpResult]:
+    """The results for programs which are the first lanes of what is stacked."""
+    solution, late = Task(lanes[0][0].program, stacked, batched).solve(left)
+    results = []
+    for k, (fit, data) in enumerate(lanes):
+        lane = fit.solution(jax.tree.map(lambda leaf, k=k: leaf[k], solution))
+        results.append(result_of(asked_of(data, inequalities(data), limits), lane, late))
+    return results
 
 
 def parts(members: list[int], data: Program) -> list[list[int]]:

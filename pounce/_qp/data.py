@@ -57,3 +57,20 @@ class Point(NamedTuple):
     z: np.ndarray
     z_lb: np.ndarray
     z_ub: np.ndarray
+
+
+class Facts(NamedTuple):
+    """Of a program that was rounded up to a larger one, in floats: how many variables there are in fact, and whether it has no
+    Hessian, so that the one it has been given is zero."""
+
+    variables: np.ndarray
+    linear: np.ndarray
+
+
+class Inputs(NamedTuple):
+    """What a compiled solve is given: a program in the kernel's form, where to start (None: anywhere), and what its arrays do not
+    tell (None: nothing)."""
+
+    data: Program
+    warm: Point | None
+    facts: Facts | None

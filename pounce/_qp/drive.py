@@ -13,7 +13,7 @@ from .._conic_solve import Controls
 from .._results import ConicStatus
 from ..conic import ConicSolve, sparse_solver
 from .arguments import Limits
-from .data import Point, Program, kernel_data
+from .data import Inputs
 from .kernel import Form, Glance, Kernel, kernel_for
 
 
@@ -29,20 +29,19 @@ class Task:
 
     **Arguments:**
 
-    - `program`: what is compiled in. `data`, `warm`: the numbers.
-    - `batched`: for a batch, a pytree like ``(data, warm)`` that says which leaves have a leading axis of lanes.
+    - `program`: what is compiled in. `inputs`: the numbers.
+    - `batched`: for a batch, a pytree like the inputs that says which leaves have a leading axis of lanes.
     """
 
-    def __init__(self, program: ConicSolve, data: Program, warm: Point | None, batched: Any = None):
-        data = kernel_data(data)
-        self.leaves, structure = jax.tree.flatten((data, warm))
+    def __init__(self, program: ConicSolve, inputs: Inputs, batched: Any = None):
+        self.leaves, structure = jax.tree.flatten(inputs)
         shapes = tuple(leaf.shape for leaf in self.leaves)
         axes, lanes = None, 1
         if batched is not None:
             axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
             lanes = shapes[axes.index(0)][0]
         lane = (shape if axes is None or axes[k] is None else shape[1:] for k, shape in enumerate(shapes))
-        one, _ = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float64) for shape in lane])
+        one, *_ = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float64) for shape in lane])
         self.sparse = sparse_solver(program, ConicData(*one))
         tables, form = jax.tree.flatten(self.sparse)
         sizes = tuple((table.shape, table.dtype) for table in tables)
@@ -53,7 +52,7 @@ class Task:
         if self.sparse is not None:
             operations = 10.0 * sum(np.size(table) for table in tables)
         self._iteration = ITERATION_OVERHEAD + lanes * operations / OPERATIONS_PER_SECOND
-        self._attempts = 1 if warm is None else 2  # a warm start that fails is followed by a cold one
+        self._attempts = 1 if inputs.warm is None else 2  # a warm start that fails is followed by a cold one
 
     def prepare(self, limits: Limits) -> None:
         """Compile what `solve` will need."""

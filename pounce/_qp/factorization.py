@@ -13,7 +13,8 @@ from .arguments import check_convex, host_data, limits, warm_point
 from .data import Program
 from .drive import Task
 from .result import QpResult, no_result
-from .solve import inequalities, program_of, solve_one
+from .size_class import Fit
+from .solve import inequalities, solve_one
 
 
 class QpFactorization:
@@ -49,7 +50,8 @@ class QpFactorization:
         self._check_psd = check_psd
         self._checked = data.P  # the P that is known to be fine
         self._key, self._structure = _key(given, data), _structure(given, data)
-        Task(program_of(data, inequalities(data)), data, None).prepare(self._limits)
+        fit = Fit(data, inequalities(data))
+        Task(fit.program, fit.inputs(data, None)).prepare(self._limits)
 
     def solve(
         self,

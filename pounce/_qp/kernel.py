@@ -10,6 +10,7 @@ import numpy as np
 
 from .._compile import program_cache
 from .._conic.data import ConicData
+from .._conic.program import Facts
 from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.state import State
 from .._conic_solve import Controls, Run, WarmPoint, advance, begin
@@ -25,7 +26,7 @@ class Form(NamedTuple):
     The index tables of a sparse program are numbers too.
     """
 
-    structure: Any  # of the data and the warm start
+    structure: Any  # of the `Inputs`
     shapes: tuple[tuple[int, ...], ...]
     axes: tuple[int | None, ...] | None  # None: not a batch
     lanes: int
@@ -74,7 +75,7 @@ class Kernel:
     def __init__(self, program: ConicSolve, form: Form):
         self._program, self._form = program, form
         lane = () if form.axes is None else (form.lanes,)
-        data, _ = jax.tree.unflatten(form.structure, [self._lane_shape(k) for k in range(len(form.shapes))])
+        data, *_ = jax.tree.unflatten(form.structure, [self._lane_shape(k) for k in range(len(form.shapes))])
         n, p, m = self.sizes = data.sizes
 
         def like(*shape: int, dtype: Any = np.float64) -> Any:
@@ -99,9 +100,10 @@ class Kernel:
         shape, axes = self._form.shapes[leaf], self._form.axes
         return jax.ShapeDtypeStruct(shape if axes is None or axes[leaf] is None else shape[1:], np.float64)
 
-    def _inputs(self, leaves: list[Any]) -> tuple[ConicData, WarmPoint | None]:
-        data, warm = jax.tree.unflatten(self._form.structure, leaves)
-        return ConicData(*data), None if warm is None else WarmPoint(*warm)
+    def _inputs(self, leaves: list[Any]) -> tuple[ConicData, WarmPoint | None, Facts | None]:
+        data, warm, facts = jax.tree.unflatten(self._form.structure, leaves)
+        facts = None if facts is None else Facts(facts.variables, facts.linear != 0)
+        return ConicData(*data), None if warm is None else WarmPoint(*warm), facts
 
     def _over_lanes(self, function, *axes):
         """``function``, whose first argument is the leaves, for every lane; ``axes`` of its other arguments."""
@@ -120,7 +122,8 @@ class Kernel:
         """``(leaves, controls, tables)`` to the vectors of the solution."""
 
         def solve(leaves, controls, sparse):
-            return self._program.solved(*self._inputs(leaves), controls, sparse)
+            data, warm, facts = self._inputs(leaves)
+            return self._program.solved(data, warm, controls, sparse, facts)
 
         def packed(*inputs):
             return self.solution.pack(self._over_lanes(solve, None, None)(*inputs))
@@ -128,14 +131,14 @@ class Kernel:
         return self._compiled("whole", packed, CONTROLS, self._tables)
 
     def _arranged(self, leaves):
-        data, warm = self._inputs(leaves)
+        data, warm, facts = self._inputs(leaves)
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
-        return self._program.arranged(data), warm
+        return self._program.arranged(data), warm, facts
 
     def _begin(self, leaves):
-        data, warm = self._arranged(leaves)
-        run = begin(data, self._program.rows.layout, warm)
+        data, warm, facts = self._arranged(leaves)
+        run = begin(data, self._program.rows.layout, warm, facts=facts)
         return Held(run.presolved, run.scaled, run.scaling, run.warm), run.state
 
     def _begun(self):

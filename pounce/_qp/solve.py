@@ -5,23 +5,18 @@ from typing import Any
 import numpy as np
 
 from .._cone_spec import Rows, orthant
-from ..conic import ConicSolve
 from .arguments import Limits
 from .cones import host_cones
 from .data import Point, Program
 from .drive import Task
 from .kernel import Glance
 from .result import Asked, QpResult, result_of
+from .size_class import Fit
 
 
 def inequalities(data: Program) -> Rows:
     """All rows of ``G`` in the orthant."""
     return orthant(data.sizes[2])
-
-
-def program_of(data: Program, rows: Rows) -> ConicSolve:
-    """The compiled-in part of a program."""
-    return ConicSolve(rows, data.sizes[1], 0.0, "zero")
 
 
 def asked_of(data: Program, rows: Rows, limits: Limits) -> Asked:
@@ -35,8 +30,9 @@ def solve_one(
     """The result for one program."""
     iterates: list[dict[str, Any]] | None = [] if collect_iterates else None
     on_row = None if iterates is None else lambda glance: iterates.append(_row(glance))
-    solution, late = Task(program_of(data, rows), data, warm).solve(limits, on_row)
-    return result_of(asked_of(data, rows, limits), solution, late, iterates)
+    fit = Fit(data, rows)
+    solution, late = Task(fit.program, fit.inputs(data, warm)).solve(limits, on_row)
+    return result_of(asked_of(data, rows, limits), fit.solution(solution), late, iterates)
 
 
 def _row(glance: Glance) -> dict[str, Any]:

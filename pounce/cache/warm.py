@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._minimize import minimize
+from .._qp.size_class import LEVELS
 from ..problem import Problem
 from ..qp import solve_qp
 
@@ -75,9 +76,10 @@ def jobs() -> Iterator[Job]:
         size = f"{n} variables, {m} rows"
         yield Job(f"Problem, {size}", lambda n=n, m=m: _problem(n, m))
         yield Job(f"minimize without derivatives, {size}", lambda n=n, m=m: _minimize(n, m))
-    for n, p, m in itertools.product((2, 4, 8), (0, 2), (0, 4)):
+    for level, plain in itertools.product(LEVELS[:3], (True, False)):
+        n, p, m = level.n, 0 if plain else level.p, level.m
         yield Job(
-            f"solve_qp, {n} variables, {p} equalities, {m} inequalities",
+            f"solve_qp, up to {n} variables, {p} equalities, {m} inequalities",
             lambda n=n, p=p, m=m: _quadratic_program(n, p, m),
         )
 
