@@ -1,5 +1,6 @@
 """Sparse matrices as users hand them in: SciPy's and JAX's, and when the sparse kernel is the one to use."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sps
 from jax.core import Tracer
-from jax.experimental import sparse as jsparse
 
 from . import _check as check
 from ._linalg.sparse import Pattern, SparseMatrix
@@ -20,15 +20,21 @@ LEAST_SPARSE, MOST_DENSITY = 500, 0.1
 MATRICES = ("P", "A", "G")
 
 
+def _is_bcoo(value: Any) -> bool:
+    """Whether this is a `BCOO` matrix. Who has one has imported the module, which takes as long as half of our own."""
+    module = sys.modules.get("jax.experimental.sparse")
+    return module is not None and isinstance(value, module.BCOO)
+
+
 def is_sparse(value: Any) -> bool:
     """Whether a matrix is of one of the sparse kinds."""
-    return sps.issparse(value) or isinstance(value, (jsparse.BCOO, SparseMatrix))
+    return sps.issparse(value) or isinstance(value, SparseMatrix) or _is_bcoo(value)
 
 
 def sparse_pays(given: Mapping[str, Any]) -> bool:
     """Whether a program is for the sparse kernel: one with matrices of SciPy, large and with few entries; one of JAX always."""
     matrices = [given[name] for name in MATRICES if given.get(name) is not None]
-    if any(isinstance(value, (jsparse.BCOO, SparseMatrix)) for value in matrices):
+    if any(isinstance(value, SparseMatrix) or _is_bcoo(value) for value in matrices):
         return True
     if not any(sps.issparse(value) for value in matrices) or any(
         np.ndim(value) != 2 for value in matrices if not is_sparse(value)
@@ -73,14 +79,14 @@ def traced_matrix(value: Any, name: str, symmetric: bool) -> SparseMatrix:
     Entries that are traced count as not zero there."""
     if isinstance(value, SparseMatrix):
         return value
-    if symmetric and len(value.shape) == 2 and value.shape[0] == value.shape[1] and not isinstance(value, jsparse.BCOO):
+    if symmetric and len(value.shape) == 2 and value.shape[0] == value.shape[1] and not _is_bcoo(value):
         if check.is_concrete(value):
             finite(value, name)
         value = symmetric_form(value, rounding_of(value))
     if sps.issparse(value):
         entries: Any = value.tocoo()  # pyright: ignore
         rows, columns, values = entries.row, entries.col, np.asarray(entries.data)
-    elif isinstance(value, jsparse.BCOO):
+    elif _is_bcoo(value):
         if isinstance(value.indices, Tracer):
             raise ValueError(f"the indices of `{name}` are traced: where its entries are has to be known")
         if value.n_batch or value.n_dense:
