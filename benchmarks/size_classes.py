@@ -1,4 +1,4 @@
-"""What size classes save and cost over the open LPs and QPs: programs compiled, and the time of padded solves beside unpadded ones.
+"""What size classes save and cost over the open LPs and QPs: how many programs are compiled, and the time of padded solves.
 
     python -m benchmarks.size_classes                  # the collections of `benchmarks.qp` and `benchmarks.lp`
     python -m benchmarks.size_classes --random 200     # sparse programs of random patterns and sizes instead

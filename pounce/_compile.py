@@ -38,6 +38,15 @@ def compiler_options() -> dict[str, bool | int | str] | None:
     return known or None
 
 
+@functools.cache
+def quick_options() -> dict[str, bool | int | str] | None:
+    """`compiler_options` without LLVM's optimisation; None where that is not to be had."""
+    options = compiler_options()
+    if options is None or not _is_known("xla_backend_optimization_level", 0):
+        return None
+    return options | {"xla_backend_optimization_level": 0}
+
+
 def _is_known(name: str, value: bool | int | str) -> bool:
     """Whether this XLA has an option."""
     try:

@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pounce" / "tests"  # another clone profits
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
 os.environ.setdefault("POUNCE_CACHE_DIR", str(CACHE))
+os.environ.setdefault("POUNCE_QUICK_START", "0")  # every program once
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Compiling is most of what the tests do. It takes a third less with the older fusion emitters, which host doors choose too, and

@@ -21,7 +21,9 @@ import pytest
 
 import pounce
 from pounce import _executables
-from pounce._executables import Executable, Store, counts, executable, known
+from pounce._compile import forget
+from pounce._executables import Executable, Policy, Store, counts, executable, known
+from pounce._executables.executable import Tier
 from pounce._executables.fingerprint import UnknownError, fingerprint, surroundings
 from pounce._linalg.sparse import Pattern
 
@@ -40,8 +42,8 @@ LIKE = jax.ShapeDtypeStruct((3, 3), np.float64), jax.ShapeDtypeStruct((3,), np.f
 MATRIX, VECTOR = np.array([[4.0, 1, 0], [1, 3, 1], [0, 1, 2]]), np.array([1.0, -2.0, 3.0])
 
 
-def small(*identity) -> Executable:
-    return Executable(cholesky, LIKE, "test", *identity)
+def small(*identity, heavy=False) -> Executable:
+    return Executable(cholesky, LIKE, "test", *identity, heavy=heavy)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ print(json.dumps([np.asarray(each).tolist() for each in made(2 * np.eye(3))] + l
 
 def process(folder, *arguments, code=SOLVES, **environment):
     plain = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    settings = plain | {"POUNCE_CACHE_DIR": str(folder)} | environment
+    settings = plain | {"POUNCE_CACHE_DIR": str(folder), "POUNCE_QUICK_START": "1"} | environment
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -145,6 +147,40 @@ def test_a_loaded_program_is_the_compiled_one(store):
     with pytest.raises(TypeError):
         loaded(MATRIX.astype(np.float32), VECTOR)
     assert known(lambda: {"shape": (3,)}, "value") == known(lambda: None, "value") == {"shape": (3,)}
+
+
+def test_a_quick_program_is_replaced_when_it_has_run_for_long(store, monkeypatch):
+    monkeypatch.setattr(Policy, "quick_start", True)
+    first = small()
+    assert first.tier is Tier.QUICK and small().tier is Tier.QUICK and len(entries(store)) == 1
+    want = first(MATRIX, VECTOR)
+    assert first.tier is Tier.QUICK
+    monkeypatch.setattr(first, "_worth", 0.0)
+    got = first(MATRIX, VECTOR)
+    assert first.tier is Tier.GOOD and len(entries(store)) == 2
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+    before = counts()
+    assert small().tier is Tier.GOOD  # the next one starts there
+    assert counts().compiled == before.compiled
+    assert small("heavy", heavy=True).tier is Tier.GOOD
+    pounce.cache.quick_start(False)
+    assert small("other").tier is Tier.GOOD
+
+
+def test_both_tiers_agree(store, monkeypatch):
+    """Same iterations, answers equal to rounding."""
+    data = dict(
+        P=np.diag([2.0, 1.0, 4.0]), c=np.array([1.0, -2.0, 0.5]), G=np.array([[1.0, 1.0, 1.0]]), h=np.array([0.3])
+    )
+    answers = []
+    for quick in (True, False):
+        monkeypatch.setattr(Policy, "quick_start", quick)
+        forget()
+        answers.append(pounce.solve_qp(**data))
+    quick, good = answers
+    assert (quick.status, quick.iters) == (good.status, good.iters)
+    np.testing.assert_allclose(quick.x, good.x, rtol=1e-9)
 
 
 def damaged(content, key):

@@ -1,9 +1,13 @@
 """A function of arrays, compiled for one kind of arguments: loaded from disk where it has been compiled before."""
 
 import collections
+import enum
 import functools
+import math
+import os
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +17,14 @@ import numpy as np
 from jax.experimental import serialize_executable
 from jaxtyping import PyTree
 
-from .._compile import compiler_options
+from .._compile import compiler_options, quick_options
+from .._stopwatch import uncounted
 from .fingerprint import UnknownError, fingerprint, surroundings
 from .store import current
+
+
+# A quick program is replaced when it has run for so many times what it took to compile, which is about what a good one takes.
+WORTH = 2.0
 
 
 class Entry:
@@ -79,34 +88,83 @@ def known(make: Callable[[], Any], *identity: Any) -> Any:
     return value
 
 
+class Tier(enum.Enum):
+    """How well a program is compiled."""
+
+    QUICK = "quick"  # in a third to two thirds of the time, at 1.1 to 1.3 times the time of a run
+    GOOD = "good"
+
+
+class Policy:
+    """Whether programs may start in the quick tier."""
+
+    quick_start = os.environ.get("POUNCE_QUICK_START", "1") not in ("", "0")
+
+
 class Executable:
     """``function`` of the arguments ``like`` (pytrees of shapes), in float64. It returns nested tuples of arrays.
 
-    It is loaded, or traced and compiled, when it is made; afterwards it needs neither. ``identity`` is what the function depends
-    on beside its arguments: equal ones stand for equal programs, in other processes too.
+    It is loaded, or traced and compiled, when it is made. Where nothing is kept it is compiled quickly, and well when it has run
+    for about as long as that takes: whatever is to come, at most twice the least time is spent so. ``identity`` is what the
+    function depends on beside its arguments: equal ones stand for equal programs, in other processes too. ``heavy``: a run
+    takes so long that it is compiled well at once.
     """
 
-    def __init__(self, function: Callable[..., PyTree], like: tuple[PyTree, ...], *identity: Any):
+    def __init__(self, function: Callable[..., PyTree], like: tuple[PyTree, ...], *identity: Any, heavy: bool = False):
         leaves, structure = jax.tree.flatten(like)
-        shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves)
-        entry = Entry("executable", shapes, *identity)
-        compiled = entry.read(functools.partial(_loads, count=len(leaves)))
+        self._shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves)
+        self._flat = lambda *leaves: function(*jax.tree.unflatten(structure, leaves))
+        self._identity = ("executable", self._shapes, *identity)
+        self.tier, self._spent, self._worth = Tier.GOOD, 0.0, math.inf
+        compiled = self._read(Tier.GOOD)
+        if compiled is None and Policy.quick_start and not heavy and quick_options() is not None:
+            self.tier = Tier.QUICK
+            compiled = self._read(Tier.QUICK)
         _counts["compiled" if compiled is None else "loaded"] += 1
-        if compiled is None:
-            with jax.enable_x64(True):
-                flat = lambda *leaves: function(*jax.tree.unflatten(structure, leaves))
-                lowered = jax.jit(flat, compiler_options=compiler_options()).lower(*shapes)
-                compiled, whole = _compiled(lowered)
-            if whole:
-                entry.write(functools.partial(_dumps, compiled))
-        self._compiled = compiled
+        self._compiled = self._compile(self.tier) if compiled is None else compiled
+
+    def _read(self, tier: Tier) -> jax.stages.Compiled | None:
+        found = Entry(tier, *self._identity).read(functools.partial(_loads, count=len(self._shapes)))
+        if found is None:
+            return None
+        compiled, seconds = found
+        if tier is Tier.QUICK:
+            self._worth = WORTH * seconds
+        return compiled
+
+    def _compile(self, tier: Tier) -> jax.stages.Compiled:
+        """Trace and compile, and keep it."""
+        begin = time.perf_counter()
+        options = quick_options() if tier is Tier.QUICK else compiler_options()
+        with jax.enable_x64(True):
+            compiled, whole = _compiled(jax.jit(self._flat, compiler_options=options).lower(*self._shapes))
+        seconds = time.perf_counter() - begin
+        if tier is Tier.QUICK:
+            self._worth = WORTH * seconds
+        if whole:
+            Entry(tier, *self._identity).write(functools.partial(_dumps, compiled, seconds))
+        return compiled
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         """``arguments``: as those it was made for, in any containers whose leaves come in the same order.
 
         To be called with 64-bit numbers enabled.
         """
-        return self._compiled(*jax.tree.leaves(arguments))
+        if self.tier is Tier.GOOD:
+            return self._compiled(*jax.tree.leaves(arguments))
+        if self._spent > self._worth:
+            self.improve()
+        begin = time.perf_counter()
+        results = jax.block_until_ready(self._compiled(*jax.tree.leaves(arguments)))
+        self._spent += time.perf_counter() - begin
+        return results
+
+    def improve(self) -> None:
+        """Have the good tier from now on."""
+        with uncounted():
+            compiled = self._read(Tier.GOOD)  # another process may have been there
+            self._compiled = self._compile(Tier.GOOD) if compiled is None else compiled
+        self.tier = Tier.GOOD
 
 
 class _Retrieved(threading.local):
@@ -137,20 +195,22 @@ def _compiled(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, bool]:
     return compiled, _retrieved.count == before
 
 
-def _dumps(compiled: jax.stages.Compiled) -> bytes:
+def _dumps(compiled: jax.stages.Compiled, seconds: float) -> bytes:
     payload, _, structure = serialize_executable.serialize(compiled)
     results = jax.tree.unflatten(structure, range(structure.num_leaves))
-    return pickle.dumps((results, payload))
+    return pickle.dumps((results, payload, seconds))
 
 
-def _loads(body: bytes, count: int) -> jax.stages.Compiled:
-    results, payload = pickle.loads(body)
+def _loads(body: bytes, count: int) -> tuple[jax.stages.Compiled, float]:
+    """The program, and the seconds that it took to compile."""
+    results, payload, seconds = pickle.loads(body)
     _find_lapack()
     arguments = jax.tree.structure((tuple(range(count)), {}))
     with jax.enable_x64(True):
-        return serialize_executable.deserialize_and_load(
+        compiled = serialize_executable.deserialize_and_load(
             payload, arguments, jax.tree.structure(results), execution_devices=[_device()]
         )
+    return compiled, seconds
 
 
 def _place() -> tuple:

@@ -115,7 +115,8 @@ class Kernel:
         leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
         n, p, m = self.sizes
         with Wait(n, p + m).during():
-            return Executable(function, (leaves, *like), "convex", piece, self._program, self._form)
+            identity = "convex", piece, self._program, self._form
+            return Executable(function, (leaves, *like), *identity, heavy=self._form.axes is not None)
 
     @functools.cached_property
     def whole(self) -> Executable:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import _executables
 from .._minimize import minimize
 from .._qp.size_class import LEVELS
 from ..problem import Problem
@@ -88,6 +89,7 @@ def warm(stream=None) -> None:
     """Compile and keep the programs of `jobs`, with a line for each on ``stream`` (standard error). What is kept already is
     loaded; an interrupt loses at most the one that is being compiled."""
     stream = sys.stderr if stream is None else stream
+    _executables.Policy.quick_start = False  # there is time
     todo, begin = list(jobs()), time.perf_counter()
     for k, job in enumerate(todo):
         left = "" if k == 0 else f", about {(time.perf_counter() - begin) / k * (len(todo) - k):.0f} s left"
