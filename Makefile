@@ -24,11 +24,12 @@ export OPENBLAS_NUM_THREADS ?= 1
 export PIP_NO_INPUT := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-other lint format docs bench dev clean
+.PHONY: help demo test test-long test-all test-other lint format docs bench dev clean
 
 help:
 	@echo "make demo    install into .venv if needed, then run examples/quickstart.py"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, without those that take long (tests/long.txt)"
+	@echo "make test-all    run all of them"
 	@echo "make test-other  run tests/core.txt on the oldest Python and JAX, or the newest if .venv is the oldest"
 	@echo "make lint    ruff check, ruff format --check, pyright"
 	@echo "make format  let ruff rewrite what it can"
@@ -88,8 +89,16 @@ $(VENV)/.stamp-test $(VENV)/.stamp-lint $(VENV)/.stamp-docs $(VENV)/.stamp-dev: 
 demo: $(VENV)/.stamp-run
 	$(PY) examples/quickstart.py
 
+pytest = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -q
+
 test: $(VENV)/.stamp-test
-	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
+	$(pytest) --part short $(ARGS)
+
+test-long: $(VENV)/.stamp-test
+	$(pytest) --part long $(ARGS)
+
+test-all: $(VENV)/.stamp-test
+	$(pytest) $(ARGS)
 
 test-other: $(PY)
 	@if [ ! -x $(OTHER)/bin/python ] && [ -z "$$($(other))" ]; then \

@@ -28,6 +28,7 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(known)
 
 import jax
+import pytest
 
 from pounce._compile import forget, mappings
 
@@ -44,6 +45,33 @@ jax.config.update(
 MOST_MAPPINGS, MOST_BYTES = 20_000, 3_000_000_000
 MEMORY = Path("/proc/self/statm")
 kept_mappings = kept_bytes = 0
+
+
+LONG = Path(__file__).parent / "long.txt"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--part",
+        choices=("short", "long", "all"),
+        default="all",
+        help="the tests that are not listed in tests/long.txt, those that are, or all",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect the other part. The list names tests, or functions with all their parameters; each line must be of use."""
+    part = config.getoption("--part")
+    if part == "all":
+        return
+    listed = {line for line in LONG.read_text().splitlines() if line and not line.startswith("#")}
+    names = [{item.nodeid, item.nodeid.split("[")[0]} & listed for item in items]
+    unknown = listed.difference(*names)
+    if unknown and config.args == config.getini("testpaths"):
+        raise pytest.UsageError(f"{LONG.name} lists tests that are not there: {sorted(unknown)}")
+    chosen = [item for item, found in zip(items, names) if bool(found) == (part == "long")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
 
 
 def resident_bytes() -> int:
