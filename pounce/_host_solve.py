@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ._interior.options import settled
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, WarmStart
 from ._linalg.choice import DENSE, SPARSE, dense_solver
@@ -40,7 +41,8 @@ class HostSolver:
         self._driver, self.choices = options.driver, options.choices
         # Silence that was asked for is kept; that of a door which prints nothing by default, unless somebody looks on.
         self._aloud = True if self._driver["print_level"] else False if "print_level" in options.given else None
-        self._numbers, constants = options.numbers.split()
+        numbers, self._choices = settled(options.numbers, options.choices)
+        self._numbers, constants = numbers.split()
         self._constants, self._linear_solver = constants, options.linear_solver
         self._dense: dict[int, Kernels] = {}
 
@@ -59,12 +61,12 @@ class HostSolver:
                 fixed, equality = np.equal(bounds.lb, bounds.ub), np.equal(bounds.cl, bounds.cu)
                 return PivotHints(magnitudes(np.asarray(jacobian.data), structure.jacobian), equality, fixed)
 
-            return sparse_kernels_for(self._linear_solver, self.choices, self._constants, structure, hints)
+            return sparse_kernels_for(self._linear_solver, self._choices, self._constants, structure, hints)
         # Which dense solver it is depends on whether there are rows, not on how many.
         some = min(functions.m, 1)
         if some not in self._dense:
             solver = dense_solver(self._linear_solver, 1, some)
-            self._dense[some] = kernels_for(InteriorPointMethod(solver, self.choices, self._constants, certify=False))
+            self._dense[some] = kernels_for(InteriorPointMethod(solver, self._choices, self._constants, certify=False))
         return self._dense[some]
 
     def solve(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from ._interior.finish import finish
 from ._interior.options import Numbers
 from ._interior.solver import InteriorPointMethod
-from ._interior.start import Bounds, WarmStart
+from ._interior.start import Bounds, Seeds
 from ._interior.state import Phase, State
 from ._lanes import in_each_lane
 from ._linalg.kkt import KKTOperator, KKTVector
@@ -25,7 +25,7 @@ class Start(eqx.Module):
 
     x0: Float[Array, " n"]
     bounds: Bounds
-    warm: WarmStart | None
+    warm: Seeds
     scaling: tuple | None  # user's (objective, rows) factors
     traced_numbers: Float[Array | np.ndarray, " k"]
 

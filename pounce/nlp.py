@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
 from ._adjoint.rule import OnFailure
-from ._interior.options import Choices, Numbers
+from ._interior.options import Choices, Numbers, settled
 from ._interior.solver import InteriorPointMethod
-from ._interior.start import Bounds, WarmStart
+from ._interior.start import Bounds, Seeds, WarmStart
 from ._linalg.choice import dense_solver, sparse_solver
 from ._linalg.woodbury import Woodbury
 from ._problem.captured import captured
@@ -198,14 +198,17 @@ def prepare(
     m, modes = looked_into(problem, x0, parameters)
     lb, ub = check.bound_pair(problem.lb, problem.ub, ("lb", "ub"), n, dtype)
     cl, cu = check.bound_pair(problem.cl, problem.cu, ("cl", "cu"), m, dtype)
+    first_numbers, choices = settled(solver.numbers, solver.choices)
     warm = warm_arrays(warm_start, n, m, dtype)
+    if not solver.choices.warm_start_init_point:
+        warm = Seeds.nothing(n, m, dtype)
     if scaling is not None:
         scaling = (jnp.asarray(scaling[0], dtype), check.vector(scaling[1], "scaling[1]", length=m, dtype=dtype))
     dynamic, static = eqx.partition((problem.f, problem.g), eqx.is_array)
     leaves, structure = jax.tree.flatten(static)
     functions = tuple(map(weakly, leaves)), structure
-    numbers, constants = numbers_for(solver.numbers, dtype)
-    exact = solver.choices.hessian_approximation == "exact"
+    numbers, constants = numbers_for(first_numbers, dtype)
+    exact = choices.hessian_approximation == "exact"
     for mode, name, function in zip(modes.both, ("f", "g"), given):
         check_modes(mode, name, exact)
         warn_of_cost(mode, name, function)
@@ -232,7 +235,7 @@ def prepare(
             )  # asked again when derivatives are taken, which may be after all is over
     tables, linear_solver = eqx.partition(linear_solver, lambda leaf: isinstance(leaf, (np.ndarray, jax.Array)))
     rows_of = None if sparsity is None else sparsity.jacobian.pattern
-    method = InteriorPointMethod(linear_solver, solver.choices, constants, history=solver.history, sparse=rows_of)
+    method = InteriorPointMethod(linear_solver, choices, constants, history=solver.history, sparse=rows_of)
     program = Program(method, functions, sparsity, float(relaxation), on_failure, approximated, modes=modes)
     return program, Data(dynamic, parameters, Start(x0, Bounds(lb, ub, cl, cu), warm, scaling, numbers), tables)
 
@@ -336,9 +339,9 @@ def _traced_functions(f, g, x, parameters) -> tuple[int, Modes]:
     return shape[0], Modes(of_objective, of_rows, crossing or crossing_too)
 
 
-def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -> WarmStart | None:
+def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -> Seeds:
     if warm_start is None:
-        return None
+        return Seeds.nothing(n, m, dtype)
     if isinstance(warm_start, Multipliers):
         warm_start = (warm_start.constraints, warm_start.lower, warm_start.upper)
     if not isinstance(warm_start, (tuple, list)) or len(warm_start) != 3:
@@ -348,7 +351,7 @@ def warm_arrays(warm_start: Multipliers | tuple | None, n: int, m: int, dtype) -
         check.vector(part, f"warm_start ({name})", length=size, dtype=dtype)
         for part, (name, size) in zip(warm_start, sizes)
     ]
-    return WarmStart(*parts)
+    return WarmStart(*parts).seeds()
 
 
 def numbers_for(numbers: Numbers, dtype) -> tuple[np.ndarray, tuple[float, ...]]:

@@ -9,6 +9,7 @@ import pytest
 
 import pounce
 from pounce.jax import from_jax, solve, solve_with_warm, vmap_solve, vmap_solve_parallel
+from pounce.nlp import prepare
 
 from .zoo import BY_NAME
 
@@ -142,6 +143,12 @@ def test_warm_start():
     hot = pounce.solve(problem, pounce.InteriorPoint(**options), x, nearby, warm_start=warm)
     assert bool(hot.success)
     assert int(hot.stats.iterations) < int(cold.stats.iterations)
+    # The start is data: both are one program.
+    (one, given), (other, nothing) = (
+        prepare(problem, pounce.InteriorPoint(**options), x, nearby, warm_start=warm),
+        prepare(problem, SOLVER, X0, nearby),
+    )
+    assert one == other and jax.eval_shape(lambda data: data, given) == jax.eval_shape(lambda data: data, nothing)
     np.testing.assert_allclose(hot.x, cold.x, atol=1e-6)
     again, four = solve_with_warm(nearby, x0=x, warm_start=(*warm, 1e-6), **case)
     assert len(four) == 4

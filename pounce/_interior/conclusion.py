@@ -45,7 +45,7 @@ def concluded(found: Pass, last: Trial, barrier: AbstractBarrier, o: Numbers, ch
     table = [
         Transition("a step", took, accepted(found, outcome, g, clip_mu, last.reverted, row, o)),
         Transition("no step", failed | events.relapse, restoration(found, base, g, sure, row, o)),
-        Transition("multipliers", events.least_squares, estimated(found, choices.warm_start_init_point, o)),
+        Transition("multipliers", events.least_squares, estimated(found, o)),
         Transition("stopped", events.stuck, stopped(found, o)),
         Transition(
             "scaled", events.running & (judged.phase == Phase.SCALING), scaled(judged, found.frame, found.seen.iterate)

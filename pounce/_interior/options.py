@@ -5,6 +5,7 @@ program, which makes it a third smaller; choices select another program.
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import equinox as eqx
@@ -166,7 +167,9 @@ TRACED_NAMES = (
     "bound_relax_factor",
     "bound_push",
     "bound_frac",
-    "warm_start_bound_push",
+    "slack_bound_push",
+    "slack_bound_frac",
+    "constr_mult_init_max",
     "warm_start_mult_bound_push",
     "warm_start_target_mu",
     "obj_scaling_factor",
@@ -219,3 +222,20 @@ class Choices(eqx.Module):
     limited_memory_max_history: int = eqx.field(static=True, default=6)
     perturb_always_cd: bool = eqx.field(static=True, default=False)
     inf_pr_output: Literal["original", "internal"] = eqx.field(static=True, default="original")
+
+
+@functools.lru_cache(maxsize=256)
+def settled(numbers: Numbers, choices: Choices) -> tuple[Numbers, Choices]:
+    """What to start by: the numbers for a warm start in the place of those for a cold one where that was chosen.
+
+    A cold and a warm start are then one program, unless bound multipliers are to be those of a target, which is all that is left
+    of the choice. Estimates of row multipliers, which a warm start does without, are too large for a largest of zero.
+    """
+    names = "bound_push", "bound_frac", "slack_bound_push", "slack_bound_frac"
+    given, default = vars(numbers), Numbers()
+    others = {f"warm_start_{name}": getattr(default, f"warm_start_{name}") for name in names}
+    if not choices.warm_start_init_point:
+        return Numbers(**(given | others)), choices
+    own = {name: given[f"warm_start_{name}"] for name in names}
+    numbers = Numbers(**(given | own | others | {"constr_mult_init_max": 0.0}))
+    return numbers, dataclasses.replace(choices, warm_start_init_point=numbers.warm_start_target_mu > 0)

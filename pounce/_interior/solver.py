@@ -38,7 +38,7 @@ from .passing import Events, Pass
 from .records import Packed
 from .reporting import begun, placed
 from .search import begin_search, bound_direction
-from .start import Bounds, WarmStart
+from .start import Bounds, Seeds
 from .state import (
     Answer,
     Beginning,
@@ -98,7 +98,7 @@ class InteriorPointMethod(eqx.Module):
         elif not scale_first:
             frame = start.scaled_frame(frame, numbers.obj_scaling_factor, frame.row_scale)
         if not scale_first:
-            x = start.push_variables(frame, x, numbers, choices)
+            x = start.push_inside(frame, x, jnp.zeros(m, x.dtype), numbers)[: x.shape[0]]
         zero, none, no = jnp.zeros((), x.dtype), jnp.array(0), jnp.array(False)
         y = jnp.zeros(m, x.dtype)
         iterate = Iterate(jnp.concatenate([x, jnp.zeros(3 * m, x.dtype)]), y, jnp.zeros(frame.bound.shape, x.dtype))
@@ -137,13 +137,11 @@ class InteriorPointMethod(eqx.Module):
         more = to_certify(state, state.status) | (state.phase == Phase.REPORTING)
         return (state.status != Status.Running) & ~more
 
-    def step(self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers) -> State:
+    def step(self, nlp: AbstractNLP, warm: Seeds | None, state: State, numbers: Numbers) -> State:
         """One pass. A state that has ended comes back unchanged."""
         return self.step_and_pass(nlp, warm, state, numbers)[0]
 
-    def step_and_pass(
-        self, nlp: AbstractNLP, warm: WarmStart | None, state: State, numbers: Numbers
-    ) -> tuple[State, Pass]:
+    def step_and_pass(self, nlp: AbstractNLP, warm: Seeds | None, state: State, numbers: Numbers) -> tuple[State, Pass]:
         """As `step`, with what the pass knew."""
         scaled = ScaledNLP(nlp, state.frame.scaling)
         d = scaled.derivatives(*self.asked(state), second_order=self.choices.hessian_approximation == "exact")
@@ -173,7 +171,7 @@ class InteriorPointMethod(eqx.Module):
         frame, iterate = self._prepare(state, d, None, numbers)
         return scaled(eqx.tree_at(lambda s: s.beginning, state, beginning), frame, iterate)
 
-    def look(self, d: Derivatives, warm: WarmStart | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
+    def look(self, d: Derivatives, warm: Seeds | None, state: State, numbers: Numbers) -> tuple[Pass, Trial]:
         """The first half of a pass: everything up to its first trial, from the scaled derivatives."""
         o, choices, phase = numbers, self.choices, state.phase
         starting, iterating = phase == Phase.STARTING, (phase == Phase.REGULAR) | (phase == Phase.RESTORING)
@@ -274,7 +272,7 @@ class InteriorPointMethod(eqx.Module):
         """The second half: the state that the last trial of a pass leads to."""
         return concluded(found, last, self.barrier, numbers, self.choices)
 
-    def _prepare(self, state: State, d: Derivatives, warm: WarmStart | None, o: Numbers) -> tuple[Frame, Iterate]:
+    def _prepare(self, state: State, d: Derivatives, warm: Seeds | None, o: Numbers) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what the two starting phases add to them."""
         phase = state.phase
         return only_where(
@@ -284,7 +282,7 @@ class InteriorPointMethod(eqx.Module):
         )
 
     def _prepared(
-        self, state: State, frame: Frame, iterate: Iterate, d: Derivatives, warm: WarmStart | None, o: Numbers
+        self, state: State, frame: Frame, iterate: Iterate, d: Derivatives, warm: Seeds | None, o: Numbers
     ) -> tuple[Frame, Iterate]:
         """Frame and iterate, with what such a phase adds to them."""
         choices = self.choices
@@ -292,11 +290,9 @@ class InteriorPointMethod(eqx.Module):
         if choices.nlp_scaling_method == "gradient-based":
             objective, rows = start.scaling_factors(frame, d, o)
             scaled = start.scaled_frame(frame, objective * o.obj_scaling_factor, rows)
-            x = start.push_variables(scaled, iterate.primal[:n], o, choices)
-            pushed = eqx.tree_at(lambda i: i.primal, iterate, jnp.concatenate([x, iterate.primal[n:]]))
-            frame, iterate = select(state.phase == Phase.SCALING, (scaled, pushed), (frame, iterate))
-        slacks = start.push_slacks(frame, d.rows, o, choices)
-        primal = jnp.concatenate([iterate.primal[:n], slacks, jnp.zeros(2 * m, slacks.dtype)])
-        first = start.first_multipliers(frame, primal, o.mu_init, warm, o, choices)
-        iterate = select(state.phase == Phase.STARTING, first, iterate)
-        return frame, select(state.phase == Phase.REPORTING, placed(frame, iterate, d.rows), iterate)
+            frame = select(state.phase == Phase.SCALING, scaled, frame)
+        inside = start.push_inside(frame, iterate.primal[:n], d.rows, o)
+        first = start.first_multipliers(
+            frame, jnp.concatenate([inside, jnp.zeros(2 * m, inside.dtype)]), o.mu_init, warm, o, choices
+        )
+        return frame, select(state.phase == Phase.REPORTING, placed(frame, iterate, d.rows), first)

@@ -24,11 +24,33 @@ class Bounds(eqx.Module):
 
 
 class WarmStart(eqx.Module):
-    """Multipliers in user units: rows, lower and upper bounds."""
+    """Multipliers in user units, as they are given: rows, lower and upper bounds; NaN: this one is not."""
 
     rows: Float[Array | np.ndarray, " m"]
     lower: Float[Array | np.ndarray, " n"]
     upper: Float[Array | np.ndarray, " n"]
+
+    def seeds(self) -> "Seeds":
+        """As a solve takes them."""
+        own = np if all(isinstance(part, np.ndarray) for part in (self.rows, self.lower, self.upper)) else jnp
+        rows = own.where(own.isnan(self.rows), 0.0, self.rows)
+        elastic = np.zeros(2 * rows.shape[0], rows.dtype)
+        sides = (self.lower, -rows), (self.upper, rows)
+        bounds = own.stack([own.concatenate([*side, elastic]) for side in sides])
+        return Seeds(rows, bounds, np.asarray(True))
+
+
+class Seeds(eqx.Module):
+    """Multipliers to start from, in user units, unless nothing is ``given``."""
+
+    rows: Float[Array | np.ndarray, " m"]
+    bounds: Float[Array | np.ndarray, "2 N"]  # of all unknowns, lower, then upper; NaN: this one is not given
+    given: Bool[Array | np.ndarray, ""]
+
+    @classmethod
+    def nothing(cls, n: int, m: int, dtype) -> "Seeds":
+        """None, for a cold start."""
+        return cls(np.zeros(m, dtype), np.zeros((2, n + 3 * m), dtype), np.asarray(False))
 
 
 def _relaxed(lower, upper, o: Numbers):
@@ -126,8 +148,8 @@ def pushed(
     values: Float[Array, " k"],
     bound: Float[Array, "2 k"],
     has: Bool[Array, "2 k"],
-    push: Float[Array, ""],
-    fraction: Float[Array, ""],
+    push: Float[Array, " k"],
+    fraction: Float[Array, " k"],
 ) -> Float[Array, " k"]:
     """Project on the bounds, then move inside by ``min(push max(1, |bound|), fraction width)``."""
     lower, upper = bound
@@ -139,51 +161,40 @@ def pushed(
     return where(has[1], jnp.minimum(values, upper - high), values)
 
 
-def push_variables(frame: Frame, x: Float[Array, " n"], numbers: Numbers, choices: Choices) -> Float[Array, " n"]:
-    n = x.shape[0]
-    warm = choices.warm_start_init_point
-    push = numbers.warm_start_bound_push if warm else numbers.bound_push
-    fraction = numbers.warm_start_bound_frac if warm else numbers.bound_frac
-    return where(frame.free, pushed(x, frame.bound[:, :n], frame.has[:, :n], push, fraction), x)
-
-
-def push_slacks(frame: Frame, rows: Float[Array, " m"], numbers: Numbers, choices: Choices) -> Float[Array, " m"]:
-    n, m = frame.free.shape[0], rows.shape[0]
-    warm = choices.warm_start_init_point
-    push = numbers.warm_start_slack_bound_push if warm else numbers.slack_bound_push
-    fraction = numbers.warm_start_slack_bound_frac if warm else numbers.slack_bound_frac
-    block = slice(n, n + m)
-    values = pushed(rows, frame.bound[:, block], frame.has[:, block], push, fraction)
-    return where(frame.inequality, values, 0.0)
+def push_inside(frame: Frame, x: Float[Array, " n"], rows: Float[Array, " m"], o: Numbers) -> Float[Array, " n+m"]:
+    """Variables and slacks of the first iterate, moved inside of their bounds. What is there already stays where it is."""
+    n, m = x.shape[0], rows.shape[0]
+    variable = np.arange(n + m) < n
+    push = where(variable, o.bound_push, o.slack_bound_push)
+    fraction = where(variable, o.bound_frac, o.slack_bound_frac)
+    values = jnp.concatenate([x, where(frame.inequality, rows, 0.0)])
+    return pushed(values, frame.bound[:, : n + m], frame.has[:, : n + m], push, fraction)
 
 
 def first_multipliers(
     frame: Frame,
     primal: Float[Array, " N"],
     mu: Float[Array, ""],
-    warm: WarmStart | None,
+    warm: Seeds | None,
     numbers: Numbers,
     choices: Choices,
 ) -> Iterate:
     """Bound multipliers (and, warm, row multipliers) of the first iterate, in scaled units."""
     m = frame.equality.shape[0]
-    if not choices.warm_start_init_point or warm is None:
-        z = jnp.full(frame.bound.shape, numbers.bound_mult_init_val)
-        if choices.bound_mult_init_method == "mu-based":
-            slack = where(frame.has, jnp.abs(primal - frame.bound), 1.0)
-            z = mu / slack
-        return Iterate(primal, jnp.zeros(m, primal.dtype), where(frame.has, z, 0.0))
+    slack = where(frame.has, jnp.abs(primal - frame.bound), 1.0)  # a program without a use for it has no such kernel
+    cold = jnp.full(frame.bound.shape, numbers.bound_mult_init_val)
+    if choices.bound_mult_init_method == "mu-based":
+        cold = mu / slack
+    if warm is None:
+        return Iterate(primal, jnp.zeros(m, primal.dtype), where(frame.has, cold, 0.0))
     limit, least = numbers.warm_start_mult_init_max, numbers.warm_start_mult_bound_push
     scale = frame.objective_scale / frame.row_scale
     present = frame.equality | frame.inequality
-    y = where(jnp.isnan(warm.rows), 0.0, warm.rows) * scale
-    y = jnp.clip(where(present, y, 0.0), -limit, limit)
-    seeds = jnp.stack([warm.lower, warm.upper]) * frame.objective_scale
-    seeds = jnp.minimum(where(jnp.isnan(seeds), numbers.bound_mult_init_val, seeds), limit)
-    slack_part = jnp.stack([-y, y])
-    z = jnp.concatenate([seeds, slack_part, jnp.zeros((2, 2 * m), y.dtype)], axis=1)
-    z = where(frame.has, jnp.maximum(z, least), 0.0)
-    target = numbers.warm_start_target_mu
-    slack = where(frame.has, jnp.abs(primal - frame.bound), 1.0)
-    z = where((target > 0) & frame.has, jnp.maximum(target / slack, least), z)
-    return Iterate(primal, y, z)
+    y = jnp.clip(where(present, warm.rows * scale, 0.0), -limit, limit)
+    size = jnp.full(frame.free.shape, frame.objective_scale)
+    z = warm.bounds * jnp.concatenate([size, scale, jnp.zeros(2 * m, y.dtype)])
+    z = jnp.minimum(where(jnp.isnan(z), numbers.bound_mult_init_val, z), limit)
+    if choices.warm_start_init_point:
+        z = numbers.warm_start_target_mu / slack
+    z = jnp.maximum(z, least)
+    return Iterate(primal, y, where(frame.has, where(warm.given, z, cold), 0.0))

@@ -154,7 +154,7 @@ def certified(judged: State, seen: Observation, solved: Solved, measured: Trial,
     return eqx.tree_at(lambda s: (s.finding, s.phase), judged, (found, phase))
 
 
-def estimated(found: Pass, keep_rows: bool, numbers: Numbers) -> State:
+def estimated(found: Pass, numbers: Numbers) -> State:
     """The state after a least-squares estimate of the row multipliers.
 
     At the start it is taken unless it is large; in a feasible square problem only if it makes the iterate optimal with zero
@@ -166,9 +166,7 @@ def estimated(found: Pass, keep_rows: bool, numbers: Numbers) -> State:
     o, starting = numbers, judged.phase == Phase.STARTING
     y = where(solved.success & seen.view.present, solved.rows, 0.0)
     moderate = (maximum_norm(y) <= o.constr_mult_init_max) & (o.constr_mult_init_max > 0) & ~seen.original.square
-    first = where(moderate, y, 0.0)
-    if keep_rows:
-        first = seen.iterate.rows
+    first = where(moderate, y, seen.iterate.rows)  # zero, or what was given
     bare = Iterate(seen.iterate.primal, y, jnp.zeros_like(seen.iterate.bounds))
     d = seen.derivatives
     errors = measure(seen.view, bare, seen.gradient, d.jacobian, d.rows, seen.slack, judged.globalization.mu, frame, o)

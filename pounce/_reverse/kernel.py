@@ -225,7 +225,7 @@ class Kernel:
     def _look(self, setting: Setting, state, derivatives: Derivatives, tables: list):
         scaled, warm = state.frame.scaling.derivatives(derivatives), None
         if setting.warm_rows is not None:
-            warm = WarmStart(setting.warm_rows, setting.warm_lower, setting.warm_upper)
+            warm = WarmStart(setting.warm_rows, setting.warm_lower, setting.warm_upper).seeds()
         method = eqx.combine(jax.tree.unflatten(jax.tree.structure(self._tables), tables), self._method)
         found, trial = method.look(scaled, warm, state, self._numbers(setting))
         judged, search = found.judged, found.search

@@ -15,12 +15,15 @@ from jaxtyping import Array, Float, PyTree
 from .. import _check as check
 from .._anchor import Anchor, anchor_at, jacobian
 from .._compile import compiler_options, program_cache
-from .._interior.start import WarmStart
+from .._interior.start import Seeds, WarmStart
 from .._meshes import first_lane, place_of, placed
 from .._program import NO_BOUND
 from .._solution import Multipliers, Solution
 from ..nlp import Data, Program, parameter_arrays
 from ._arguments import start_point
+
+
+LANES: Any = Seeds(0, 0, None)  # pyright: ignore[reportArgumentType]  # of multipliers that differ between lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _compiled(
     top_level: bool,
     place: NamedSharding | None,
 ):
-    axes = 0, *(0 if yes else None for yes in moves)
+    axes = 0, 0 if moves[0] else None, LANES if moves[1] else None
 
     def run(data: Data, *more: PyTree):
         def lane(own: tuple, *more: PyTree):
@@ -156,8 +159,10 @@ def batch_of(p_batch: PyTree, prepare_lane: Prepare, x0: Any, n: int, warm: tupl
     lane = jax.tree.map(first_lane, parameters)
     program, data = prepare_lane(first, lane)
     start = start.astype(first.dtype) if moves else first
-    m = data.start.bounds.cl.shape[0]
-    seeds = None if warm is None else WarmStart(*_seeds(warm, size, m, n, first.dtype))
+    seeds = data.start.warm
+    if warm is not None:
+        parts = _seeds(warm, size, data.start.bounds.cl.shape[0], n, first.dtype)
+        seeds = jax.vmap(lambda *parts: WarmStart(*parts).seeds(), out_axes=LANES)(*parts)
     whole = dataclasses.replace(data.start, x0=start, warm=seeds)
     data = dataclasses.replace(data, parameters=parameters, start=whole)
     return Batch(program, data, size, (moves, warm is not None))
