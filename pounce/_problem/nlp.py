@@ -46,7 +46,9 @@ class AbstractFunctionNLP(AbstractNLP):
         if isinstance(self.functions, ClosedFunction):
             leaves = jax.tree.leaves(self.parameters)
             f, c = self.functions.part(0), self.functions.part(1)
-            return lambda x: tied(f.jaxpr, f.consts, x, *leaves)[0], lambda x: tied(c.jaxpr, c.consts, x, *leaves)[0]
+            return lambda x: tied(f.jaxpr, f.constants, x, *leaves)[0], lambda x: tied(
+                c.jaxpr, c.constants, x, *leaves
+            )[0]
         return lambda x: self.evaluate(x)[0], lambda x: self.evaluate(x)[1]
 
     def moving(self, dynamic: PyTree) -> PyTree:

@@ -50,12 +50,13 @@ def key_of(jaxpr: Jaxpr) -> Hashable:
     lines: list[Hashable] = [bind(jaxpr.constvars), bind(jaxpr.invars)]
     for equation in jaxpr.eqns:
         inputs = tuple(map(atom, equation.invars))
-        parameters = tuple((name, _parameter_key(value)) for name, value in sorted(equation.params.items()))
+        parameters = tuple((name, parameter_key(value)) for name, value in sorted(equation.params.items()))
         lines.append((equation.primitive, inputs, parameters, bind(equation.outvars)))
     return (*lines, tuple(map(atom, jaxpr.outvars)))
 
 
-def _parameter_key(value: Any) -> Hashable:
+def parameter_key(value: Any) -> Hashable:
+    """The same of a parameter of an operation."""
     if isinstance(value, ClosedJaxpr):
         if value.consts:
             raise TypeError("arrays inside of an inner program are not compared")
@@ -63,7 +64,7 @@ def _parameter_key(value: Any) -> Hashable:
     if isinstance(value, Jaxpr):
         return key_of(value)
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(_parameter_key, value))
+        return type(value), tuple(map(parameter_key, value))
     if isinstance(value, float):
         return float, repr(value)
     hash(value)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._linalg.sparse import Pattern
 from .by_mode import sparse_derivatives_by_mode
+from .closed import trace
 from .coloring import Coloring, color_columns, color_jacobian, color_rows, color_symmetric
 from .compressed import entries, seeds, sparse_jacobian
 from .derivatives import Derivatives
@@ -74,7 +75,7 @@ def find_structure(
     modes: Modes = Modes(),
 ) -> Structure:
     """The structure of ``evaluate(x, *arguments) -> (f, c)``, whatever the numbers; patterns that are known are not sought."""
-    return Structure.of(*_patterns(evaluate, x, arguments, jacobian, hessian), modes)
+    return Structure.of(*_patterns(trace(evaluate, x, *arguments), x, arguments, jacobian, hessian), modes)
 
 
 def find_structure_if_sparse(
@@ -86,6 +87,7 @@ def find_structure_if_sparse(
     modes: Modes = Modes(),
 ) -> Structure | None:
     """As `find_structure`; None where dense derivatives and algebra promise to be cheaper, found out as early as may be."""
+    evaluate = trace(evaluate, x, *arguments)
     m = jax.eval_shape(evaluate, x, *arguments)[1].shape[0]
     # With room for entries that a Hessian lists several times, and for problems that are small anyway.
     most = min(MOST_ENTRIES, max(500_000, int(2 * FULL * (x.shape[0] + m) ** 2)))

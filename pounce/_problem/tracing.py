@@ -22,6 +22,7 @@ from .host import AbstractHostFunctions, Evaluations, HostDerivatives
 from .modes import REVERSE, Modes, check_modes, looked_at, warn_of_cost
 from .operations import Operations, key_of
 from .own_rules import inner_jaxprs, rules_in
+from .rolling import rolled
 from .sparse_host import in_pattern
 from .sparse_nlp import Structure, sparse_derivatives, sparse_first_derivatives
 from .terms import Counts, Term
@@ -37,7 +38,8 @@ _MOST_AT_ONCE = 100
 
 
 def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr:
-    """The operations from ``x`` of shape ``(n,)`` to a float64 vector. Raises what tracing raises."""
+    """The operations from ``x`` of shape ``(n,)`` to a float64 vector, many equal pieces `rolled` into one. Raises what tracing
+    raises."""
 
     def flat(x):
         value = jnp.asarray(function(x))
@@ -46,7 +48,7 @@ def trace(function: Callable[[Any], Any], n: int) -> ClosedJaxpr:
         return value.reshape(-1).astype(jnp.float64)
 
     with jax.enable_x64(True):
-        closed = jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64))
+        closed = rolled(jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((n,), np.float64)))
     # Arrays of NumPy may be written to afterwards.
     return ClosedJaxpr(closed.jaxpr, [np.array(c) if isinstance(c, np.ndarray) else c for c in closed.consts])
 

@@ -109,11 +109,19 @@ def evaluated(equation: JaxprEqn, jaxpr: Jaxpr, inputs: Sequence[Known]) -> list
     return [Known(result(k)) for k in range(len(equation.outvars))]
 
 
+def in_numpy(equation: JaxprEqn, arrays: Sequence[Any]) -> np.ndarray | None:
+    """The result of one operation if it is of those that NumPy does as well, None otherwise."""
+    simple = _NUMPY.get(equation.primitive.name)
+    if simple is None:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(simple(*arrays, **equation.params), aval(equation.outvars[0]).dtype)
+
+
 def _evaluate(equation: JaxprEqn, jaxpr: Jaxpr, arrays: Sequence[Any]) -> Sequence[Any]:
     simple = _NUMPY.get(equation.primitive.name)
     if simple is not None:
-        with np.errstate(all="ignore"):
-            return [np.asarray(simple(*arrays, **equation.params), aval(equation.outvars[0]).dtype)]
+        return [in_numpy(equation, arrays)]
     with jax.ensure_compile_time_eval():
         function, which = as_function(equation, jaxpr)
         return function(*(arrays[k] for k in which))
