@@ -324,7 +324,7 @@ def test_an_interrupt_between_iterations_passes_through():
 
     data = host_data(program())
     fit = Fit(data, inequalities(data))
-    task = Task(fit.program, fit.inputs(data, None))
+    task = Task(fit.program, fit.inputs(data, None), fit.tables)
     with pytest.raises(KeyboardInterrupt):
         task.solve(limits(None, None), interrupt)
     assert seen == [0, 1, 2]

@@ -16,6 +16,8 @@ def through_blocks(verb: str, maps: ProductScaling | ProductFrame, rows: Matrix)
     """``maps.whiten(rows)`` or ``maps.rotate(rows)``, by name."""
     if not isinstance(rows, SparseMatrix):
         return getattr(maps, verb)(rows)
+    if all(cone.blocks is None for cone in maps.cones):
+        return matrix.row_scaled(rows, getattr(maps, verb)(jnp.ones((rows.shape[0], 1), rows.dtype))[:, 0])
     result, start = matrix.zero_rows(rows, rows.shape[1], rows.dtype), 0
     for part, cone in zip(maps.parts, maps.cones, strict=True):
         own = matrix.rows_taken(rows, np.arange(start, start + cone.size))

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 
 class Solved(eqx.Module):
@@ -24,6 +24,8 @@ class Rule(eqx.Module):
     passes: int = eqx.field(static=True)
     directions: int = eqx.field(static=True)  # how many of the last ones new ones are made orthogonal to
     sweeps: int = eqx.field(static=True, default=1)  # of that; the second removes the rounding of the first
+    # Whether directions are looked at one by one, as many as there are, instead of all that may be remembered: for long vectors.
+    one_by_one: bool = eqx.field(static=True, default=False)
     rounding: float = eqx.field(static=True, default=0.0)  # the share of a step below which its image is rounding
     # What a step may leave of the residual without being the last; above and below a share of the right-hand side. None: steps
     # go on whatever they bring.
@@ -47,7 +49,7 @@ def minimal_residual(
         step = approximate(unravel(residual))
         both = jnp.stack([ravel_pytree(step)[0], ravel_pytree(apply(step))[0]])
         for _ in range(rule.sweeps):
-            both = both - jnp.einsum("k,kij->ij", past[:, 1] @ both[1], past)
+            both = _orthogonal(both, past, jnp.minimum(count, rule.directions) if rule.one_by_one else None)
         squares = jnp.sum(both * both, axis=1)
         # The image of what a singular matrix takes to zero is rounding.
         usable = (squares[1] > rule.rounding**2 * squares[0]) & jnp.isfinite(squares[1])
@@ -67,6 +69,18 @@ def minimal_residual(
     x, residual, *_ = lax.while_loop(lambda carry: carry[-1], body, start)
     left = jnp.sqrt(jnp.sum(residual * residual)) / jnp.where(size > 0, size, 1.0)
     return Solved(unravel(x), unravel(residual), left)
+
+
+def _orthogonal(both: Float[Array, "2 k"], past: Float[Array, "d 2 k"], used: Int[Array, ""] | None):
+    """A step and its image, that orthogonal to the images of all former ones, or of the first ``used``."""
+    if used is None:
+        return both - jnp.einsum("k,kij->ij", past[:, 1] @ both[1], past)
+
+    def less(k, rest):
+        own = lax.dynamic_index_in_dim(past, k, keepdims=False)
+        return rest - (own[1] @ both[1]) * own
+
+    return lax.fori_loop(0, used, less, both)
 
 
 def to_rounding(like: Array) -> Rule:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._choose import where
+from .entries import TabledMatrix
 from .gather import taken
 from .low_rank import LowRankMatrix
 from .sparse import Pattern, SparseMatrix
@@ -53,9 +54,7 @@ def masked(matrix: Hessian, rows: Bool[Array, " m"], columns: Bool[Array, " n"])
         return matrix.masked(rows & columns)
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
-        return SparseMatrix(
-            where(taken(rows, pattern.rows) & taken(columns, pattern.columns), matrix.values, 0.0), pattern
-        )
+        return matrix.like(where(taken(rows, pattern.rows) & taken(columns, pattern.columns), matrix.values, 0.0))
     return where(rows[:, None] & columns, matrix, 0.0)
 
 
@@ -70,23 +69,21 @@ def plus_diagonal(matrix: Hessian, diagonal: Float[Array, " n"]) -> Hessian:
     if isinstance(matrix, SparseMatrix):
         # Every entry gets what belongs to its row or, off the diagonal, nothing.
         pattern = matrix.pattern
-        return SparseMatrix(
-            matrix.values + where(pattern.rows == pattern.columns, taken(diagonal, pattern.rows), 0.0), pattern
-        )
+        return matrix.like(matrix.values + where(pattern.rows == pattern.columns, taken(diagonal, pattern.rows), 0.0))
     return matrix + jnp.diag(diagonal)
 
 
 def row_scaled(matrix: Matrix, scale: Float[Array, " m"]) -> Matrix:
     """Each row times its number."""
     if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(taken(scale, matrix.pattern.rows) * matrix.values, matrix.pattern)
+        return matrix.like(taken(scale, matrix.pattern.rows) * matrix.values)
     return scale[:, None] * matrix
 
 
 def column_scaled(matrix: Matrix, scale: Float[Array, " n"]) -> Matrix:
     """Each column times its number."""
     if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(matrix.values * taken(scale, matrix.pattern.columns), matrix.pattern)
+        return matrix.like(matrix.values * taken(scale, matrix.pattern.columns))
     return matrix * scale
 
 
@@ -94,7 +91,7 @@ def scaled(matrix: Matrix, rows: Float[Array, " m"], columns: Float[Array, " n"]
     """Each row and each column times its number (of a symmetric matrix: the same up to a common factor)."""
     if isinstance(matrix, SparseMatrix):
         pattern = matrix.pattern
-        return SparseMatrix(taken(rows, pattern.rows) * matrix.values * taken(columns, pattern.columns), pattern)
+        return matrix.like(taken(rows, pattern.rows) * matrix.values * taken(columns, pattern.columns))
     return rows[:, None] * matrix * columns
 
 
@@ -105,13 +102,13 @@ def symmetric_scaled(matrix: Hessian, factors: Float[Array, " n"]) -> Hessian:
 
 def magnitudes(matrix: Matrix) -> Matrix:
     """Without signs."""
-    return SparseMatrix(jnp.abs(matrix.values), matrix.pattern) if isinstance(matrix, SparseMatrix) else jnp.abs(matrix)
+    return matrix.like(jnp.abs(matrix.values)) if isinstance(matrix, SparseMatrix) else jnp.abs(matrix)
 
 
 def row_squares(matrix: Matrix) -> Float[Array, " m"]:
     """The sum of the squares of each row."""
     if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(matrix.values**2, matrix.pattern) @ jnp.ones(matrix.shape[1], matrix.dtype)
+        return matrix.like(matrix.values**2) @ jnp.ones(matrix.shape[1], matrix.dtype)
     return jnp.sum(matrix * matrix, axis=1)
 
 
@@ -130,7 +127,7 @@ def symmetric_column_sizes(matrix: Hessian, rows: Float[Array, " n"]) -> Float[A
     if not isinstance(matrix, SparseMatrix):
         return below
     columns = matrix.pattern.columns
-    return jnp.maximum(below, row_sizes(SparseMatrix(taken(rows, columns) * matrix.values, matrix.pattern)))
+    return jnp.maximum(below, row_sizes(matrix.like(taken(rows, columns) * matrix.values)))
 
 
 def group_sizes(matrix: Matrix, y: Float[Array, " m"], groups: np.ndarray | None) -> Float[Array, " n"]:
@@ -174,6 +171,8 @@ def diagonal(matrix: Hessian) -> Float[Array, " n"]:
     """The diagonal of a symmetric matrix."""
     if isinstance(matrix, LowRankMatrix):
         return matrix.diagonal + matrix.columns**2 @ matrix.signs
+    if isinstance(matrix, TabledMatrix):
+        return matrix.diagonal()
     if isinstance(matrix, SparseMatrix):
         places = matrix.pattern.diagonal
         extended = jnp.concatenate([matrix.values, jnp.zeros(1, matrix.dtype)])
@@ -202,6 +201,8 @@ def stacked(upper: Matrix, lower: Matrix) -> Matrix:
     """One above the other, both of a kind."""
     if not isinstance(upper, SparseMatrix) and not isinstance(lower, SparseMatrix):
         return jnp.concatenate([upper, lower])
+    if isinstance(upper, TabledMatrix) and isinstance(lower, TabledMatrix):
+        return upper.above(lower)
     assert isinstance(upper, SparseMatrix) and isinstance(lower, SparseMatrix)
     a, b, count = upper.pattern, lower.pattern, upper.shape[0]
     rows, columns = np.concatenate([a.rows, count + b.rows]), np.concatenate([a.columns, b.columns])

@@ -12,11 +12,12 @@ from lineax import RESULTS
 from .conjugate_residuals import Rule, minimal_residual
 from .kkt import AbstractKKTSolver, Inertia, KKTOperator, KKTVector
 from .sparse_ldl import LDLFactor, SparseLDL
+from .sparse_ldl.columns import ColumnSymbolic
 
 
 # What a pass may leave of the right-hand side, in the units of the equilibrated matrix, and how many directions it may take: two
 # or three as a rule, but each variable that is far from its bounds and hardly held by rows may need one of its own.
-RULE = Rule(1e-6, passes=25, directions=25, sweeps=2)
+RULE = Rule(1e-6, passes=25, directions=25, sweeps=2, one_by_one=True)
 # The power of the precision that regularisation begins with. Where a variable is free, or 1e7 from its bounds, there is not
 # much more than that on its diagonal.
 LEAST = 0.9
@@ -77,6 +78,8 @@ class QuasiDefiniteLDL(AbstractKKTSolver[QuasiDefiniteFactor]):
         n = operator.hessian.shape[0]
         # Signs without a pattern, the same everywhere.
         signs = jnp.where(jnp.sin(1.0 + 1e3 * jnp.arange(scale.shape[0]) ** 1.5) > 0, 1.0, -1.0).astype(scale.dtype)
+        if isinstance(self.solver.symbolic, ColumnSymbolic):
+            signs = jnp.where(self.solver.symbolic.real, signs, 0.0)
         # An image of the matrix, which may be singular where rows depend on each other.
         probe = jnp.concatenate(operator.mv(_parts(scale * signs, n)))
         step, _, _ = self.solver.compute(factor, _parts(probe, n), {})

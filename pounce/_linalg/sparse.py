@@ -1,6 +1,8 @@
 """Sparse matrices with a static pattern and traced values."""
 
+import dataclasses
 import functools
+from typing import Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -176,6 +178,10 @@ class SparseMatrix(eqx.Module):
     @property
     def dtype(self):
         return self.values.dtype
+
+    def like(self, values: Float[Array, " nnz"]) -> Self:
+        """Other values in the same places."""
+        return dataclasses.replace(self, values=values)
 
     def __matmul__(self, v: Float[Array, " n"]) -> Float[Array, " m"]:
         return self.pattern.by_rows.sums(self.values * taken(v, self.pattern.columns))

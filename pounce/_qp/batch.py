@@ -62,7 +62,7 @@ def _solve_lanes(
     lanes: list[tuple[Fit, Program]], stacked: Inputs, batched: Inputs, limits: Limits, left: Limits
 ) -> list[QpResult]:
     """The results for programs which are the first lanes of what is stacked."""
-    solution, late = Task(lanes[0][0].program, stacked, batched).solve(left)
+    solution, late = Task(lanes[0][0].program, stacked, lanes[0][0].tables, batched).solve(left)
     results = []
     for k, (fit, data) in enumerate(lanes):
         lane = fit.solution(jax.tree.map(lambda leaf, k=k: leaf[k], solution))

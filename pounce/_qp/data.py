@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from .._linalg.entries import Entries
 from .._linalg.sparse import Pattern, SparseMatrix
 
 
@@ -32,12 +33,13 @@ class Program(NamedTuple):
 def kernel_data(data: Program) -> Program:
     """The program with its sparse matrices as the kernel wants them: of ``P`` the lower triangle, the diagonal in full."""
     P, A, G = (
-        _kernel_matrix(given, symmetric) for given, symmetric in ((data.P, True), (data.A, False), (data.G, False))
+        kernel_matrix(given, symmetric) for given, symmetric in ((data.P, True), (data.A, False), (data.G, False))
     )
     return data._replace(P=P, A=A, G=G)
 
 
-def _kernel_matrix(given: Any, symmetric: bool) -> Any:
+def kernel_matrix(given: Any, symmetric: bool) -> Any:
+    """A matrix as the kernel wants it."""
     if not scipy.sparse.issparse(given):
         return given
     pattern = Pattern.of(given)
@@ -74,3 +76,11 @@ class Inputs(NamedTuple):
     data: Program
     warm: Point | None
     facts: Facts | None
+
+
+class Tables(NamedTuple):
+    """The index tables of a sparse program: those of its KKT solver and, where its patterns are data, those of ``P``, ``A`` and
+    ``G``, which are given by their values alone then."""
+
+    solver: Any
+    patterns: tuple[Entries, Entries, Entries] | None = None

@@ -7,13 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
 from .._conic_solve import Controls
 from .._results import ConicStatus
-from ..conic import ConicSolve, sparse_solver
+from ..conic import ConicSolve
 from .arguments import Limits
-from .data import Inputs
+from .data import Inputs, Tables
 from .kernel import Form, Glance, Kernel, kernel_for
 
 
@@ -29,28 +28,26 @@ class Task:
 
     **Arguments:**
 
-    - `program`: what is compiled in. `inputs`: the numbers.
+    - `program`: what is compiled in. `inputs`: the numbers. `tables`: of a sparse program.
     - `batched`: for a batch, a pytree like the inputs that says which leaves have a leading axis of lanes.
     """
 
-    def __init__(self, program: ConicSolve, inputs: Inputs, batched: Any = None):
+    def __init__(self, program: ConicSolve, inputs: Inputs, tables: Tables | None = None, batched: Any = None):
         self.leaves, structure = jax.tree.flatten(inputs)
         shapes = tuple(leaf.shape for leaf in self.leaves)
         axes, lanes = None, 1
         if batched is not None:
             axes = tuple(0 if yes else None for yes in jax.tree.leaves(batched))
             lanes = shapes[axes.index(0)][0]
-        lane = (shape if axes is None or axes[k] is None else shape[1:] for k, shape in enumerate(shapes))
-        one, *_ = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float64) for shape in lane])
-        self.sparse = sparse_solver(program, ConicData(*one))
-        tables, form = jax.tree.flatten(self.sparse)
-        sizes = tuple((table.shape, table.dtype) for table in tables)
-        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes, self.sparse and (sizes, form)))
+        self.tables = tables
+        leaves, form = jax.tree.flatten(tables)
+        sizes = tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
+        self.kernel: Kernel = kernel_for(program, Form(structure, shapes, axes, lanes, tables and (sizes, form)))
         n, *rows = self.kernel.sizes
         matrices = sum(count * order**3 for order, count in program.rows.layout.semidefinite)
         operations = n * n * (n / 3 + sum(rows)) + 4.0 * n * matrices
-        if self.sparse is not None:
-            operations = 10.0 * sum(np.size(table) for table in tables)
+        if tables is not None:
+            operations = 10.0 * sum(np.size(table) for table in jax.tree.leaves(tables.solver))
         self._iteration = ITERATION_OVERHEAD + lanes * operations / OPERATIONS_PER_SECOND
         self._attempts = 1 if inputs.warm is None else 2  # a warm start that fails is followed by a cold one
 
@@ -71,7 +68,7 @@ class Task:
         if on_row is None and self._at_once(limits):
             whole = self.kernel.whole
             with jax.enable_x64(True):
-                vectors = whole(self.leaves, controls, self.sparse)
+                vectors = whole(self.leaves, controls, self.tables)
             return self.kernel.solution.unpack_host(vectors), False
         return self._stepwise(limits, controls, on_row)
 
@@ -79,12 +76,12 @@ class Task:
         begin, proceed = self.kernel.pieces
         end = float("inf") if limits.time_limit is None else time.perf_counter() + limits.time_limit
         with jax.enable_x64(True):
-            held, state = begin(self.leaves)
+            held, state = begin(self.leaves, self.tables)
         until, chunk = 0, 1
 
         def step():
             with jax.enable_x64(True):
-                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32), self.sparse)
+                return proceed(self.leaves, held, state, controls, np.asarray(until, np.int32), self.tables)
 
         state, glance, vectors = step()
         while True:

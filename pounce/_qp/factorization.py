@@ -51,7 +51,7 @@ class QpFactorization:
         self._checked = data.P  # the P that is known to be fine
         self._key, self._structure = _key(given, data), _structure(given, data)
         fit = Fit(data, inequalities(data))
-        Task(fit.program, fit.inputs(data, None)).prepare(self._limits)
+        Task(fit.program, fit.inputs(data, None), fit.tables).prepare(self._limits)
 
     def solve(
         self,

@@ -15,9 +15,11 @@ from .._conic.solution import ConicResiduals, ConicSolution, finish
 from .._conic.state import State
 from .._conic_solve import Controls, Run, WarmPoint, advance, begin
 from .._executables import Executable, known
+from .._linalg.entries import TabledMatrix
 from .._packing import Packing
 from .._waiting import Wait
 from ..conic import ConicSolve
+from .data import Tables
 
 
 class Form(NamedTuple):
@@ -30,7 +32,7 @@ class Form(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     axes: tuple[int | None, ...] | None  # None: not a batch
     lanes: int
-    sparse: Any = None  # shapes, dtypes and structure of the KKT solver of a sparse program
+    tables: Any = None  # shapes, dtypes and structure of the `Tables` of a sparse program
 
 
 class Held(NamedTuple):
@@ -91,18 +93,21 @@ class Kernel:
 
     @property
     def _tables(self) -> Any:
-        if self._form.sparse is None:
+        if self._form.tables is None:
             return None
-        leaves, structure = self._form.sparse
+        leaves, structure = self._form.tables
         return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
 
     def _lane_shape(self, leaf: int) -> jax.ShapeDtypeStruct:
         shape, axes = self._form.shapes[leaf], self._form.axes
         return jax.ShapeDtypeStruct(shape if axes is None or axes[leaf] is None else shape[1:], np.float64)
 
-    def _inputs(self, leaves: list[Any]) -> tuple[ConicData, WarmPoint | None, Facts | None]:
+    def _inputs(self, leaves: list[Any], tables: Tables | None) -> tuple[ConicData, WarmPoint | None, Facts | None]:
         data, warm, facts = jax.tree.unflatten(self._form.structure, leaves)
         facts = None if facts is None else Facts(facts.variables, facts.linear != 0)
+        if tables is not None and tables.patterns is not None:
+            P, A, G = (TabledMatrix(*pair) for pair in zip((data.P, data.A, data.G), tables.patterns, strict=True))
+            data = data._replace(P=P, A=A, G=G)
         return ConicData(*data), None if warm is None else WarmPoint(*warm), facts
 
     def _over_lanes(self, function, *axes):
@@ -122,23 +127,23 @@ class Kernel:
     def whole(self) -> Executable:
         """``(leaves, controls, tables)`` to the vectors of the solution."""
 
-        def solve(leaves, controls, sparse):
-            data, warm, facts = self._inputs(leaves)
-            return self._program.solved(data, warm, controls, sparse, facts)
+        def solve(leaves, controls, tables):
+            data, warm, facts = self._inputs(leaves, tables)
+            return self._program.solved(data, warm, controls, tables and tables.solver, facts)
 
         def packed(*inputs):
             return self.solution.pack(self._over_lanes(solve, None, None)(*inputs))
 
         return self._compiled("whole", packed, CONTROLS, self._tables)
 
-    def _arranged(self, leaves):
-        data, warm, facts = self._inputs(leaves)
+    def _arranged(self, leaves, tables):
+        data, warm, facts = self._inputs(leaves, tables)
         if warm is not None:
             warm = eqx.tree_at(lambda w: w.z, warm, self._program.rows.arrange(warm.z))
         return self._program.arranged(data), warm, facts
 
-    def _begin(self, leaves):
-        data, warm, facts = self._arranged(leaves)
+    def _begin(self, leaves, tables):
+        data, warm, facts = self._arranged(leaves, tables)
         run = begin(data, self._program.rows.layout, warm, facts=facts)
         return Held(run.presolved, run.scaled, run.scaling, run.warm), run.state
 
@@ -146,25 +151,25 @@ class Kernel:
         """The shapes of what is held and of a state."""
         leaves = [jax.ShapeDtypeStruct(shape, np.float64) for shape in self._form.shapes]
         with jax.enable_x64(True):
-            return jax.eval_shape(self._over_lanes(self._begin), leaves)
+            return jax.eval_shape(self._over_lanes(self._begin, None), leaves, self._tables)
 
     @functools.cached_property
     def pieces(self) -> tuple[Executable, Executable]:
         """Two functions.
 
-        ``begin(leaves)`` gives what is held, and the state before it has a starting point, each as its leaves.
+        ``begin(leaves, tables)`` gives what is held, and the state before it has a starting point, each as its leaves.
         ``proceed(leaves, held, state, controls, until, tables)`` gives a later state, a `Glance` at it, and the vectors of the
         solution as it is then.
         """
 
-        def begin_packed(leaves):
-            held, state = self._over_lanes(self._begin)(leaves)
+        def begin_packed(leaves, tables):
+            held, state = self._over_lanes(self._begin, None)(leaves, tables)
             return tuple(jax.tree.leaves(held)), tuple(jax.tree.leaves(state))
 
-        def proceed_piece(leaves, held, state, controls, until, sparse):
+        def proceed_piece(leaves, held, state, controls, until, tables):
             run = Run(held.presolved, held.scaled, held.scaling, state, held.warm)
-            state = advance(self._program.method(sparse), run, controls, until)[0]
-            solution = finish(self._arranged(leaves)[0], held.presolved, held.scaling, state)
+            state = advance(self._program.method(tables and tables.solver), run, controls, until)[0]
+            solution = finish(self._arranged(leaves, tables)[0], held.presolved, held.scaling, state)
             return state, _glance(held, state), self._program.restored(solution)
 
         def proceed_packed(leaves, held, state, *inputs):
@@ -173,7 +178,7 @@ class Kernel:
             state, glance, solution = piece(leaves, held, state, *inputs)
             return tuple(jax.tree.leaves(state)), glance, self.solution.pack(solution)
 
-        first = self._compiled("begin", begin_packed)
+        first = self._compiled("begin", begin_packed, self._tables)
         shapes = known(lambda: tuple(map(jax.tree.leaves, self._begun())), "convex", self._program, self._form)
         until = jax.ShapeDtypeStruct((), np.int32)
         return first, self._compiled("proceed", proceed_packed, *shapes, CONTROLS, until, self._tables)

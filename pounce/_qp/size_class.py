@@ -16,9 +16,11 @@ import scipy.sparse
 
 from .._cone.layout import Layout
 from .._cone_spec import Rows
+from .._conic.data import ConicData
 from .._conic.solution import ConicSolution
-from ..conic import ConicSolve
-from .data import Facts, Inputs, Point, Program, kernel_data
+from ..conic import ConicSolve, sparse_solver
+from .data import Facts, Inputs, Point, Program, Tables, kernel_data, kernel_matrix
+from .sparse_class import Patterns, made_for, rounded
 
 
 class SizeClass(NamedTuple):
@@ -48,6 +50,8 @@ LEVELS = (
     SizeClass(320, 208, 160),
 )
 MANY_ROWS = 512  # more inequalities than a level has are rounded up to this, or to a power of two beyond
+# Programs of up to so many variables without bounds and equality rows do without what the others need, for there are many.
+PLAIN = 56
 # A level may cost so many times what an iteration costs in any case, which is its operations and as good as these.
 MOST_WASTE, CALLS = 5.0, 2.5e5
 
@@ -66,48 +70,51 @@ def unpadded() -> Iterator[None]:
 
 
 def class_of(data: Program, rows: Rows, lanes: bool) -> SizeClass | None:
-    """The class of a program, which may be a lane of many; None if it is compiled for its own sizes."""
-    sparse = any(map(scipy.sparse.issparse, (data.P, data.A, data.G)))
-    m = rows.layout.nonnegative
-    if _exact.get() or sparse or rows.layout != Layout(nonnegative=m):
-        return None
+    """The class of a dense program, which may be a lane of many; None if it is compiled for its own sizes."""
     n, p, m = data.sizes
+    if _exact.get() or rows.layout != Layout(nonnegative=m):
+        return None
     bounded = data.lb is not None or data.ub is not None
     own = SizeClass(n, p, m, bounded, data.P is not None)
     if lanes:
         # Many lanes take their time for arithmetic however small they are.
-        return own._replace(n=_rounded(n, 2), p=_rounded(p, 2), m=_rounded(m, 2))
-    plain = p == 0 and not bounded  # many small programs are: they do without what the others need
+        return own._replace(n=rounded(n, 2), p=rounded(p, 2), m=rounded(m, 2))
+    plain = p == 0 and not bounded
     for level in LEVELS:
         if n <= level.n and p <= level.p:
             count = level.m if m <= level.m else max(MANY_ROWS, 1 << (m - 1).bit_length())
-            size = level._replace(p=0, m=count, bounded=False) if plain else level._replace(m=count)
+            size = level._replace(m=count)
+            if plain and level.n <= PLAIN:
+                size = size._replace(p=0, bounded=False)
             if size.operations <= MOST_WASTE * (own.operations + CALLS):
                 return size
-    return SizeClass(_rounded(n, 8), _rounded(p, 8), _rounded(m, 8))
-
-
-def _rounded(size: int, parts: int) -> int:
-    """The next multiple of one of the ``parts`` of a power of two below."""
-    unit = max((1 << max(size.bit_length() - 1, 0)) // parts, 1)
-    return -(-size // unit) * unit
+    return SizeClass(rounded(n, 8), rounded(p, 8), rounded(m, 8))
 
 
 class Fit:
     """How programs of one kind and size are rounded up, and their solutions cut back.
 
-    - `program`: what is compiled in.
+    - `program`: what is compiled in. `tables`: of a sparse program, None for a dense one.
     - `size`: the class; None where sizes are left as they are.
     """
 
     def __init__(self, data: Program, rows: Rows, lanes: bool = False):
         """``data``, ``rows``: one of them, with its cones. ``lanes``: they are lanes of one solve."""
-        self._rows, self._sizes, self.size = rows, data.sizes, class_of(data, rows, lanes)
-        if self.size is None:
-            self.program = ConicSolve(rows, data.sizes[1], 0.0, "zero")
+        self._rows, self._sizes, self._room, self.tables = rows, data.sizes, None, None
+        sparse = any(map(scipy.sparse.issparse, (data.P, data.A, data.G)))
+        self.size = None if sparse else class_of(data, rows, lanes)
+        if sparse and not lanes and not _exact.get() and rows.layout == Layout(nonnegative=data.sizes[2]):
+            made = made_for(Patterns.of(data))
+            if made is not None:
+                self._room, self.tables = made
+                self.size = SizeClass(made.room.n, made.room.p, made.room.m)
+        if self.size is not None:
+            layout = rows.layout._replace(nonnegative=self.size.m)
+            self.program = ConicSolve(Rows(layout, None), self.size.p, 0.0, "zero")
             return
-        layout = rows.layout._replace(nonnegative=self.size.m)
-        self.program = ConicSolve(Rows(layout, None), self.size.p, 0.0, "zero")
+        self.program = ConicSolve(rows, data.sizes[1], 0.0, "zero")
+        if sparse:
+            self.tables = Tables(sparse_solver(self.program, ConicData(*kernel_data(data))))
 
     @property
     def _m(self) -> int:
@@ -130,22 +137,25 @@ class Fit:
             bounds = [
                 np.full(n, beyond) if bound is None else bound for bound, beyond in zip(bounds, (-np.inf, np.inf))
             ]
-        P = None
-        if size.quadratic:
-            P = np.zeros((n, n)) if data.P is None else _enlarged(data.P, (n, n))
-        A = b = G = h = None
-        if p:
-            A, b = (
-                (np.zeros((p, n)), np.zeros(p))
-                if data.A is None
-                else (_enlarged(data.A, (p, n)), _enlarged(data.b, (p,)))
+        P, A, b, G, h = data.P, data.A, data.b, data.G, data.h
+        b = _enlarged(np.zeros(0) if b is None else b, (p,))
+        h = self._inserted(np.zeros(0) if h is None else h, np.inf)
+        if self._room is not None:
+            P = self._values(None if P is None else kernel_matrix(P, True).values, self._room.P)
+            A, G = (
+                self._values(None if given is None else given.data, room)
+                for given, room in ((A, self._room.A), (G, self._room.G))
             )
-        if m:
-            rows = (
-                (np.zeros((0, n)), np.zeros(0)) if data.G is None else (_enlarged(data.G, (self._sizes[2], n)), data.h)
-            )
-            G, h = self._inserted(rows[0], 0.0), self._inserted(rows[1], np.inf)
-        return Program(P, self.variables(data.c, 0.0), A, b, G, h, *bounds)
+            return Program(P, self.variables(data.c, 0.0), A, b, G, h, *bounds)
+        P = _enlarged(np.zeros((0, 0)) if P is None else P, (n, n)) if size.quadratic else None
+        A = _enlarged(np.zeros((0, n)) if A is None else A, (p, n))
+        G = np.zeros((0, n)) if G is None else _enlarged(G, (self._sizes[2], n))
+        rows = (self._inserted(G, 0.0), h) if m else (None, None)
+        return Program(P, self.variables(data.c, 0.0), A if p else None, b if p else None, *rows, *bounds)
+
+    def _values(self, values: np.ndarray | None, room: int) -> np.ndarray:
+        """Those of a sparse matrix, filled up."""
+        return _enlarged(np.zeros(0) if values is None else np.asarray(values), (room,))
 
     def _warm(self, size: SizeClass, warm: Point | None) -> Point | None:
         """A point of the program as one of its class."""

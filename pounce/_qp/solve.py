@@ -31,7 +31,7 @@ def solve_one(
     iterates: list[dict[str, Any]] | None = [] if collect_iterates else None
     on_row = None if iterates is None else lambda glance: iterates.append(_row(glance))
     fit = Fit(data, rows)
-    solution, late = Task(fit.program, fit.inputs(data, warm)).solve(limits, on_row)
+    solution, late = Task(fit.program, fit.inputs(data, warm), fit.tables).solve(limits, on_row)
     return result_of(asked_of(data, rows, limits), fit.solution(solution), late, iterates)
 
 

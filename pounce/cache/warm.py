@@ -77,7 +77,7 @@ def jobs() -> Iterator[Job]:
         size = f"{n} variables, {m} rows"
         yield Job(f"Problem, {size}", lambda n=n, m=m: _problem(n, m))
         yield Job(f"minimize without derivatives, {size}", lambda n=n, m=m: _minimize(n, m))
-    for level, plain in itertools.product(LEVELS[:3], (True, False)):
+    for level, plain in itertools.product(LEVELS[:2], (True, False)):
         n, p, m = level.n, 0 if plain else level.p, level.m
         yield Job(
             f"solve_qp, up to {n} variables, {p} equalities, {m} inequalities",

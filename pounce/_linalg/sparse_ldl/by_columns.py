@@ -9,7 +9,9 @@ for vectors, and what tables have to be read is read once.
 """
 
 import functools
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -40,19 +42,24 @@ def _between(table, k):
     return item(table, k), item(table, k + ONE)
 
 
+def _value(symbolic: ColumnSymbolic, values, k):
+    """The value of that number."""
+    return item(values, item(symbolic.source, k))
+
+
 def _equilibrate(symbolic: ColumnSymbolic, values, passes: int = 2):
     """Powers of two that bring the rows of the matrix near one (Ruiz 2001)."""
     scale = jnp.ones((symbolic.place.shape[0], *values.shape[1:]), values.dtype)
     for k in range(passes):
 
         def value(e, largest, scale=scale, first=k == 0):
-            size, row, column = jnp.abs(item(values, e)), item(symbolic.row, e), item(symbolic.column, e)
+            size, row, column = jnp.abs(_value(symbolic, values, e)), item(symbolic.row, e), item(symbolic.column, e)
             if not first:
                 size = size * item(scale, row) * item(scale, column)
             largest = put(largest, jnp.maximum(item(largest, row), size), row)
             return put(largest, jnp.maximum(item(largest, column), size), column)
 
-        largest = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, jnp.zeros_like(scale))
+        largest = lax.fori_loop(ZERO, symbolic.counts.values, value, jnp.zeros_like(scale))
         usable = (largest > 0) & (largest < jnp.inf)
         scale = scale * lax.rsqrt(jnp.where(usable, largest, 1.0))
     return nearest_power_of_two(scale)
@@ -64,10 +71,12 @@ def _blocks(symbolic: ColumnSymbolic, scale, values):
     flat = jnp.zeros((symbolic.below.shape[0] * width * width, *lanes), values.dtype)
 
     def value(k, flat):
-        scaled = item(values, k) * item(scale, item(symbolic.row, k)) * item(scale, item(symbolic.column, k))
+        scaled = (
+            _value(symbolic, values, k) * item(scale, item(symbolic.row, k)) * item(scale, item(symbolic.column, k))
+        )
         return put(put(flat, scaled, item(symbolic.target, k)), scaled, item(symbolic.mirror, k))
 
-    flat = lax.fori_loop(ZERO, jnp.uint32(values.shape[0]), value, flat)
+    flat = lax.fori_loop(ZERO, symbolic.counts.values, value, flat)
     one = jnp.ones(lanes, values.dtype)
     flat = lax.fori_loop(
         ZERO, jnp.uint32(symbolic.vacant.shape[0]), lambda k, flat: put(flat, one, item(symbolic.vacant, k)), flat
@@ -140,6 +149,15 @@ def _factorize(symbolic: ColumnSymbolic, values, regularization):
     return scale, blocks, inverses, counts, growth, rest.reshape(count, width * width)
 
 
+def _with_tail(symbolic: ColumnSymbolic, make: Callable, otherwise):
+    """What is made of the tail; ``otherwise`` (None: zeros) where the tables have room for one that is not used."""
+    if not symbolic.optional:
+        return make()
+    if otherwise is None:
+        otherwise = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make))
+    return lax.cond(symbolic.early < symbolic.pivots, make, lambda: otherwise)
+
+
 def factorize(
     symbolic: ColumnSymbolic, values: Float[Array, " k *lanes"], regularization: Float[Array, " *lanes"]
 ) -> Factor:
@@ -148,9 +166,10 @@ def factorize(
     scale, blocks, inverses, (negative, perturbed, dependent), growth, rest = found
     dense = None
     if symbolic.tail is not None:
-        dense = dense_tail.factorize(symbolic.tail, rest, regularization)
+        tail = symbolic.tail
+        dense = _with_tail(symbolic, lambda: dense_tail.factorize(tail, rest, regularization), None)
         growth = jnp.where(jnp.all(jnp.isfinite(dense.inverses)), growth, jnp.nan)
-        negative = negative + symbolic.tail.dual.shape[0]
+        negative = negative + symbolic.tail.duals()
     return Factor(scale, blocks, inverses, negative, perturbed, dependent, growth, dense)
 
 
@@ -190,14 +209,23 @@ def _spread_out(symbolic: ColumnSymbolic, scale, rhs):
     """The scaled right-hand side by pivots."""
     place, width = symbolic.place, symbolic.width
     flat = jnp.zeros((symbolic.sign.shape[0] * width, *rhs.shape[1:]), rhs.dtype)
-    unknown = lambda i, flat: put(flat, item(scale, i) * item(rhs, i), item(place, i))
-    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, flat).reshape(-1, width, *rhs.shape[1:])
+
+    def unknown(k, flat):
+        i = item(symbolic.unknown, k)
+        return put(flat, item(scale, i) * item(rhs, i), item(place, k))
+
+    return lax.fori_loop(ZERO, symbolic.counts.unknowns, unknown, flat).reshape(-1, width, *rhs.shape[1:])
 
 
 def _collected(symbolic: ColumnSymbolic, scale, z):
     flat, place = z.reshape(-1, *z.shape[2:]), symbolic.place
-    unknown = lambda i, x: put(x, item(scale, i) * item(flat, item(place, i)), i)
-    return lax.fori_loop(ZERO, jnp.uint32(place.shape[0]), unknown, jnp.zeros((place.shape[0], *z.shape[2:]), z.dtype))
+
+    def unknown(k, x):
+        i = item(symbolic.unknown, k)
+        return put(x, item(scale, i) * item(flat, item(place, k)), i)
+
+    none = jnp.zeros((place.shape[0], *z.shape[2:]), z.dtype)
+    return lax.fori_loop(ZERO, symbolic.counts.unknowns, unknown, none)
 
 
 def _begin(symbolic: ColumnSymbolic, scale, blocks, inverses, rhs):
@@ -220,5 +248,7 @@ def solve(symbolic: ColumnSymbolic, factor: Factor, rhs: Float[Array, " u *lanes
     if symbolic.tail is None or factor.tail is None:
         return native(_solve)(symbolic, *parts, rhs)
     y = native(_begin)(symbolic, *parts, rhs)
-    late = dense_tail.solve(symbolic.tail, factor.tail, y.reshape(-1, *rhs.shape[1:])).reshape(y.shape)
+    tail, of_tail = symbolic.tail, factor.tail
+    solved = lambda: dense_tail.solve(tail, of_tail, y.reshape(-1, *rhs.shape[1:])).reshape(y.shape)
+    late = _with_tail(symbolic, solved, y)
     return native(_end)(symbolic, *parts, jnp.where(spread(symbolic.dense, y), late, y))

@@ -11,6 +11,19 @@ from .schedule import Table, rounded, stable_order
 from .tail import DenseTail, dense_tail
 
 
+class Counts(eqx.Module):
+    """How many values and unknowns there are, and how many of these are dual."""
+
+    values: UInt[Table, ""]
+    unknowns: UInt[Table, ""]
+    duals: Int[Table, ""]
+
+    @classmethod
+    def of(cls, values: int, unknowns: int, duals: int) -> "Counts":
+        """In arrays of NumPy."""
+        return cls(np.asarray(values, np.uint32), np.asarray(unknowns, np.uint32), np.asarray(duals, np.int32))
+
+
 class ColumnSymbolic(eqx.Module):
     """Index tables: a pytree of arrays, to be an argument of compiled functions.
 
@@ -18,7 +31,8 @@ class ColumnSymbolic(eqx.Module):
     column by column, that of the diagonal first; the last number is vacant.
     """
 
-    row: UInt[Table, " k"]  # of each value of the matrix: its row and column
+    source: UInt[Table, " k"]  # of each value of the matrix: where it stands in what is handed over,
+    row: UInt[Table, " k"]  # its row and column
     column: UInt[Table, " k"]
     target: UInt[Table, " k"]  # where it stands among the numbers of all blocks,
     mirror: UInt[Table, " k"]  # and where it stands again, if it is off the diagonal of a block of the diagonal
@@ -31,11 +45,15 @@ class ColumnSymbolic(eqx.Module):
     prior_column: UInt[Table, " l"]
     sign: Int[Table, "s c"]  # the expected sign of each unknown of a pivot
     shift: Int[Table, "s c"]  # what is added to its diagonal, in units of the regularisation
-    place: UInt[Table, " u"]  # of each unknown, among those of all pivots
+    unknown: UInt[Table, " u"]  # of each unknown: where it stands in what is handed over
+    place: UInt[Table, " u"]  # and among those of all pivots
+    counts: Counts
     early: UInt[Table, ""]  # how many columns are eliminated one by one
     pivots: UInt[Table, ""]  # how many there are
     dense: Bool[Table, " s"]  # which are part of the tail
+    real: Bool[Table, " u"]  # which of what is handed over are unknowns
     tail: DenseTail | None = None  # what is factorised as one dense matrix
+    optional: bool = eqx.field(static=True, default=False)  # whether the tail may be room that is not used
 
     @property
     def width(self) -> int:
@@ -117,6 +135,7 @@ def column_tables(
         first = start[early]
         end = dense_tail(late >= 0, late >= n, np.arange(early, pivots), below[first:] - early, column[first:] - early)
     return ColumnSymbolic(
+        source=_unsigned(np.arange(rows.size)),
         row=_unsigned(rows),
         column=_unsigned(columns),
         target=_unsigned(target),
@@ -129,10 +148,13 @@ def column_tables(
         prior_column=_unsigned(column[left], prior_size, pivots),
         sign=sign,
         shift=sign * np.int8(shifted),
+        unknown=_unsigned(np.arange(unknowns.size)),
         place=_unsigned(unknowns),
+        counts=Counts.of(rows.size, unknowns.size, unknowns.size - n),
         early=np.asarray(early, np.uint32),
         pivots=np.asarray(pivots, np.uint32),
         dense=dense,
+        real=np.ones(unknowns.size, bool),
         tail=end,
     )
 

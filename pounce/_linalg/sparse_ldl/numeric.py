@@ -204,7 +204,7 @@ def factorize(symbolic: Symbolic, values: Float[Array, " k *lanes"], regularizat
         room = _spare(symbolic.tail.sweep, empty, empty)
         blocks, _ = _level(symbolic.tail.sweep, 0, lower, done, contract, blocks, room)
         dense = dense_tail.factorize(symbolic.tail.dense, blocks, regularization)
-        finite, rest = finite & jnp.all(jnp.isfinite(dense.inverses)), symbolic.tail.dense.dual.shape[0]
+        finite, rest = finite & jnp.all(jnp.isfinite(dense.inverses)), symbolic.tail.dense.duals()
     return Factor(
         scale,
         lower,

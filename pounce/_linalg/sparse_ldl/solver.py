@@ -51,7 +51,8 @@ class SparseLDL(AbstractKKTSolver[LDLFactor]):
         # The derivative rule of `linear_solve` never looks into a factor.
         symbolic, values, amount = lax.stop_gradient((self.symbolic, values, amount))
         factor = batching.factorize(symbolic, values, amount)
-        m = operator.diagonal.shape[-1]
+        by_columns = isinstance(symbolic, ColumnSymbolic)
+        m = symbolic.counts.duals if by_columns else operator.diagonal.shape[-1]
         finite = jnp.isfinite(factor.growth)
         counted = finite & (factor.negative == m)
         correct = counted & (factor.perturbed == 0)

@@ -28,11 +28,16 @@ BLOCK = 128  # unknowns that a triangular solve takes at a time
 
 class DenseTail(NamedTuple):
     """Where each number of a block stands in the dense matrix, and which numbers of all pivots its primal and its dual unknowns
-    are."""
+    are. ``vacant``: one (minus one) for what is no unknown but fills the primal (dual) ones up, zero for all others."""
 
     place: Int[Table, "e cc"]
     primal: Int[Table, " a"]
     dual: Int[Table, " b"]
+    vacant: Int[Table, " ab"]
+
+    def duals(self) -> Int[Array, ""]:
+        """How many dual unknowns there are."""
+        return jnp.sum(jnp.asarray(self.vacant)[self.primal.shape[0] :] == 0)
 
 
 class Tail(NamedTuple):
@@ -146,7 +151,8 @@ def dense_tail(
     flat = np.maximum(a, b).astype(np.int64) * size + np.minimum(a, b)
     place = np.where(np.maximum(a, b) < size, flat, size * size).astype(np.int32).reshape(-1, width * width)
     at = (pivots[:, None] * width + np.arange(width)).ravel()[order]
-    return DenseTail(place, at[:primal].astype(np.int32), at[primal:size].astype(np.int32))
+    vacant = np.zeros(size, np.int8)
+    return DenseTail(place, at[:primal].astype(np.int32), at[primal:size].astype(np.int32), vacant)
 
 
 def factorize(tail: DenseTail, blocks: Float[Array, "e cc"], regularization: Float[Array, ""]) -> TailFactor:
@@ -154,6 +160,7 @@ def factorize(tail: DenseTail, blocks: Float[Array, "e cc"], regularization: Flo
     a, b = tail.primal.shape[0], tail.dual.shape[0]
     u, dtype = a + b, blocks.dtype
     matrix = jnp.zeros(u * u + 1, dtype).at[tail.place].set(blocks)[: u * u].reshape(u, u)
+    matrix = matrix + jnp.diag(jnp.asarray(tail.vacant, dtype))
     lower = jnp.zeros((0, 0), dtype)
     if a:
         lower = _cholesky(matrix[:a, :a], regularization)
