@@ -9,12 +9,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ._adjoint import nonlinear
-from ._adjoint.nonlinear import Held
-from ._adjoint.rule import guarded, sanitized
+from ._adjoint.nonlinear import Held, Inputs
+from ._adjoint.rule import guarded, heeded, sanitized
 from ._program import NO_BOUND, Data, Program, rest_of
 from ._results import Status
 from ._solution import ActiveSet, Multipliers, Solution
-from ._solve import solve_and_keep, solve_nlp
+from ._solve import ActiveFactor, solve_and_keep, solve_nlp
 
 
 class Anchor(eqx.Module):
@@ -49,7 +49,7 @@ def anchor(program: Program, data: Data) -> Anchor:
         solution, (kept,) = program.runner(solve_and_keep, data)(inputs, rest)
     else:
         solution, kept = program.runner(solve_nlp, data)(inputs, rest), None
-    return _held_at(program, data, solution, kept)
+    return held_at(program, data, solution, kept)
 
 
 def anchor_at(program: Program, data: Data, x: Float[Array, " n"], multipliers: Multipliers) -> Anchor:
@@ -64,7 +64,7 @@ def anchor_at(program: Program, data: Data, x: Float[Array, " n"], multipliers: 
     solution = Solution(
         x, objective, constraints, multipliers, status, unknown, unknown, unknown, active, unknown, None
     )  # fmt: skip
-    return _held_at(program, data, solution, None)
+    return held_at(program, data, solution, None)
 
 
 def _larger(value, lower, upper, z_lower, z_upper) -> tuple[Array, Array]:
@@ -75,32 +75,35 @@ def _larger(value, lower, upper, z_lower, z_upper) -> tuple[Array, Array]:
     return low & ~(high & (z_upper > z_lower)), high & ~(low & (z_lower >= z_upper))
 
 
-def _held_at(program: Program, data: Data, solution: Solution, kept) -> Anchor:
-    if program.on_failure == "raise":
-        message = "pounce: the solve of an anchor did not succeed"
-        solution = eqx.error_if(solution, ~nonlinear.solved(solution), message)
-    solver, inputs, safe = _at(program, data, solution)
+def held_at(program: Program, data: Data, solution: Solution, kept: ActiveFactor | None) -> Anchor:
+    """The same at the solution of a solve, of which the last factor may have been ``kept``."""
+    solution = heeded(solution, nonlinear.solved(solution), program.on_failure)
+    solver, inputs, safe = _at(program, data, program.inputs(data), solution)
     return Anchor(solution, nonlinear.hold(inputs, safe, kept, solver, NO_BOUND, program.relaxation))
 
 
-def _at(program: Program, data: Data, solution: Solution) -> tuple:
-    """Solver, inputs and solution for derivatives; finite in any case."""
-    solver, inputs = program.differentiated(data, program.inputs(data))
-    dynamic, static = eqx.partition(inputs, eqx.is_inexact_array)
-    dynamic, safe = sanitized(dynamic, solution, nonlinear.solved(solution), nonlinear.outputs)
-    return solver, eqx.combine(dynamic, static), safe
+def _at(program: Program, data: Data, inputs: Inputs, solution: Solution, *rates: Inputs) -> tuple:
+    """Solver, inputs and solution for derivatives, finite in any case; and the ``rates`` of the inputs."""
+    solver, inputs, *rates = program.differentiated(data, inputs, *rates)  # pyright: ignore[reportAssignmentType]
+    return solver, *sanitized(inputs, solution, nonlinear.solved(solution), nonlinear.outputs), *rates
+
+
+def moves_at(program: Program, data: Data, inputs: Inputs, rates: Inputs, at: Anchor) -> tuple:
+    """Tangents of the solution for tangents of the inputs that are inexact arrays: one solve with the held factor."""
+    solver, inputs, safe, rates = _at(program, data, inputs, at.solution, rates)
+
+    def tangent(rates: Inputs) -> tuple:
+        return nonlinear.tangent_from(at.held, inputs, rates, safe, solver, program.relaxation)
+
+    return guarded(tangent, nonlinear.solved(at.solution), program.on_failure)(rates)
 
 
 def rates(program: Program, data: Data, at: Anchor, dp: PyTree) -> tuple[Array, Array]:
-    """How the solution and the row multipliers move with the parameters: one solve with the held factor."""
-    solver, inputs, safe = _at(program, data, at.solution)
+    """How the solution and the row multipliers move with the parameters."""
+    inputs = program.inputs(data)
     still = jax.tree.map(jnp.zeros_like, eqx.filter(inputs, eqx.is_inexact_array))
     moving = eqx.tree_at(lambda i: i.nlp.parameters, still, eqx.filter(dp, eqx.is_inexact_array))
-
-    def tangent(moving):
-        return nonlinear.tangent_from(at.held, inputs, moving, safe, solver, program.relaxation)
-
-    dx, _, _, multipliers = guarded(tangent, nonlinear.solved(at.solution), program.on_failure)(moving)
+    dx, _, _, multipliers = moves_at(program, data, inputs, moving, at)
     return dx, multipliers.constraints
 
 

@@ -27,7 +27,13 @@ def tracing() -> bool:
 def at_top_level(data: Any) -> bool:
     """Whether a compiled program called with these arrays runs now, as a program of its own: their numbers can be looked at, and
     operations on such numbers are not written down for somebody else's program."""
-    return is_concrete(data) and not (tracing() and isinstance(jnp.zeros(()), Tracer))
+    return is_concrete(data) and runs_now()
+
+
+def runs_now() -> bool:
+    """Whether operations run as they are called, whatever else is done to their numbers: they are not written down for somebody
+    else's program."""
+    return not (tracing() and isinstance(jnp.zeros(()), Tracer))
 
 
 def vector(value: Any, name: str, *, length: int | None = None, dtype=None) -> Array:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ._cone.layout import Layout
 from ._conic.central_path import on_path
@@ -30,13 +30,14 @@ _FOREVER: Any = np.asarray(np.iinfo(np.int32).max, np.int32)
 
 
 class WarmPoint(eqx.Module):
-    """A former solution in user units."""
+    """A former solution in user units, if it is ``given``: without one, numbers that nobody looks at."""
 
     x: Float[Array, " n"]
     y: Float[Array, " p"]
     z: Float[Array, " m"]
     z_lb: Float[Array, " n"]
     z_ub: Float[Array, " n"]
+    given: Bool[Array, ""] | None = None  # None: yes
 
 
 class Controls(eqx.Module):
@@ -69,11 +70,12 @@ def begin(
     program that was rounded up to a larger one."""
     presolved = presolve(data, layout, facts)
     scaled, scaling = ruiz_equilibrate(presolved.program)
-    start = None
+    start = given = None
     if warm is not None:
+        given = jnp.array(True) if warm.given is None else jnp.asarray(warm.given)
         point = presolved.point(warm.x, warm.y, warm.z, warm.z_lb, warm.z_ub)
         start = warm_start(scaled, scaling, point)
-    return Run(presolved, scaled, scaling, State.before(scaled, start is not None, margin), start)
+    return Run(presolved, scaled, scaling, State.before(scaled, given, margin), start)
 
 
 def advance(

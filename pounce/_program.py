@@ -12,7 +12,6 @@ from jaxtyping import PyTree
 from ._adjoint import nonlinear
 from ._adjoint.nonlinear import Inputs
 from ._adjoint.rule import OnFailure, differentiable_solve
-from ._check import at_top_level
 from ._compile import compiler_options, program_cache
 from ._interior.solver import InteriorPointMethod
 from ._lanes import in_cache
@@ -20,7 +19,7 @@ from ._linalg.choice import sparse_solver
 from ._linalg.hints import PivotHints
 from ._linalg.kkt import AbstractKKTSolver
 from ._linalg.sparse import Pattern
-from ._meshes import place_of, placed
+from ._meshes import placed
 from ._problem.closed import trace
 from ._problem.modes import Modes
 from ._problem.nlp import FunctionNLP
@@ -195,11 +194,6 @@ def structs(data: Data) -> Data:
 def owners(program: Program, *how: Any) -> tuple:
     """The functions that a compiled program lives with."""
     return program.functions[0]
-
-
-def called(program: Program, data: Data) -> Solution:
-    """The solution, from wherever that is asked for."""
-    return compiled(program, at_top_level(data), place_of(data))(data)
 
 
 @program_cache(maxsize=512, owners=owners)

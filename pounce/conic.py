@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float
 
 from . import _check as check
 from ._adjoint import conic
-from ._adjoint.rule import OnFailure, differentiable_solve
+from ._adjoint.eager import eager_solve, pushed, run_by_itself
+from ._adjoint.rule import OnFailure, differentiable_solve, guarded, heeded, sanitized
 from ._compile import compiler_options, program_cache
 from ._cone.layout import Layout
 from ._cone_spec import Rows, orthant, parse
@@ -71,9 +73,10 @@ class ConicSolve(eqx.Module):
 
     def restored(self, solution: ConicSolution) -> ConicSolution:
         """The solution with its cone rows in the user's order."""
-        return eqx.tree_at(
-            lambda s: (s.z, s.s), solution, (self.rows.restore(solution.z), self.rows.restore(solution.s))
-        )
+        return self._turned(solution, self.rows.restore)
+
+    def _turned(self, solution: ConicSolution, turn: Callable) -> ConicSolution:
+        return eqx.tree_at(lambda s: (s.z, s.s), solution, (turn(solution.z), turn(solution.s)))
 
     def kkt_patterns(self, data: ConicData) -> tuple[Pattern, Pattern]:
         """Where the KKT matrix of a sparse program has entries: the lower triangle of H, and J."""
@@ -106,28 +109,19 @@ class ConicSolve(eqx.Module):
         self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
     ) -> ConicSolution:
         """``sparse``: the KKT solver of a sparse program, by `sparse_solver`."""
-        layout, lane_bytes = self.rows.layout, self._lane_bytes(data)
-
-        def solve(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> tuple[ConicSolution, Held, Scaling]:
-            return solve_and_hold(self.method(inputs.sparse), inputs.data, layout, warm, controls, self.relaxation)
+        lane_bytes = self._lane_bytes(data)
 
         def plain(inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> ConicSolution:
             if self.quality:
-                return solve(inputs, warm, controls)[0]
-            return run_conic(self.method(inputs.sparse), inputs.data, layout, warm, controls)
+                return self._held(inputs, warm, controls)[0]
+            return run_conic(self.method(inputs.sparse), inputs.data, self.rows.layout, warm, controls)
 
         def run_and_keep(inputs: Inputs, rest: Any) -> tuple[ConicSolution, tuple[Held, Scaling]]:
-            solution, *kept = in_cache(solve, lane_bytes)(inputs, *rest)
-            if not self.quality:
-                solution = dataclasses.replace(solution, quality=None)
-            return solution, tuple(kept)
+            solution, *kept = in_cache(self._held, lane_bytes)(inputs, *rest)
+            return self._asked(solution), tuple(kept)
 
         def run(inputs: Inputs, rest: Any) -> ConicSolution:
             return in_cache(plain, lane_bytes)(inputs, *rest)
-
-        def tangent(inputs: Inputs, rates: Inputs, solution: ConicSolution, held: Held, scaling: Scaling) -> tuple:
-            solver = self._solver(inputs.sparse)
-            return conic.tangent(inputs.data, rates.data, solution, held, scaling, layout, solver, lane_bytes)
 
         rest = self._arranged_warm(warm), controls
         solution = differentiable_solve(
@@ -136,11 +130,38 @@ class ConicSolve(eqx.Module):
             rest,
             conic.solved,
             conic.outputs,
-            tangent,
+            self._tangent,
             self.on_failure,
             run_and_keep,
         )
         return self.restored(solution)
+
+    def kept(
+        self, data: ConicData, warm: WarmPoint | None, controls: Controls, sparse: AbstractKKTSolver | None = None
+    ) -> tuple[ConicSolution, tuple[Held, Scaling]]:
+        """The solution without derivatives, and what they share."""
+        run, inputs = in_cache(self._held, self._lane_bytes(data)), Inputs(self.arranged(data), sparse)
+        solution, *kept = run(inputs, self._arranged_warm(warm), controls)
+        return self._asked(self.restored(solution)), tuple(kept)
+
+    def moves(self, moving: tuple, fixed: tuple, solution: ConicSolution, kept: tuple, rates: tuple) -> tuple:
+        """Tangents of the outputs of a solution from `kept` for the ``rates`` of its data, which come in two parts."""
+        inputs, moves = pushed(lambda given: Inputs(self.arranged(given[0]), given[3]), moving, fixed, rates)
+        good, there = conic.solved(solution), self._turned(solution, self.rows.arrange)
+        inputs, safe = sanitized(inputs, there, good, conic.outputs)
+        tangent = guarded(lambda moves: self._tangent(inputs, moves, safe, *kept), good, self.on_failure)
+        return conic.outputs(self.restored(eqx.tree_at(conic.outputs, there, tangent(moves))))
+
+    def _held(self, inputs: Inputs, warm: WarmPoint | None, controls: Controls) -> tuple[ConicSolution, Held, Scaling]:
+        method = self.method(inputs.sparse)
+        return solve_and_hold(method, inputs.data, self.rows.layout, warm, controls, self.relaxation)
+
+    def _asked(self, solution: ConicSolution) -> ConicSolution:
+        return solution if self.quality else dataclasses.replace(solution, quality=None)
+
+    def _tangent(self, inputs: Inputs, rates: Inputs, solution: ConicSolution, held: Held, scaling: Scaling) -> tuple:
+        solver, lane_bytes = self._solver(inputs.sparse), self._lane_bytes(inputs.data)
+        return conic.tangent(inputs.data, rates.data, solution, held, scaling, self.rows.layout, solver, lane_bytes)
 
     def _arranged_warm(self, warm: WarmPoint | None) -> WarmPoint | None:
         return None if warm is None else eqx.tree_at(lambda w: w.z, warm, self.rows.arrange(warm.z))
@@ -168,6 +189,40 @@ def _solver_of(program: ConicSolve, structure: Any, shapes: tuple) -> AbstractKK
 def compiled(program: ConicSolve, top_level: bool, place: NamedSharding | None):
     """The compiled solve of a static program."""
     return jax.jit(placed(program.__call__, place), compiler_options=compiler_options() if top_level else None)
+
+
+def called(program: ConicSolve, *given: Any) -> ConicSolution:
+    """The solution of ``program(*given)``, from wherever that is asked for."""
+    place = place_of(given[:2])
+    if not check.runs_now() or place is not None:
+        return compiled(program, check.at_top_level(given[:2]), place)(*given)
+    solve, keep, hold, tangent = compiled(program, True, None), *derivative(program)
+    data, warm, *rest = given
+    given = data, started_by_data(data, warm), *rest
+    if check.is_concrete(given):
+        return keep(*given)[0]
+    return eager_solve(solve, keep, hold, tangent, conic.outputs, given)
+
+
+def started_by_data(data: ConicData, warm: WarmPoint | None) -> WarmPoint:
+    """A start for programs that take cold and warm ones."""
+    if warm is None:
+        warm = warm_point({}, data)
+        return dataclasses.replace(warm, given=np.zeros((), bool))  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(warm, given=np.ones((), bool))  # pyright: ignore[reportArgumentType]
+
+
+@program_cache(maxsize=512)
+def derivative(program: ConicSolve) -> tuple:
+    """The compiled solve of a static program that keeps what its derivatives share, and these in two parts, for `eager_solve`."""
+
+    def hold(given: tuple, solution: ConicSolution, kept: tuple) -> tuple[ConicSolution, tuple]:
+        del given
+        return heeded(solution, conic.solved(solution), program.on_failure), kept
+
+    options = compiler_options()
+    held = run_by_itself(hold, options) if program.on_failure == "raise" else hold
+    return jax.jit(program.kept, compiler_options=options), held, jax.jit(program.moves)
 
 
 def solve_conic(
@@ -251,8 +306,7 @@ def solution_of(
     controls = Controls.of(tolerance(tol, dtype), iteration_limit(max_iter), dtype)
     warm = None if warm_start is None else warm_point(warm_start, data)
     program = ConicSolve(rows, p, float(relaxation), on_failure, quality)
-    call = compiled(program, check.at_top_level((data, warm)), place_of((data, warm)))
-    return call(data, warm, controls, sparse_solver(program, data))
+    return called(program, data, warm, controls, sparse_solver(program, data))
 
 
 def warm_point(warm_start: Any, data: ConicData) -> WarmPoint:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _check as check
 from ._adjoint.rule import OnFailure
+from ._called import called
 from ._interior.options import Choices, Numbers, settled
 from ._interior.solver import InteriorPointMethod
 from ._interior.start import Bounds, Seeds, WarmStart
@@ -28,7 +29,7 @@ from ._problem.sparse_nlp import (
     find_structure_if_sparse,
 )
 from ._problem.typical import pivot_hints
-from ._program import Approximated, Data, Program, called, together
+from ._program import Approximated, Data, Program, together
 from ._solution import Multipliers, Solution
 from ._solve import Start
 from ._weak import held, weak_cache, weakly

@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("matrices", ("_linalg",)),
     ("problems", ("_problem",)),
     ("solvers", ("_interior", "_conic", "_cone")),
-    ("drivers", ("_adjoint", "_solve", "_program", "_anchor", "_conic_solve", "_reverse")),
+    ("drivers", ("_adjoint", "_solve", "_program", "_anchor", "_called", "_conic_solve", "_reverse")),
     (
         "native doors",
         (

@@ -17,7 +17,16 @@ from pounce._check import at_top_level, tracing
 from pounce._problem.captured import Captured, captured, closes_over_tracers
 from pounce._program import compiled
 from pounce._weak import Weakly, weakly
-from pounce.jax import JaxProblem, from_jax, solve, solve_qp, solve_socp, vmap_solve
+from pounce.jax import (
+    JaxProblem,
+    from_jax,
+    solve,
+    solve_qp,
+    solve_socp,
+    solve_with_warm,
+    vmap_solve,
+    vmap_solve_parallel,
+)
 from pounce.jax._failures import heeded
 
 
@@ -282,3 +291,90 @@ def test_float32_layers():
     sure = np.asarray(found.quality.differentiable)
     assert sure.sum() >= 8
     np.testing.assert_allclose(rates[sure], exact_rates[sure], atol=2e-3)
+
+
+def quotient(x, p):
+    return jnp.sum((x - p) ** 2) + 0.1 * jnp.sum(jnp.cosh(x * p[::-1]))
+
+
+BOXED: dict = dict(f=quotient, g=SUM, x0=X0, n=2, m=1, cl=-jnp.inf, cu=1.0, lb=-5.0, ub=jnp.array([0.9, 5.0]))
+LAYER: dict = dict(P=jnp.diag(jnp.array([1.0, 2.0, 3.0])), G=jnp.ones((2, 3)), h=jnp.array([0.6, 9.0]), lb=-4.0)
+DOORS = {
+    "nonlinear": lambda p: solve(p, full=True, **BOXED),
+    "convex": lambda p: pounce.solve_conic(c=-jnp.append(p * p, 1.0), **LAYER),
+}
+WARM = {
+    "nonlinear": lambda p, s: solve_with_warm(p, full=True, warm_start=multipliers(s), **BOXED)[0],
+    "convex": lambda p, s: pounce.solve_conic(c=-jnp.append(p * p, 1.0), warm_start=s, **LAYER),
+}
+
+
+def iterations(solution):
+    return int(solution.stats.iterations if isinstance(solution, pounce.Solution) else solution.iterations)
+
+
+def multipliers(solution):
+    return solution.multipliers.constraints, solution.multipliers.lower, solution.multipliers.upper
+
+
+def large_programs(call):
+    """What a call compiles that has a solve or a derivative in it."""
+    seen = []
+    listener = lambda event, seconds, fun_name="", **_: (
+        seen.append(fun_name) if event.endswith("backend_compile_duration") else None
+    )
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    call()
+    names = ("__call__", "kept", "hold", "tangent", "moves")
+    return [name for each in seen for name in names if name in each]
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_eager_doors_share_programs(kind):
+    """Derivatives add their own programs to that of the solve, and equal those of one program."""
+    door, p = DOORS[kind], jnp.array([0.7, 0.8])
+    x = lambda p: door(p).x
+    total = lambda p: jnp.sum(x(p) ** 3)
+    many = jnp.stack([p, 0.9 * p, 1.1 * p])
+    assert len(large_programs(lambda: x(p))) == 1
+    found, cold, near = [], door(p), 1.01 * p
+    assert not large_programs(lambda: found.append(WARM[kind](near, cold)))
+    warm = found.pop()
+    for derivative in (jax.jacfwd(x), jax.jacrev(x), jax.grad(total), jax.hessian(total)):
+        assert not {"__call__", "kept"} & set(large_programs(lambda: found.append(derivative(p))))
+    forward, reverse, gradient, hessian = found
+    together = jax.jit(lambda p, near, cold: (jax.jacfwd(x)(p), door(p), WARM[kind](near, cold)))
+    rates, *solutions = together(p, near, cold)
+    np.testing.assert_allclose(forward, rates, rtol=1e-6, atol=1e-8)
+    for apart, one in zip((cold, warm), solutions, strict=True):
+        assert iterations(apart) == iterations(one)
+        np.testing.assert_allclose(apart.x, one.x, rtol=1e-12)
+    assert iterations(warm) < iterations(cold)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(gradient, 3 * x(p) ** 2 @ forward, rtol=1e-8)
+    step = 1e-5 * jnp.eye(2)
+    apart = [(jax.grad(total)(p + h) - jax.grad(total)(p - h)) / 2e-5 for h in step]
+    np.testing.assert_allclose(hessian, jnp.stack(apart), rtol=1e-4, atol=1e-5)
+    assert len(large_programs(lambda: jax.vmap(x)(many))) == 1
+    together, apart = jax.grad(lambda many: jnp.sum(jax.vmap(total)(many))), jax.vmap(jax.grad(total))
+    np.testing.assert_allclose(together(many), apart(many), rtol=1e-8)
+    np.testing.assert_allclose(apart(many)[0], gradient, rtol=1e-6)
+    for function in (total, jax.grad(total)):  # what is left of a derivative may be a part of any program
+        value, pull = jax.vjp(function, p)
+        cotangent = jnp.ones_like(value)
+        np.testing.assert_allclose(jax.jit(pull)(cotangent)[0], pull(cotangent)[0], rtol=1e-8)
+
+
+def test_batches_are_one_program():
+    many = jnp.array([[0.7, 0.8], [0.1, 0.5], [1.5, 0.2]])
+    x = jax.vmap(lambda p: solve(p, **BOXED))(many)
+    problem = JaxProblem(p_example=many[0], **{k: v for k, v in BOXED.items() if k != "x0"})
+    for batch in (
+        lambda: vmap_solve(many, **BOXED),
+        lambda: vmap_solve_parallel(many, **BOXED),
+        lambda: problem.vmap_solve(many, X0),
+        lambda: problem.batched_solve(many, X0),
+    ):
+        found = []
+        assert not large_programs(lambda: found.append(batch()))
+        np.testing.assert_array_equal(found[0], x)

@@ -7,7 +7,7 @@ conditions those are is the caller's `tangent`: `nonlinear.tangent` or `conic.ta
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -53,15 +53,40 @@ def differentiable_solve(
         fixed, rest = eqx.combine(arrays, static)
         return eqx.combine(dynamic, fixed), rest
 
+    def derivative(dynamic, arrays, rates, solution, kept) -> tuple[Solution, tuple]:
+        good = solved(solution)
+        solution = heeded(solution, good, on_failure)
+        clean, safe = sanitized(dynamic, solution, good, outputs)
+        inputs = whole(clean, arrays)[0]
+        return solution, guarded(lambda rates: tangent(inputs, rates, safe, *kept), good, on_failure)(rates)
+
+    keep = None if run_and_keep is None else lambda *parts: run_and_keep(*whole(*parts))
+    return with_rule(lambda *parts: run(*whole(*parts)), keep, derivative, outputs, _zero_tangent)(dynamic, arrays)
+
+
+def with_rule(
+    run: Callable[[PyTree, PyTree], Solution],
+    run_and_keep: Callable[[PyTree, PyTree], tuple[Solution, PyTree]] | None,
+    derivative: Callable[..., tuple[Solution, tuple]],
+    outputs: Callable[[Solution], tuple],
+    still: Callable[[Any], Any],
+) -> Callable[[PyTree, PyTree], Solution]:
+    """A solve ``run(dynamic, arrays)`` with its derivative in ``dynamic``.
+
+    **Arguments:**
+
+    - `run_and_keep`: as `run`, with what else `derivative` makes use of; it runs in place of `run` where derivatives are taken.
+    - `derivative`: ``(dynamic, arrays, rates, solution, kept)``: the solution, and tangents of its `outputs`.
+    - `still`: a tangent of an array that does not move.
+    """
+
     @jax.custom_jvp
     def solve(dynamic, arrays):
-        return run(*whole(dynamic, arrays))
+        return run(dynamic, arrays)
 
     @jax.custom_jvp
     def solve_and_keep(dynamic, arrays):
-        if run_and_keep is None:
-            return solve(dynamic, arrays), ()
-        return run_and_keep(*whole(dynamic, arrays))
+        return (solve(dynamic, arrays), ()) if run_and_keep is None else run_and_keep(dynamic, arrays)
 
     @solve.defjvp
     def rule_of_solution(primals, tangents):
@@ -72,18 +97,21 @@ def differentiable_solve(
     def rule(primals, tangents):
         (dynamic, arrays), (rates, _) = primals, tangents
         solution, kept = solve_and_keep(dynamic, arrays)
-        good = solved(solution)
-        if on_failure == "raise":
-            # On the solution, not on its tangent: what is only linear does not survive transposition.
-            message = "pounce: a solve that is being differentiated did not succeed"
-            solution = eqx.error_if(solution, ~good, message)
-        clean, safe = sanitized(dynamic, solution, good, outputs)
-        inputs = whole(clean, arrays)[0]
-        moves = guarded(lambda rates: tangent(inputs, rates, safe, *kept), good, on_failure)(rates)
-        rate = eqx.tree_at(outputs, jax.tree.map(_zero_tangent, solution), moves)
-        return (solution, kept), (rate, jax.tree.map(_zero_tangent, kept))
+        solution, moves = derivative(dynamic, arrays, rates, solution, kept)
+        rate = eqx.tree_at(outputs, jax.tree.map(still, solution), moves)
+        return (solution, kept), (rate, jax.tree.map(still, kept))
 
-    return solve(dynamic, arrays)
+    return solve
+
+
+def heeded(solution: Solution, good: Bool[Array, ""], on_failure: OnFailure) -> Solution:
+    """The solution, where derivatives of it are wanted: an error if there is none and that is to ``raise``.
+
+    On the solution, not on its tangent: what is only linear does not survive transposition.
+    """
+    if on_failure != "raise":
+        return solution
+    return eqx.error_if(solution, ~good, "pounce: a solve that is being differentiated did not succeed")
 
 
 def _zero_tangent(leaf: Array):
@@ -96,7 +124,9 @@ def sanitized(
     inputs: PyTree, solution: Solution, good: Bool[Array, ""], outputs: Callable[[Solution], tuple]
 ) -> tuple[PyTree, Solution]:
     """Finite numbers in the place of an unsolved lane's."""
-    inputs = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), inputs)
+    dynamic, static = eqx.partition(inputs, eqx.is_inexact_array)
+    dynamic = jax.tree.map(lambda leaf: jnp.where(good | jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)), dynamic)
+    inputs = eqx.combine(dynamic, static)
     clean = jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.zeros_like(leaf)), outputs(solution))
     return inputs, eqx.tree_at(outputs, solution, clean)
 

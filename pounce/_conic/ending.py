@@ -28,7 +28,7 @@ def ended(setting: Setting, solver: AbstractKKTSolver, state: State, held: Held 
     if state.attempt is not None:
         cold = eqx.tree_at(
             lambda s: (s.iterations, s.attempt),
-            State.before(setting.program, True, state.margin is not None),
+            State.before(setting.program, jnp.array(True), state.margin is not None),
             (state.iterations, Attempt(jnp.array(False), state.iterations)),
         )
         state = jax.tree.map(lambda a, b: jnp.where(again, a, b), cold, state)

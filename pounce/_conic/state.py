@@ -115,8 +115,9 @@ class State(eqx.Module):
         return self.point.measures
 
     @classmethod
-    def before(cls, program: ConicProgram, warm: bool, margin: bool) -> "State":
-        """A solve that has yet to find its starting point. ``warm``: by comparison with another one; ``margin``: wanted."""
+    def before(cls, program: ConicProgram, warm: Bool[Array, ""] | None, margin: bool) -> "State":
+        """A solve that has yet to find its starting point. ``warm``: by comparison with another one, if there may be one;
+        ``margin``: wanted."""
         unit = unit_point(program)
         zero = jnp.zeros_like(unit.tau)
         nothing = Point(unit, Measures.nothing(zero), Grade.nothing(zero))
@@ -126,7 +127,7 @@ class State(eqx.Module):
                 task=jnp.asarray(Task.START, jnp.int32),
                 status=jnp.asarray(ConicStatus.Running, jnp.int32),
                 iterations=zeros,
-                attempt=Attempt(jnp.array(True), zeros) if warm else None,
+                attempt=None if warm is None else Attempt(warm, zeros),
             ),
             point=nothing,
             residuals=Residuals(jnp.zeros_like(unit.flat[: -unit.z.shape[0] - 2]), zero, zero, unit.x),

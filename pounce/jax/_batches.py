@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _check as check
 from .._anchor import Anchor, anchor_at, jacobian
+from .._called import called
 from .._compile import compiler_options, program_cache
 from .._interior.start import Seeds, WarmStart
 from .._meshes import first_lane, place_of, placed
@@ -55,6 +56,12 @@ class Batch:
         lanes = next(iter(jax.tree.leaves(self.data.parameters)))
         how = check.at_top_level((self.data, more)), place_of((self.data, more), lanes)
         return _compiled(function, self.program, self.moves, len(more), *how)(self.data, *more)
+
+    def solved(self) -> Solution:
+        """The solutions: by the program that `jax.vmap` of one solve runs."""
+        if place_of(self.data) is not None:  # lanes on an explicit mesh stay where they are
+            return self.over_lanes(solve_lane)
+        return _lanes(called, self.program, self.data, self.moves)
 
 
 # Functions of one lane, for `Batch.over_lanes`.
@@ -110,6 +117,19 @@ def margins(program: Program, data: Data, at: Anchor, active_tol: Float[Array, "
     return dict(margin=jnp.minimum(least_mult, least_slack), min_mult=least_mult, min_slack=least_slack)
 
 
+def _lanes(function: Callable, program: Program, data: Data, moves: tuple[bool, bool], *more: PyTree) -> Any:
+    """``function(program, data, ...)`` for every lane, by `jax.vmap`."""
+    axes = 0, 0 if moves[0] else None, LANES if moves[1] else None
+
+    def lane(own: tuple, *more: PyTree):
+        parameters, x0, warm = own
+        start = dataclasses.replace(data.start, x0=x0, warm=warm)
+        return function(program, dataclasses.replace(data, parameters=parameters, start=start), *more)
+
+    own = data.parameters, data.start.x0, data.start.warm
+    return jax.vmap(lane, in_axes=(axes, *(0 for _ in more)))(own, *more)
+
+
 @program_cache(maxsize=512, owners=lambda function, program, *key: program.functions[0])
 def _compiled(
     function: Callable,
@@ -119,16 +139,10 @@ def _compiled(
     top_level: bool,
     place: NamedSharding | None,
 ):
-    axes = 0, 0 if moves[0] else None, LANES if moves[1] else None
+    del count
 
     def run(data: Data, *more: PyTree):
-        def lane(own: tuple, *more: PyTree):
-            parameters, x0, warm = own
-            start = dataclasses.replace(data.start, x0=x0, warm=warm)
-            return function(program, dataclasses.replace(data, parameters=parameters, start=start), *more)
-
-        own = data.parameters, data.start.x0, data.start.warm
-        return jax.vmap(lane, in_axes=(axes, *(0 for _ in range(count))))(own, *more)
+        return _lanes(function, program, data, moves, *more)
 
     return jax.jit(placed(run, place), compiler_options=compiler_options() if top_level else None)
 

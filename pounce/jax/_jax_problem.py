@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _anchor, _check as check
 from .._problem.sparse_nlp import Structure
-from .._program import Data, Program, called
+from .._program import Data, Program
 from .._solution import Multipliers, Solution
-from ..nlp import InteriorPoint, count_rows, prepare, sparse_structure, warm_arrays, with_captured
+from ..nlp import InteriorPoint, called, count_rows, prepare, sparse_structure, warm_arrays, with_captured
 from ._anchors import AnchorState, duals_of, info_of
 from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
-from ._batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian, solve_lane
+from ._batches import Batch, batch_of, jacobian_at, margins, solution_and_jacobian
 from ._failures import failure_of, heeded, minimiser
 from ._parameters import (
     check_like,
@@ -143,7 +143,7 @@ class JaxProblem:
 
         **Returns:** ``x (B, n)``, or a `pounce.Solution` of ``B`` lanes.
         """
-        return minimiser(self._batch(p_batch, x0).over_lanes(solve_lane), self._on_failure, full)
+        return minimiser(self._batch(p_batch, x0).solved(), self._on_failure, full)
 
     def vmap_solve_parallel(
         self, p_batch: PyTree, x0: Any, workers: int | None = None, *, full: bool = False
@@ -170,7 +170,7 @@ class JaxProblem:
         **Returns:** ``x (B, n)``, or a `pounce.Solution`, and the multipliers in the same form.
         """
         warm = None if warm_start is None else seeds_of(warm_start, "warm_start")
-        solution = self._batch(p_batch, x0, warm).over_lanes(solve_lane)
+        solution = self._batch(p_batch, x0, warm).solved()
         return minimiser(solution, self._on_failure, full), duals_of(solution)
 
     def batched_solve_with_jacobian(

@@ -10,7 +10,7 @@ from .._solution import Solution
 from ..nlp import prepare, solve as solve_native
 from ._anchors import duals_of
 from ._arguments import problem_of, seeds_of, solver_of, start_point, warm_options, workers_of
-from ._batches import batch_of, solve_lane
+from ._batches import batch_of
 from ._failures import failure_of, minimiser
 
 
@@ -37,8 +37,9 @@ def solve(
     """The minimiser ``x*(p)`` of ``f(x, p)`` subject to ``cl <= g(x, p) <= cu`` and ``lb <= x <= ub``.
 
     Differentiable with respect to ``p`` and the bounds, in every mode and order; composes with `vmap`. Repeated calls with the
-    same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds, ``tol`` or ``mu_init``. Each distinct
-    program around it (`jit`, `grad`, `vmap`) is compiled once, with the solver inside.
+    same ``f`` and ``g`` neither retrace nor recompile, whatever ``p``, ``x0``, the bounds, ``tol`` or ``mu_init``. Outside
+    of `jit`, derivatives add small programs to that of the solve, and a `vmap` is the program of `vmap_solve`. Each distinct
+    `jit` around it is compiled once, with the solver inside.
 
     **Arguments:**
 
@@ -164,7 +165,7 @@ def vmap_solve(
     problem = problem_of(f, g, m, lb, ub, cl, cu, sparse, jac_pattern, hess_pattern)
     solver, failure = solver_of(options), failure_of(on_failure)
     lane = functools.partial(prepare, problem, solver, relaxation=relaxation, on_failure=failure)
-    return minimiser(batch_of(p_batch, lane, x0, n).over_lanes(solve_lane), on_failure, full)
+    return minimiser(batch_of(p_batch, lane, x0, n).solved(), on_failure, full)
 
 
 def vmap_solve_parallel(
