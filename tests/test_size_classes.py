@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from pounce import QpFactorization, solve_qp, solve_qp_batch, solve_socp
+from pounce._qp.data import Program
 from pounce._qp.kernel import kernel_for
-from pounce._qp.size_class import unpadded
+from pounce._qp.size_class import CALLS, MOST_WASTE, SizeClass, class_of, unpadded
+from pounce._qp.solve import inequalities
 
 
 def program(seed, n=9, p=2, m=7, bounded=True):
@@ -105,3 +107,18 @@ def test_a_factorization_is_of_a_class():
         assert_equal(made.solve(**data), solve_qp(**data), atol=0)
     QpFactorization(**program(7, 10, 3, 8))
     assert kernel_for.cache_info().misses == before
+
+
+def test_classes_hold_what_they_are_for():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        n, p, m = (int(10 ** random.uniform(0, 3.3)) for _ in range(3))
+        bound = np.zeros(n) if random.uniform() < 0.5 else None
+        data = Program(None, np.zeros(n), None, np.zeros(p), None, np.zeros(m), bound, None)
+        own = SizeClass(n, p, m, bound is not None, False)
+        for lanes in (False, True):
+            size = class_of(data, inequalities(data), lanes)
+            assert size is not None and all(a <= b for a, b in zip(own, size))
+            assert size.operations <= MOST_WASTE * (own.operations + CALLS)
+            if lanes or n > 320:
+                assert size == own.rounded(2 if lanes else 8)

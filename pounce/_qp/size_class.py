@@ -39,6 +39,10 @@ class SizeClass(NamedTuple):
         n, p, m, *_ = self
         return n * n * (n / 3 + p + m) + p * p * (n + p / 3)
 
+    def rounded(self, parts: int) -> "SizeClass":
+        """Each number by itself rounded up to a multiple of one of the ``parts`` of a power of two below."""
+        return self._replace(n=rounded(self.n, parts), p=rounded(self.p, parts), m=rounded(self.m, parts))
+
 
 # Tied to each other: rounded up one by one they would make four times as many programs. Steps are large where an iteration takes
 # its time for calling kernels rather than for arithmetic, and small where that grows with the third power of sizes.
@@ -78,7 +82,7 @@ def class_of(data: Program, rows: Rows, lanes: bool) -> SizeClass | None:
     own = SizeClass(n, p, m, bounded, data.P is not None)
     if lanes:
         # Many lanes take their time for arithmetic however small they are.
-        return own._replace(n=rounded(n, 2), p=rounded(p, 2), m=rounded(m, 2))
+        return own.rounded(2)
     plain = p == 0 and not bounded
     for level in LEVELS:
         if n <= level.n and p <= level.p:
@@ -88,7 +92,7 @@ def class_of(data: Program, rows: Rows, lanes: bool) -> SizeClass | None:
                 size = size._replace(p=0, bounded=False)
             if size.operations <= MOST_WASTE * (own.operations + CALLS):
                 return size
-    return SizeClass(rounded(n, 8), rounded(p, 8), rounded(m, 8))
+    return own.rounded(8)
 
 
 class Fit:
