@@ -118,7 +118,7 @@ class ConicSolve(eqx.Module):
 
         def run_and_keep(inputs: Inputs, rest: Any) -> tuple[ConicSolution, tuple[Held, Scaling]]:
             solution, *kept = in_cache(self._held, lane_bytes)(inputs, *rest)
-            return self._asked(solution), tuple(kept)
+            return self.asked(solution), tuple(kept)
 
         def run(inputs: Inputs, rest: Any) -> ConicSolution:
             return in_cache(plain, lane_bytes)(inputs, *rest)
@@ -142,7 +142,7 @@ class ConicSolve(eqx.Module):
         """The solution without derivatives, and what they share."""
         run, inputs = in_cache(self._held, self._lane_bytes(data)), Inputs(self.arranged(data), sparse)
         solution, *kept = run(inputs, self._arranged_warm(warm), controls)
-        return self._asked(self.restored(solution)), tuple(kept)
+        return self.asked(self.restored(solution)), tuple(kept)
 
     def moves(self, moving: tuple, fixed: tuple, solution: ConicSolution, kept: tuple, rates: tuple) -> tuple:
         """Tangents of the outputs of a solution from `kept` for the ``rates`` of its data, which come in two parts."""
@@ -156,7 +156,8 @@ class ConicSolve(eqx.Module):
         method = self.method(inputs.sparse)
         return solve_and_hold(method, inputs.data, self.rows.layout, warm, controls, self.relaxation)
 
-    def _asked(self, solution: ConicSolution) -> ConicSolution:
+    def asked(self, solution: ConicSolution) -> ConicSolution:
+        """The solution, without a quality where none is asked for."""
         return solution if self.quality else dataclasses.replace(solution, quality=None)
 
     def _tangent(self, inputs: Inputs, rates: Inputs, solution: ConicSolution, held: Held, scaling: Scaling) -> tuple:
@@ -196,12 +197,17 @@ def called(program: ConicSolve, *given: Any) -> ConicSolution:
     place = place_of(given[:2])
     if not check.runs_now() or place is not None:
         return compiled(program, check.at_top_level(given[:2]), place)(*given)
-    solve, keep, hold, tangent = compiled(program, True, None), *derivative(program)
+    keep, hold, tangent = derivative(program)
     data, warm, *rest = given
     given = data, started_by_data(data, warm), *rest
+
+    def kept(*given: Any) -> tuple[ConicSolution, tuple]:
+        solution, shared = keep(*given)
+        return program.asked(solution), shared
+
     if check.is_concrete(given):
-        return keep(*given)[0]
-    return eager_solve(solve, keep, hold, tangent, conic.outputs, given)
+        return kept(*given)[0]
+    return eager_solve(compiled(program, True, None), kept, hold, tangent, conic.outputs, given)
 
 
 def started_by_data(data: ConicData, warm: WarmPoint | None) -> WarmPoint:
@@ -214,15 +220,25 @@ def started_by_data(data: ConicData, warm: WarmPoint | None) -> WarmPoint:
 
 @program_cache(maxsize=512)
 def derivative(program: ConicSolve) -> tuple:
-    """The compiled solve of a static program that keeps what its derivatives share, and these in two parts, for `eager_solve`."""
+    """The compiled solve of a static program that keeps what its derivatives share, and these in two parts, for `eager_solve`.
+
+    With a quality, whether that is asked for or not: a solve that keeps what it knows has one.
+    """
+    if not program.quality:
+        return derivative(dataclasses.replace(program, quality=True))
 
     def hold(given: tuple, solution: ConicSolution, kept: tuple) -> tuple[ConicSolution, tuple]:
         del given
         return heeded(solution, conic.solved(solution), program.on_failure), kept
 
+    moves = jax.jit(program.moves)
+
+    def tangent(moving: tuple, fixed: tuple, solution: ConicSolution, kept: tuple, rates: tuple) -> tuple:
+        return moves(moving, fixed, dataclasses.replace(solution, quality=None), kept, rates)
+
     options = compiler_options()
     held = run_by_itself(hold, options) if program.on_failure == "raise" else hold
-    return jax.jit(program.kept, compiler_options=options), held, jax.jit(program.moves)
+    return jax.jit(program.kept, compiler_options=options), held, tangent
 
 
 def solve_conic(

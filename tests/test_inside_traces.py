@@ -355,6 +355,8 @@ def test_eager_doors_share_programs(kind):
     step = 1e-5 * jnp.eye(2)
     apart = [(jax.grad(total)(p + h) - jax.grad(total)(p - h)) / 2e-5 for h in step]
     np.testing.assert_allclose(hessian, jnp.stack(apart), rtol=1e-4, atol=1e-5)
+    if kind == "convex":
+        assert not large_programs(lambda: solve_qp(c=-jnp.append(p * p, 1.0), **LAYER))
     assert len(large_programs(lambda: jax.vmap(x)(many))) == 1
     together, apart = jax.grad(lambda many: jnp.sum(jax.vmap(total)(many))), jax.vmap(jax.grad(total))
     np.testing.assert_allclose(together(many), apart(many), rtol=1e-8)
