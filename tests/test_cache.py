@@ -61,10 +61,8 @@ def entries(store):
 
 
 SOLVES = """
-import json, sys
+import json
 import jax, numpy as np
-if "second device" in sys.argv:
-    jax.config.update("jax_default_device", jax.devices()[1])
 import pounce
 P, q, G, h = np.diag([2.0, 1.0, 4.0]), np.array([1.0, -2.0, 0.5]), np.array([[1.0, 1.0, 1.0]]), np.array([0.3])
 answer = pounce.solve_qp(P, q, G=G, h=h)
@@ -85,18 +83,21 @@ print(json.dumps([answer.x.tolist(), answer.status, x.tolist(), info["status_msg
 
 
 SMALL = """
-import json
+import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from pounce._executables import Executable, counts
 
 jax.config.update("jax_enable_x64", True)
+if "second device" in sys.argv:
+    jax.config.update("jax_default_device", jax.devices()[1])
 
 def function(matrix):
     factor = jnp.linalg.cholesky(matrix)
     return jnp.sort(factor @ jnp.ones(3)), jnp.linalg.solve(matrix, factor) * jnp.arange(3)
 
 made = Executable(function, (jax.ShapeDtypeStruct((3, 3), np.float64),), "small")
-print(json.dumps([np.asarray(each).tolist() for each in made(2 * np.eye(3))] + list(counts())))
+results = made(2 * np.eye(3))
+print(json.dumps([np.asarray(each).tolist() for each in results] + list(counts()) + [results[0].device.id]))
 """
 
 
@@ -109,30 +110,34 @@ def process(folder, *arguments, code=SOLVES, **environment):
 
 
 def test_the_next_process_compiles_nothing(tmp_path):
-    """Nothing has lowered a call of LAPACK in it, sets have another order, and there may be more devices."""
+    """Nothing has lowered a call of LAPACK in it, and sets have another order."""
     *first, loaded, compiled, x64, jax_folder = process(tmp_path, PYTHONHASHSEED="1")
     assert loaded == 0 and compiled > 3 and not x64 and jax_folder is None
     assert first[1] == "optimal" and first[3] == "Solve_Succeeded"
     *second, again, nothing, x64, jax_folder = process(tmp_path, PYTHONHASHSEED="2")
     assert (again, nothing) == (compiled, 0) and not x64 and jax_folder is None
     assert second == first  # to the last digit
+
+
+def test_a_program_belongs_to_its_device(tmp_path):
     two = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    third = process(tmp_path, "second device", XLA_FLAGS=two)
-    assert third[5] == compiled and third[:4] == first
-    fourth = process(tmp_path, "second device", XLA_FLAGS=two)
-    assert fourth[4:6] == [compiled, 0] and fourth[:4] == first
-    assert process(0)[4:6] == [0, compiled]  # switched off
+    *first, loaded, compiled, device = process(tmp_path, code=SMALL, XLA_FLAGS=two)
+    assert (loaded, compiled, device) == (0, 1, 0)
+    for expected in ([0, 1, 1], [1, 0, 1]):
+        *again, loaded, compiled, device = process(tmp_path, "second device", code=SMALL, XLA_FLAGS=two)
+        assert again == first and [loaded, compiled, device] == expected
+    assert process(0, code=SMALL, XLA_FLAGS=two)[-3:] == [0, 1, 0]  # switched off
 
 
 def test_a_program_from_the_cache_of_jax_is_not_kept(tmp_path):
     """What JAX has loaded can be called, but not written again."""
     jax_cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    *first, loaded, compiled = process(tmp_path / "one", code=SMALL, **jax_cache)
+    *first, loaded, compiled, _ = process(tmp_path / "one", code=SMALL, **jax_cache)
     assert (loaded, compiled) == (0, 1)
     for _ in range(2):
-        *again, loaded, compiled = process(tmp_path / "two", code=SMALL, **jax_cache)
+        *again, loaded, compiled, _ = process(tmp_path / "two", code=SMALL, **jax_cache)
         assert again == first and (loaded, compiled) == (0, 1)
-    assert process(tmp_path / "one", code=SMALL, **jax_cache)[-2:] == [1, 0]
+    assert process(tmp_path / "one", code=SMALL, **jax_cache)[-3:-1] == [1, 0]
 
 
 def test_a_loaded_program_is_the_compiled_one(store):
