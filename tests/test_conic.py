@@ -553,7 +553,7 @@ def test_nothing_recompiles():
     data, cones = mixed_example()
     pounce.solve_conic(**data, cones=cones)
     program = conic.ConicSolve(parse(cones, 14), 1, 0.0, "zero")
-    entry = conic.compiled(program, True, None)
+    entry, *_ = conic.derivative(program)  # what plain calls run, and derivatives take along
     before = entry._cache_size()
     assert before >= 1
     for k, options in enumerate((dict(tol=1e-6), dict(tol=1e-10, max_iter=7), dict(max_iter=50))):
