@@ -116,10 +116,13 @@ class Executable:
         self._flat = lambda *leaves: function(*jax.tree.unflatten(structure, leaves))
         self._identity = ("executable", self._shapes, *identity)
         self.tier, self._spent, self._worth = Tier.GOOD, 0.0, math.inf
-        compiled = self._read(Tier.GOOD)
-        if compiled is None and Policy.quick_start and not heavy and quick_options() is not None:
-            self.tier = Tier.QUICK
+        compiled, quick = self._read(Tier.GOOD), Policy.quick_start and not heavy
+        if compiled is None and quick:
             compiled = self._read(Tier.QUICK)
+            if (
+                compiled is not None or quick_options() is not None
+            ):  # the latter tries them out, which takes a tenth of a second
+                self.tier = Tier.QUICK
         _counts["compiled" if compiled is None else "loaded"] += 1
         self._compiled = self._compile(self.tier) if compiled is None else compiled
 
